@@ -1,0 +1,245 @@
+//! The bytes below the Kafka protocol: TCP, TLS over TCP, or one stream of a QUIC connection,
+//! behind one pair of halves.
+//!
+//! It knows nothing of frames, and never falls back from a protected line to a plain one.
+
+use crate::config::ClientConfig;
+use crate::error::ConnectError;
+use crate::quic::QuicLines;
+use crate::url::{BrokerUrl, Scheme};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::{FuturesUnordered, StreamExt};
+use rustls_pki_types::ServerName;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::OnceCell;
+use tokio_rustls::client::TlsStream;
+
+/// The next address of a host is tried when the ones before have not answered for so long
+/// (RFC 8305, section 5).
+const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+/// Most addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
+/// Pieces given to one vectored write.
+const IO_SLICES_MAX: usize = 64;
+
+/// Makes lines to brokers, with one trust and one UDP socket.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    config: ClientConfig,
+    quic: OnceCell<QuicLines>,
+}
+
+impl Connector {
+    pub(crate) fn new(config: ClientConfig) -> Self {
+        Self { config, quic: OnceCell::new() }
+    }
+
+    /// Opens a new lane to `broker`. Its time is the caller's to bound.
+    pub(crate) async fn open(
+        &self,
+        broker: &BrokerUrl,
+    ) -> Result<(ReadHalf, WriteHalf), ConnectError> {
+        let addresses = resolve(broker).await?;
+        match broker.scheme {
+            Scheme::Tcp => {
+                let (read, write) = tcp(broker, &addresses).await?.into_split();
+                Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+            }
+            Scheme::Tls => {
+                let stream = self.tls(broker, &addresses).await?;
+                let (read, write) = tokio::io::split(stream);
+                Ok((ReadHalf::Tls(read), WriteHalf::Tls(write)))
+            }
+            Scheme::Quic => {
+                let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
+                let (write, read) = lines.open(broker, &addresses).await?;
+                Ok((ReadHalf::Quic(read), WriteHalf::Quic(write)))
+            }
+        }
+    }
+
+    /// Says goodbye to the brokers where the transport has a way to.
+    pub(crate) async fn close(&self) {
+        if let Some(lines) = self.quic.get() {
+            lines.close().await;
+            // A shared socket may never be idle.
+            if self.config.quic_socket.is_none() {
+                lines.socket().wait_idle().await;
+            }
+        }
+    }
+
+    /// Forgets the QUIC connection to `broker`: what is opened next dials anew.
+    pub(crate) fn distrust(&self, broker: &BrokerUrl) {
+        if let Some(lines) = self.quic.get() {
+            lines.forget(broker);
+        }
+    }
+
+    async fn quic_lines(&self, broker: &BrokerUrl) -> Result<QuicLines, ConnectError> {
+        QuicLines::new(&self.config, self.tls_config(broker)?)
+            .map_err(|reason| ConnectError::Handshake { broker: broker.clone(), reason })
+    }
+
+    fn tls_config(&self, broker: &BrokerUrl) -> Result<Arc<rustls::ClientConfig>, ConnectError> {
+        self.config
+            .trust
+            .tls()
+            .map_err(|source| ConnectError::Trust { broker: broker.clone(), source })
+    }
+
+    async fn tls(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let handshake = |reason: String| ConnectError::Handshake { broker: broker.clone(), reason };
+        let config = self.tls_config(broker)?;
+        let name = ServerName::try_from(broker.host.clone())
+            .map_err(|_| handshake("the host is no name that a certificate can have".to_owned()))?;
+        let stream = tcp(broker, addresses).await?;
+        tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::InvalidData => handshake(error.to_string()),
+                _ => io_fault(broker, error),
+            }
+        })
+    }
+}
+
+async fn resolve(broker: &BrokerUrl) -> Result<Vec<SocketAddr>, ConnectError> {
+    let fault = |reason: String| ConnectError::Resolve { broker: broker.clone(), reason };
+    let found = tokio::net::lookup_host((broker.host.as_str(), broker.port))
+        .await
+        .map_err(|error| fault(error.to_string()))?;
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+    if addresses.is_empty() {
+        return Err(fault("it has no address".to_owned()));
+    }
+    Ok(addresses)
+}
+
+async fn tcp(broker: &BrokerUrl, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    race(broker, addresses, |address| async move {
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        stream.map_err(|error| io_fault(broker, error))
+    })
+    .await
+}
+
+/// Tries the addresses of a host one after the other, each a little later than the one before,
+/// and keeps the first that answers.
+pub(crate) async fn race<T, F>(
+    broker: &BrokerUrl,
+    addresses: &[SocketAddr],
+    dial: impl Fn(SocketAddr) -> F,
+) -> Result<T, ConnectError>
+where
+    F: Future<Output = Result<T, ConnectError>>,
+{
+    let mut dials = FuturesUnordered::new();
+    let mut next = addresses.iter();
+    let mut last = None;
+    loop {
+        match next.next() {
+            Some(address) => dials.push(dial(*address)),
+            None if dials.is_empty() => break,
+            None => {}
+        }
+        tokio::select! {
+            Some(outcome) = dials.next() => match outcome {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = Some(error),
+            },
+            () = tokio::time::sleep(ADDRESS_STAGGER), if next.len() > 0 => {}
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::Resolve {
+        broker: broker.clone(),
+        reason: "it has no address".to_owned(),
+    }))
+}
+
+fn io_fault(broker: &BrokerUrl, error: io::Error) -> ConnectError {
+    ConnectError::Io { broker: broker.clone(), source: Arc::new(error) }
+}
+
+/// The side that brings responses.
+#[derive(Debug)]
+pub(crate) enum ReadHalf {
+    Tcp(OwnedReadHalf),
+    Tls(tokio::io::ReadHalf<TlsStream<TcpStream>>),
+    Quic(quinn::RecvStream),
+}
+
+impl ReadHalf {
+    /// Reads what is there into `buffer`; 0 means the end. Cancellation-safe.
+    pub(crate) async fn read_into(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.read_buf(buffer).await,
+            Self::Tls(half) => half.read_buf(buffer).await,
+            Self::Quic(half) => half.read_buf(buffer).await,
+        }
+    }
+}
+
+/// The side that takes requests.
+#[derive(Debug)]
+pub(crate) enum WriteHalf {
+    Tcp(OwnedWriteHalf),
+    Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
+    Quic(quinn::SendStream),
+}
+
+impl WriteHalf {
+    /// Writes all of `chunks`, in order. Not cancellation-safe: drop the line with the future.
+    pub(crate) async fn write_all(&mut self, chunks: &mut Vec<Bytes>) -> io::Result<()> {
+        match self {
+            Self::Tcp(half) => write_vectored(half, chunks).await?,
+            Self::Tls(half) => {
+                for chunk in chunks.iter() {
+                    half.write_all(chunk).await?;
+                }
+                half.flush().await?;
+            }
+            Self::Quic(half) => half.write_all_chunks(chunks).await?,
+        }
+        chunks.clear();
+        Ok(())
+    }
+}
+
+async fn write_vectored(half: &mut OwnedWriteHalf, chunks: &mut [Bytes]) -> io::Result<()> {
+    let mut rest = chunks;
+    loop {
+        let done = rest.iter().take_while(|chunk| chunk.is_empty()).count();
+        rest = rest.get_mut(done..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let mut slices = [IoSlice::new(&[]); IO_SLICES_MAX];
+        for (slice, chunk) in slices.iter_mut().zip(rest.iter()) {
+            *slice = IoSlice::new(chunk);
+        }
+        let mut written = half.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        for chunk in rest.iter_mut() {
+            let part = written.min(chunk.len());
+            chunk.advance(part);
+            written -= part;
+            if written == 0 {
+                break;
+            }
+        }
+    }
+}

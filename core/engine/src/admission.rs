@@ -1,0 +1,207 @@
+//! The queue of one partition between admission and commit: batches stand in the order in which
+//! they were admitted, whether a transform works on them or not, and leave it in that order.
+//! Checks sequences on what was *sent*. Never touches the log.
+
+use crate::producer::{ProducerState, SentBatch};
+use crate::transform::TransformOutcome;
+use crate::units::Ticket;
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
+use millpond_wire::record::{Batch, sequence_add};
+use std::collections::{BTreeMap, VecDeque};
+
+/// One partition's batches under way.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    queue: VecDeque<Admitted>,
+    /// Producers without committed state whose batch was refused: the sequence that must come next.
+    refused: BTreeMap<i64, (i16, i32)>,
+}
+
+/// A batch that has its place in the order.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) ticket: Ticket,
+    pub(crate) batch: Batch,
+    pub(crate) range: Option<SentRange>,
+    /// `None`: a transform works on it.
+    pub(crate) outcome: Option<TransformOutcome>,
+    /// Records given to transforms up to and with it; `None` when none runs.
+    pub(crate) inputs_upto: Option<u64>,
+    /// Who is told: the original and its duplicates.
+    pub(crate) waiting: Vec<Slot>,
+}
+
+/// Where the answer of one partition goes: a call, and the place in its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) call: u64,
+    pub(crate) topic: usize,
+    pub(crate) partition: usize,
+}
+
+/// The sequence numbers of a batch of an idempotent producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentRange {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) base_sequence: i32,
+    pub(crate) last_sequence: i32,
+}
+
+/// What a sequence check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the next one.
+    Next,
+    /// It was committed before.
+    Committed(SentBatch),
+    /// It is in the queue, at this index.
+    InFlight(usize),
+    /// It must not be accepted.
+    Refused(ErrorCode),
+}
+
+impl SentRange {
+    pub(crate) fn of(batch: &Batch) -> Option<SentRange> {
+        let header = batch.header();
+        header.has_producer().then(|| SentRange {
+            producer_id: header.producer_id,
+            epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+        })
+    }
+}
+
+impl Pending {
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, admitted: Admitted) {
+        assert!(self.queue.len() < limits::PARTITION_PENDING_BATCHES_MAX, "checked at admission");
+        self.forget_refusal(admitted.range);
+        self.queue.push_back(admitted);
+    }
+
+    pub(crate) fn forget_refusal(&mut self, range: Option<SentRange>) {
+        if let Some(range) = range {
+            self.refused.remove(&range.producer_id);
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Admitted> {
+        self.queue.get_mut(index)
+    }
+
+    /// Notes what a transform made of a batch. False: the batch is not here any more.
+    pub(crate) fn finish(&mut self, ticket: Ticket, outcome: TransformOutcome) -> bool {
+        match self.queue.iter_mut().find(|admitted| admitted.ticket == ticket) {
+            Some(admitted) => {
+                admitted.outcome = Some(outcome);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The oldest batch, if nothing works on it any more.
+    pub(crate) fn pop_ready(&mut self) -> Option<Admitted> {
+        self.queue.front()?.outcome.as_ref()?;
+        self.queue.pop_front()
+    }
+
+    /// Takes everything out: the partition is going.
+    pub(crate) fn drain(&mut self) -> Vec<Admitted> {
+        self.queue.drain(..).collect()
+    }
+
+    /// A batch was refused after admission: later ones of its producer cannot follow it, and what
+    /// comes next must begin where it began. Gives back the later ones.
+    pub(crate) fn roll_back(&mut self, range: SentRange, has_state: bool) -> Vec<Admitted> {
+        let follows = |admitted: &Admitted| {
+            admitted.range.is_some_and(|later| {
+                later.producer_id == range.producer_id && later.epoch == range.epoch
+            })
+        };
+        let mut later = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for admitted in self.queue.drain(..) {
+            if follows(&admitted) { later.push(admitted) } else { kept.push_back(admitted) }
+        }
+        self.queue = kept;
+        if !has_state {
+            if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
+                self.refused.pop_first();
+            }
+            self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
+        }
+        later
+    }
+
+    /// Judges a batch by its sequence numbers against what is committed and what is under way.
+    pub(crate) fn check(&self, range: SentRange, committed: Option<&ProducerState>) -> Verdict {
+        if cfg!(feature = "mutant-no-duplicate-check") {
+            return Verdict::Next;
+        }
+        let last = self.last_of(range.producer_id);
+        let epoch = last.map(|last| last.epoch).or(committed.map(|state| state.epoch));
+        let refused = self.refused.get(&range.producer_id);
+        match epoch.or(refused.map(|(epoch, _)| *epoch)) {
+            Some(current) if range.epoch < current => {
+                return Verdict::Refused(ErrorCode::InvalidProducerEpoch);
+            }
+            // A new epoch begins at 0.
+            Some(current) if range.epoch > current => return follow(Some(0), range),
+            _ => {}
+        }
+        if let Some(index) = self.queue.iter().position(|other| other.range == Some(range)) {
+            return Verdict::InFlight(index);
+        }
+        let committed = committed.filter(|state| state.epoch == range.epoch);
+        if let Some(batch) =
+            committed.and_then(|state| state.find(range.base_sequence, range.last_sequence))
+        {
+            return Verdict::Committed(batch);
+        }
+        let expected = last
+            .map(|last| sequence_add(last.last_sequence, 1))
+            .or_else(|| committed.and_then(ProducerState::next_sequence))
+            .or(refused.map(|(_, next)| *next));
+        follow(expected, range)
+    }
+
+    fn last_of(&self, producer_id: i64) -> Option<SentRange> {
+        let mut ranges = self.queue.iter().rev().filter_map(|admitted| admitted.range);
+        ranges.find(|range| range.producer_id == producer_id)
+    }
+}
+
+/// Of a producer that is not known any sequence is taken, as in Kafka: its state may have been
+/// forgotten.
+fn follow(expected: Option<i32>, range: SentRange) -> Verdict {
+    let Some(expected) = expected else {
+        return Verdict::Next;
+    };
+    if range.base_sequence == expected {
+        return Verdict::Next;
+    }
+    // All sequences behind `expected` were accepted: what ends there is an old duplicate.
+    let behind = sequence_distance(range.last_sequence, expected);
+    let is_old = behind > 0 && behind < i64::from(i32::MAX) / 2;
+    Verdict::Refused(if is_old {
+        ErrorCode::DuplicateSequenceNumber
+    } else {
+        ErrorCode::OutOfOrderSequenceNumber
+    })
+}
+
+/// How many steps lead from one sequence to another, in the ring of 2^31 numbers.
+fn sequence_distance(from: i32, to: i32) -> i64 {
+    (i64::from(to) - i64::from(from)).rem_euclid(1 << 31)
+}

@@ -1,0 +1,89 @@
+//! What the node decides once for the engine. Read at start, never changed while it runs.
+//! Must not hold anything that two runs of one journal could disagree about.
+
+use crate::units::ListenerId;
+use millpond_wire::limits;
+use std::collections::BTreeMap;
+
+/// Settings of the engine, each with its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// This node's id as clients see it. Default 1.
+    pub node_id: i32,
+    /// The cluster's id as clients see it.
+    pub cluster_id: String,
+    /// Where clients of each listener are told to connect.
+    pub advertised: BTreeMap<ListenerId, Advertised>,
+    /// Create a topic when a client asks for one that is missing. Default true.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic that does not say. Default 1.
+    pub num_partitions: i32,
+    /// Accept a replication factor above the node count and use the node count. Default false:
+    /// it is INVALID_REPLICATION_FACTOR, as in Kafka.
+    pub clamp_replication_factor: bool,
+    /// How long an empty group waits for more members before its first rebalance. Default 100.
+    pub group_initial_rebalance_delay_ms: u64,
+    /// Shortest session timeout a member may ask for. Default 6,000, as in Kafka.
+    pub group_min_session_timeout_ms: i32,
+    /// Longest session timeout a member may ask for. Default 1,800,000.
+    pub group_max_session_timeout_ms: i32,
+    /// Largest record batch of a topic that does not say. Default 1 MiB + 12, as in Kafka.
+    pub message_max_bytes: i32,
+    /// Most bytes of one fetch answer, whatever the client asks. Default 8 MiB.
+    pub fetch_max_bytes: usize,
+    /// Longest that a fetch may wait. Default 60,000.
+    pub fetch_max_wait_ms: u64,
+    /// Bytes of batches, already in segments, that stay in memory for consumers. Default 32 MiB.
+    pub tail_retain_bytes: usize,
+    /// Bytes of batches in memory beyond which produces are refused (retriably) until a checkpoint
+    /// frees some. Default 128 MiB.
+    pub tail_max_bytes: usize,
+    /// The version that clients are told in the broker's own configuration.
+    pub software_version: String,
+}
+
+/// An address that clients can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            node_id: 1,
+            cluster_id: "millpond".to_owned(),
+            advertised: BTreeMap::from([(
+                ListenerId(0),
+                Advertised { host: "127.0.0.1".to_owned(), port: 9092 },
+            )]),
+            auto_create_topics: true,
+            num_partitions: limits::DEFAULT_PARTITIONS,
+            clamp_replication_factor: false,
+            group_initial_rebalance_delay_ms: limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
+            group_min_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MIN as i32,
+            group_max_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MAX as i32,
+            message_max_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES as i32,
+            fetch_max_bytes: limits::FETCH_BYTES_MAX,
+            fetch_max_wait_ms: limits::FETCH_WAIT_MS_MAX,
+            tail_retain_bytes: limits::DEFAULT_TAIL_BYTES,
+            tail_max_bytes: limits::DEFAULT_UNFLUSHED_BYTES,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// The address that clients of a listener are told; any other if that listener has none.
+    #[must_use]
+    pub fn advertised_for(&self, listener: ListenerId) -> Advertised {
+        self.advertised
+            .get(&listener)
+            .or_else(|| self.advertised.values().next())
+            .cloned()
+            .unwrap_or(Advertised { host: String::new(), port: 0 })
+    }
+}

@@ -1,0 +1,41 @@
+//! What has happened since the start, counted. For people and metrics only: no decision may
+//! depend on a counter.
+
+/// Counts since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records admitted from producers.
+    pub records_in: u64,
+    /// Bytes of their batches.
+    pub bytes_in: u64,
+    /// Records appended to logs.
+    pub records_appended: u64,
+    /// Bytes of batches appended to logs.
+    pub bytes_appended: u64,
+    /// Bytes of batches given to consumers.
+    pub bytes_out: u64,
+    /// Records that transforms were given.
+    pub transform_records_in: u64,
+    /// Records that transforms put out instead.
+    pub transform_records_out: u64,
+    /// Batches that a transform left as they were.
+    pub transform_batches_untouched: u64,
+    /// Batches that a transform refused.
+    pub transform_batches_rejected: u64,
+    /// Batches recognised as duplicates.
+    pub duplicates: u64,
+    /// Batches refused because of their sequence or epoch.
+    pub sequence_refusals: u64,
+    /// Batches refused for any other reason.
+    pub produce_refusals: u64,
+    /// Entries given to the journal.
+    pub entries: u64,
+    /// Fetches that waited.
+    pub fetches_waited: u64,
+    /// Reads of history that were asked for.
+    pub history_reads: u64,
+    /// Rebalances that were completed.
+    pub rebalances: u64,
+    /// Batches whose memory was given back after a flush, in bytes.
+    pub bytes_evicted: u64,
+}

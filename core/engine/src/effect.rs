@@ -1,0 +1,77 @@
+//! Everything that the engine can ask of its shell: one closed enum, drained by `Engine::poll_effect`.
+//! Effects are in order; a shell that runs `Append`s out of order breaks every promise.
+
+use crate::entry::Entry;
+use crate::transform::{AdminError, AdminResponse, Deployment, TransformJob};
+use crate::units::{AdminId, PartitionKey, ReadId, RequestId};
+use bytes::Bytes;
+use millpond_wire::messages::Response;
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write this entry to the journal, in order; `Event::Durable` answers it.
+    Append(Entry),
+    /// Answer a request.
+    Reply {
+        /// Of the request.
+        id: RequestId,
+        /// `None`: the request is finished and gets no answer (a produce with acks=0).
+        response: Option<Response>,
+    },
+    /// Run a chain of transforms on a batch; `Event::Transformed` answers it.
+    Transform(TransformJob),
+    /// Read segments; `Event::HistoryRead` answers it.
+    ReadHistory(ReadJob),
+    /// The table of transforms changed; this is the whole of it, in order of application.
+    TransformsChanged(Vec<Deployment>),
+    /// These partitions are gone for good: their files may be dropped.
+    TopicDeleted(Vec<PartitionKey>),
+    /// Answer an administrative request.
+    AdminReply {
+        /// Of the request.
+        id: AdminId,
+        /// What came of it.
+        result: Result<AdminResponse, AdminError>,
+    },
+}
+
+/// Reads that belong to one request, answered together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadJob {
+    /// Comes back in `Event::HistoryRead`.
+    pub id: ReadId,
+    /// In the order of the answer.
+    pub reads: Vec<HistoryRead>,
+}
+
+/// A read of whole batches from one partition's segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryRead {
+    /// Which partition.
+    pub partition: PartitionKey,
+    /// Begin with the batch that contains this offset, or else with the next one.
+    pub offset: i64,
+    /// Stop before this many bytes are exceeded, but give one batch at least (KIP-74).
+    pub max_bytes: usize,
+    /// Only batches below this offset: from here on the engine has them in memory.
+    pub upto: i64,
+    /// When set: give only the first batch, from `offset` on, whose largest timestamp
+    /// is at least this, or nothing.
+    pub find_timestamp: Option<i64>,
+}
+
+/// What one `HistoryRead` found: whole batches, stamped, their checksums verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistorySlice {
+    /// In order; each element holds one or more whole batches. Empty: nothing there.
+    pub records: Vec<Bytes>,
+}
+
+impl HistorySlice {
+    /// Bytes of all batches together.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+}

@@ -1,0 +1,343 @@
+//! The engine itself: one event in, effects out, one entry for what it decided.
+//! Never answers before the entry that an answer rests on is durable, and never reads a clock.
+
+use crate::api;
+use crate::config::EngineConfig;
+use crate::counters::Counters;
+use crate::effect::Effect;
+use crate::entry::{Entry, Fact};
+use crate::event::{Event, FlushedRange};
+use crate::fetch::Fetches;
+use crate::group::Groups;
+use crate::produce::ProduceCall;
+use crate::reads::PendingRead;
+use crate::rng::Rng;
+use crate::snapshot::{self, SnapshotError};
+use crate::state::{ReplayError, State};
+use crate::transform::{AdminError, AdminResponse};
+use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
+use bytes::Bytes;
+use millpond_wire::limits;
+use millpond_wire::messages::Response;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The deterministic heart. See the crate's documentation.
+///
+/// Methods come in four shapes: `handle` takes an event, `poll_effect` gives effects, `restore`,
+/// `replay` and `finish_recovery` bring an engine back, all others only look.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    seed: u64,
+    pub(crate) rng: Rng,
+    pub(crate) now: Now,
+    pub(crate) state: State,
+    durable: EntrySeq,
+    draft: Draft,
+    effects: VecDeque<Effect>,
+    after: BTreeMap<EntrySeq, Vec<Then>>,
+    next_volatile_id: u64,
+    pub(crate) next_producer_id: i64,
+    /// The last entries that changed the topics and that reserved producer ids: answers that show
+    /// them wait for these.
+    pub(crate) catalog_seq: EntrySeq,
+    pub(crate) producer_ids_seq: EntrySeq,
+    pub(crate) calls: BTreeMap<u64, ProduceCall>,
+    pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
+    pub(crate) fetches: Fetches,
+    pub(crate) reads: BTreeMap<ReadId, PendingRead>,
+    pub(crate) groups: Groups,
+    pub(crate) timers: BTreeSet<(u64, Timer)>,
+    pub(crate) counters: Counters,
+}
+
+/// What waits for an entry to be durable.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Reply(RequestId, Option<Response>),
+    AdminReply(AdminId, Result<AdminResponse, AdminError>),
+    /// Consumers may read the partition up to here.
+    Watermark(PartitionKey, i64),
+    DropFiles(Vec<PartitionKey>),
+}
+
+/// What happens at a deadline. A timer that nothing needs any more does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Fetch(u64),
+    Group(String),
+}
+
+/// The entry that is being decided.
+#[derive(Debug, Default)]
+struct Draft {
+    facts: Vec<Fact>,
+    bytes: usize,
+    log_ends: BTreeMap<PartitionKey, i64>,
+}
+
+impl Engine {
+    /// An engine without a past, ready for events.
+    #[must_use]
+    pub fn new(config: EngineConfig, seed: u64) -> Engine {
+        Engine::with_state(config, seed, State::default())
+    }
+
+    /// An engine as of a snapshot. `replay` what the journal has after it, then `finish_recovery`.
+    ///
+    /// # Errors
+    /// `SnapshotError` when the snapshot is damaged or of a newer version.
+    pub fn restore(
+        config: EngineConfig,
+        seed: u64,
+        snapshot: Option<Bytes>,
+    ) -> Result<Engine, SnapshotError> {
+        let state = snapshot.map(snapshot::decode).transpose()?.unwrap_or_default();
+        Ok(Engine::with_state(config, seed, state))
+    }
+
+    fn with_state(config: EngineConfig, seed: u64, state: State) -> Engine {
+        let mut engine = Engine {
+            config,
+            seed,
+            rng: Rng::new(seed),
+            now: Now::default(),
+            state,
+            durable: EntrySeq(0),
+            draft: Draft::default(),
+            effects: VecDeque::new(),
+            after: BTreeMap::new(),
+            next_volatile_id: 0,
+            next_producer_id: 0,
+            catalog_seq: EntrySeq(0),
+            producer_ids_seq: EntrySeq(0),
+            calls: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            fetches: Fetches::default(),
+            reads: BTreeMap::new(),
+            groups: Groups::default(),
+            timers: BTreeSet::new(),
+            counters: Counters::default(),
+        };
+        engine.settle_recovered();
+        engine
+    }
+
+    /// Applies an entry of the journal. Entries that the snapshot holds already are passed over.
+    ///
+    /// # Errors
+    /// `ReplayError` when the entry does not continue what is there.
+    pub fn replay(&mut self, entry: Entry) -> Result<(), ReplayError> {
+        let last = self.state.last_seq;
+        if entry.seq <= last {
+            return Ok(());
+        }
+        if entry.seq != last.next() {
+            return Err(ReplayError::Missing { last, found: entry.seq });
+        }
+        for fact in &entry.facts {
+            self.state.apply(entry.seq, fact)?;
+        }
+        self.state.last_seq = entry.seq;
+        Ok(())
+    }
+
+    /// The journal is read to its end: all of it is durable, so all of it may be consumed.
+    pub fn finish_recovery(&mut self) {
+        self.settle_recovered();
+        if self.state.transforms.len() > 0 {
+            self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
+        }
+    }
+
+    fn settle_recovered(&mut self) {
+        self.durable = self.state.last_seq;
+        self.next_producer_id = self.state.producer_ids_upto;
+        // Ids must not repeat those of the last run.
+        self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
+        for topic in self.state.catalog.iter_mut() {
+            for partition in &mut topic.partitions {
+                partition.high_watermark = partition.log_end;
+            }
+        }
+    }
+
+    /// The durable state as of the last entry, without the batches in memory.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        assert!(self.draft.facts.is_empty(), "a snapshot stands between two events");
+        snapshot::encode(&self.state)
+    }
+
+    /// Takes one event. Drain `poll_effect` afterwards.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        assert!(now.mono_ms >= self.now.mono_ms, "monotonic time never goes back");
+        self.now = now;
+        self.fire_due_timers();
+        match event {
+            Event::Request { id, peer, request, version } => {
+                api::dispatch(self, id, &peer, request, version);
+            }
+            Event::SessionClosed(session) => self.drop_fetches_of(session),
+            Event::Durable(seq) => self.on_durable(seq),
+            Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
+            Event::HistoryRead { id, result } => self.on_history_read(id, result),
+            Event::Flushed(ranges) => self.on_flushed(&ranges),
+            Event::Admin { id, request } => self.on_admin(id, request),
+            Event::Tick => {}
+        }
+        self.seal();
+        self.wake_fetches();
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When `Event::Tick` is wanted at the latest; monotonic.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.timers.first().map(|(deadline_ms, _)| *deadline_ms)
+    }
+
+    fn fire_due_timers(&mut self) {
+        while let Some((deadline_ms, _)) = self.timers.first()
+            && *deadline_ms <= self.now.mono_ms
+            && let Some((_, timer)) = self.timers.pop_first()
+        {
+            match timer {
+                Timer::Fetch(id) => self.on_fetch_deadline(id),
+                Timer::Group(id) => self.on_group_deadline(&id),
+            }
+        }
+    }
+
+    fn on_durable(&mut self, seq: EntrySeq) {
+        assert!(seq <= self.state.last_seq, "only what was appended can become durable");
+        self.durable = self.durable.max(seq);
+        while let Some(first) = self.after.first_entry()
+            && *first.key() <= seq
+        {
+            for then in first.remove() {
+                self.run(then);
+            }
+        }
+    }
+
+    fn on_flushed(&mut self, ranges: &[FlushedRange]) {
+        for range in ranges {
+            if let Some(partition) = self.state.catalog.partition_mut(range.partition) {
+                partition.flushed_upto(range.upto);
+            }
+        }
+        let mut over = self.state.tail_bytes.saturating_sub(self.config.tail_retain_bytes);
+        for topic in self.state.catalog.iter_mut() {
+            for partition in &mut topic.partitions {
+                if over == 0 {
+                    return;
+                }
+                let freed = partition.evict(over);
+                self.state.tail_bytes -= freed;
+                self.counters.bytes_evicted += freed as u64;
+                over = over.saturating_sub(freed);
+            }
+        }
+    }
+
+    /// A number for a call, a job or a read of this run.
+    pub(crate) fn fresh_id(&mut self) -> u64 {
+        self.next_volatile_id += 1;
+        self.next_volatile_id
+    }
+
+    /// The entry that facts committed now will stand in.
+    pub(crate) fn current_seq(&self) -> EntrySeq {
+        self.state.last_seq.next()
+    }
+
+    pub(crate) fn push_effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(crate) fn reply(&mut self, id: RequestId, response: Response) {
+        self.push_effect(Effect::Reply { id, response: Some(response) });
+    }
+
+    pub(crate) fn reply_after(&mut self, seq: EntrySeq, id: RequestId, response: Response) {
+        self.after(seq, Then::Reply(id, Some(response)));
+    }
+
+    /// Does something as soon as an entry is durable: at once if it is.
+    pub(crate) fn after(&mut self, seq: EntrySeq, then: Then) {
+        if seq <= self.durable || cfg!(feature = "mutant-ack-early") {
+            self.run(then);
+        } else {
+            self.after.entry(seq).or_default().push(then);
+        }
+    }
+
+    fn run(&mut self, then: Then) {
+        match then {
+            Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
+            Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
+            Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
+            Then::Watermark(key, offset) => {
+                if let Some(partition) = self.state.catalog.partition_mut(key) {
+                    partition.high_watermark = partition.high_watermark.max(offset);
+                    self.fetches.touch(&partition.waiters);
+                }
+            }
+        }
+    }
+
+    /// Makes a fact true and part of the current entry.
+    pub(crate) fn commit(&mut self, fact: Fact) {
+        let seq = self.current_seq();
+        if let Err(error) = self.state.apply(seq, &fact) {
+            // Our own state contradicts itself: going on could only spread it.
+            panic!("the engine decided what cannot be: {error}");
+        }
+        match &fact {
+            Fact::Appended { partition, batch, .. } => {
+                self.draft.bytes += batch.size_bytes();
+                self.draft.log_ends.insert(*partition, batch.next_offset());
+            }
+            Fact::TopicCreated { .. }
+            | Fact::TopicDeleted { .. }
+            | Fact::PartitionsAdded { .. }
+            | Fact::TopicConfigured { .. } => self.catalog_seq = seq,
+            Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
+            _ => {}
+        }
+        self.draft.facts.push(fact);
+    }
+
+    /// Closes the current entry if more would make it too large for the journal. Only between
+    /// decisions that need not stand together.
+    pub(crate) fn seal_if_large(&mut self) {
+        if self.draft.bytes >= limits::ENTRY_CLOSE_BYTES
+            || self.draft.facts.len() >= limits::FACTS_PER_ENTRY_MAX / 2
+        {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        if self.draft.facts.is_empty() {
+            return;
+        }
+        let draft = std::mem::take(&mut self.draft);
+        let seq = self.state.last_seq.next();
+        self.state.last_seq = seq;
+        self.counters.entries += 1;
+        for (key, log_end) in draft.log_ends {
+            self.after(seq, Then::Watermark(key, log_end));
+        }
+        self.push_effect(Effect::Append(Entry { seq, facts: draft.facts }));
+    }
+
+    pub(crate) fn durable(&self) -> EntrySeq {
+        self.durable
+    }
+}

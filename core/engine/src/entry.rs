@@ -1,0 +1,516 @@
+//! The entry: what one event decided, the unit of atomicity, and its bytes in the journal.
+//! A fact says what became true, never how to find it out again: applying one asks nothing.
+//!
+//! ```text
+//! entry   version u8 = 1 | seq u64 | count u32 | count x fact
+//! fact    tag u8 | length u32 | body (length bytes)
+//!
+//! tag body (all little-endian; `str` = length u32 + UTF-8; `key` = topic id 16 + partition i32)
+//!   1 TopicCreated        topic id 16 | name str | partitions u32 | configs (count u32, str, str)
+//!   2 TopicDeleted        topic id 16
+//!   3 PartitionsAdded     topic id 16 | new total u32
+//!   4 Appended            key | has sent u8 | [sent] | record batch v2, stamped, to the end
+//!   5 Sent                key | sent
+//!   6 ProducerIdsReserved first id not reserved i64
+//!   7 OffsetsCommitted    group str | count u32 x (key | offset i64 | epoch i32 | time i64 | str?)
+//!   8 OffsetsDeleted      group str | all u8 | count u32 x key
+//!   9 TransformDeployed   see transform.rs
+//!  10 TransformDeleted    name str
+//!  11 TransformPaused     name str | paused u8
+//!  12 InputsCounted       key | records given to transforms so far u64
+//!  13 TopicConfigured     topic id 16 | configs, all of them
+//!  14 LeaderEpoch         key | epoch i32
+//!  15 (reserved: transform state deltas)
+//!  16 (reserved: transaction marks)
+//!  17 (reserved: a batch with a compact header)
+//!  18 (reserved: an extent of the direct path)
+//!
+//! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
+//!         | answer u8 (0 = no offset, 1 = offset) | base offset i64
+//! ```
+//! An unknown tag or version is an error that says "newer version": it is never skipped.
+
+use crate::codec::{
+    CodecError, Take, put_count, put_option_string, put_partition, put_string, put_strings,
+};
+use crate::transform::Deployment;
+use crate::units::{EntrySeq, PartitionKey};
+use bytes::{BufMut, Bytes, BytesMut};
+use millpond_wire::record::{BatchError, LogBatch};
+use millpond_wire::uuid::Uuid;
+use std::collections::BTreeMap;
+
+/// The version of the entry format that is written.
+pub const ENTRY_VERSION: u8 = 1;
+
+/// What one event decided.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place in the journal; consecutive.
+    pub seq: EntrySeq,
+    /// In the order that they are to be applied.
+    pub facts: Vec<Fact>,
+}
+
+/// One thing that became true.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A topic exists, with empty partitions.
+    TopicCreated {
+        /// Never used before.
+        id: Uuid,
+        /// Unique among those that exist.
+        name: String,
+        /// How many.
+        partitions: u32,
+        /// Only what differs from the defaults.
+        configs: BTreeMap<String, String>,
+    },
+    /// A topic and all that belongs to it is gone.
+    TopicDeleted {
+        /// Of the topic.
+        id: Uuid,
+    },
+    /// A topic has more partitions.
+    PartitionsAdded {
+        /// Of the topic.
+        id: Uuid,
+        /// The new count.
+        total: u32,
+    },
+    /// A batch is in a partition's log.
+    Appended {
+        /// Whose log.
+        partition: PartitionKey,
+        /// With its offsets.
+        batch: LogBatch,
+        /// What an idempotent producer sent it as.
+        sent: Option<Sent>,
+    },
+    /// A producer's batch was accepted that left nothing, or something else, in the log.
+    Sent {
+        /// The partition that it was sent to.
+        partition: PartitionKey,
+        /// The range, and the answer.
+        sent: Sent,
+    },
+    /// Producer ids below this one may have been given out.
+    ProducerIdsReserved {
+        /// The first that was not.
+        upto: i64,
+    },
+    /// A consumer group committed offsets.
+    OffsetsCommitted {
+        /// The group's id.
+        group: String,
+        /// One per partition.
+        offsets: Vec<(PartitionKey, CommittedOffset)>,
+    },
+    /// Committed offsets were removed.
+    OffsetsDeleted {
+        /// The group's id.
+        group: String,
+        /// `None`: all of the group.
+        partitions: Option<Vec<PartitionKey>>,
+    },
+    /// A transform is in force, in place of one of the same name.
+    TransformDeployed(Deployment),
+    /// A transform is out of force.
+    TransformDeleted {
+        /// Of the transform.
+        name: String,
+    },
+    /// A transform is paused, or not any more.
+    TransformPaused {
+        /// Of the transform.
+        name: String,
+        /// Its new state.
+        paused: bool,
+    },
+    /// How many records a partition has given to transforms.
+    InputsCounted {
+        /// Which partition.
+        partition: PartitionKey,
+        /// Since the partition was made.
+        records: u64,
+    },
+    /// A topic's configuration was replaced.
+    TopicConfigured {
+        /// Of the topic.
+        id: Uuid,
+        /// Only what differs from the defaults.
+        configs: BTreeMap<String, String>,
+    },
+    /// A partition's leader epoch moved.
+    LeaderEpoch {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The new epoch.
+        epoch: i32,
+    },
+}
+
+/// A batch as an idempotent producer sent it, and the answer it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// At least 0.
+    pub producer_id: i64,
+    /// At least 0.
+    pub producer_epoch: i16,
+    /// Of its first record.
+    pub base_sequence: i32,
+    /// Of its last record; below `base_sequence` when the numbers wrapped.
+    pub last_sequence: i32,
+    /// What a duplicate is told again.
+    pub answer: SentAnswer,
+}
+
+/// What the producer was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentAnswer {
+    /// Accepted; a transform changed the count or the destination (answered as offset -1).
+    NoOffset,
+    /// Accepted at this offset.
+    Offset(i64),
+}
+
+/// An offset that a group committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to consume.
+    pub offset: i64,
+    /// Of the last consumed record, -1 when the client did not say.
+    pub leader_epoch: i32,
+    /// When, milliseconds since 1970.
+    pub commit_timestamp_ms: i64,
+    /// The client's own words.
+    pub metadata: Option<String>,
+}
+
+/// Whom damage to an entry would concern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryScope {
+    /// One partition only.
+    Partition(PartitionKey),
+    /// The node, or several partitions.
+    Node,
+}
+
+/// Why bytes are not an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Written by a version of Millpond that knows more.
+    #[error(
+        "the journal holds {what} {value}, written by a newer version of millpond; start that version"
+    )]
+    Newer {
+        /// "entry version" or "fact".
+        what: &'static str,
+        /// Which.
+        value: u8,
+    },
+    /// Damaged.
+    #[error("an entry is damaged: {0}")]
+    Codec(#[from] CodecError),
+    /// The batch within is damaged.
+    #[error("the batch of an entry is damaged: {0}")]
+    Batch(#[from] BatchError),
+}
+
+impl Entry {
+    /// Whom damage to this entry would concern: the journal keeps it outside the body.
+    #[must_use]
+    pub fn scope(&self) -> EntryScope {
+        let mut scope = None;
+        for fact in &self.facts {
+            match (fact.partition(), scope) {
+                (Some(key), None) => scope = Some(key),
+                (Some(key), Some(seen)) if key == seen => {}
+                _ => return EntryScope::Node,
+            }
+        }
+        scope.map_or(EntryScope::Node, EntryScope::Partition)
+    }
+
+    /// Bytes of record batches within: the payload of the write.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let bytes = |fact: &Fact| match fact {
+            Fact::Appended { batch, .. } => batch.size_bytes(),
+            _ => 0,
+        };
+        self.facts.iter().map(bytes).sum()
+    }
+
+    /// How long the encoding is, to the byte.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        ENTRY_HEADER_BYTES
+            + self.facts.iter().map(|fact| FACT_HEADER_BYTES + fact.body_len()).sum::<usize>()
+    }
+
+    /// Writes the entry: `encoded_len` bytes.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        out.put_u8(ENTRY_VERSION);
+        out.put_u64_le(self.seq.0);
+        put_count(out, self.facts.len());
+        for fact in &self.facts {
+            out.put_u8(fact.tag());
+            put_count(out, fact.body_len());
+            fact.put_body(out);
+        }
+    }
+
+    /// Reads an entry; batches are slices of `bytes`. Only for bytes whose checksum the
+    /// journal has verified: those of the batches are not computed again.
+    ///
+    /// # Errors
+    /// `EntryError` when the bytes are damaged or of a newer version.
+    pub fn decode(bytes: Bytes) -> Result<Entry, EntryError> {
+        let mut take = Take::new(bytes);
+        let version = take.u8("entry version")?;
+        if version != ENTRY_VERSION {
+            return Err(EntryError::Newer { what: "entry version", value: version });
+        }
+        let seq = EntrySeq(take.u64("entry sequence")?);
+        let count = take.count("facts", FACT_HEADER_BYTES)?;
+        let mut facts = Vec::with_capacity(count);
+        for _ in 0..count {
+            let tag = take.u8("fact tag")?;
+            let len = take.u32("fact length")? as usize;
+            let mut body = Take::new(take.slice("fact body", len)?);
+            facts.push(Fact::take_body(tag, &mut body)?);
+            body.end("fact body")?;
+        }
+        take.end("entry")?;
+        Ok(Entry { seq, facts })
+    }
+}
+
+impl Fact {
+    /// The one partition that this fact is about, if it is about one.
+    #[must_use]
+    pub fn partition(&self) -> Option<PartitionKey> {
+        match self {
+            Fact::Appended { partition, .. }
+            | Fact::Sent { partition, .. }
+            | Fact::InputsCounted { partition, .. }
+            | Fact::LeaderEpoch { partition, .. } => Some(*partition),
+            _ => None,
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Fact::TopicCreated { .. } => 1,
+            Fact::TopicDeleted { .. } => 2,
+            Fact::PartitionsAdded { .. } => 3,
+            Fact::Appended { .. } => 4,
+            Fact::Sent { .. } => 5,
+            Fact::ProducerIdsReserved { .. } => 6,
+            Fact::OffsetsCommitted { .. } => 7,
+            Fact::OffsetsDeleted { .. } => 8,
+            Fact::TransformDeployed(_) => 9,
+            Fact::TransformDeleted { .. } => 10,
+            Fact::TransformPaused { .. } => 11,
+            Fact::InputsCounted { .. } => 12,
+            Fact::TopicConfigured { .. } => 13,
+            Fact::LeaderEpoch { .. } => 14,
+        }
+    }
+
+    /// Batches are measured, the rest is small: written once to count it.
+    fn body_len(&self) -> usize {
+        match self {
+            Fact::Appended { batch, sent, .. } => {
+                KEY_BYTES + 1 + sent.map_or(0, |_| SENT_BYTES) + batch.size_bytes()
+            }
+            Fact::Sent { .. } => KEY_BYTES + SENT_BYTES,
+            _ => {
+                let mut scratch = BytesMut::new();
+                self.put_body(&mut scratch);
+                scratch.len()
+            }
+        }
+    }
+
+    fn put_body(&self, out: &mut impl BufMut) {
+        match self {
+            Fact::TopicCreated { id, name, partitions, configs } => {
+                out.put_slice(&id.0);
+                put_string(out, name);
+                out.put_u32_le(*partitions);
+                put_strings(out, configs);
+            }
+            Fact::TopicDeleted { id } => out.put_slice(&id.0),
+            Fact::PartitionsAdded { id, total } => {
+                out.put_slice(&id.0);
+                out.put_u32_le(*total);
+            }
+            Fact::Appended { partition, batch, sent } => {
+                put_partition(out, partition);
+                out.put_u8(u8::from(sent.is_some()));
+                if let Some(sent) = sent {
+                    sent.put(out);
+                }
+                batch.write_to(out);
+            }
+            Fact::Sent { partition, sent } => {
+                put_partition(out, partition);
+                sent.put(out);
+            }
+            Fact::ProducerIdsReserved { upto } => out.put_i64_le(*upto),
+            Fact::OffsetsCommitted { group, offsets } => put_offsets(out, group, offsets),
+            Fact::OffsetsDeleted { group, partitions } => {
+                put_string(out, group);
+                out.put_u8(u8::from(partitions.is_none()));
+                put_count(out, partitions.as_ref().map_or(0, Vec::len));
+                for key in partitions.iter().flatten() {
+                    put_partition(out, key);
+                }
+            }
+            Fact::TransformDeployed(deployment) => deployment.put(out),
+            Fact::TransformDeleted { name } => put_string(out, name),
+            Fact::TransformPaused { name, paused } => {
+                put_string(out, name);
+                out.put_u8(u8::from(*paused));
+            }
+            Fact::InputsCounted { partition, records } => {
+                put_partition(out, partition);
+                out.put_u64_le(*records);
+            }
+            Fact::TopicConfigured { id, configs } => {
+                out.put_slice(&id.0);
+                put_strings(out, configs);
+            }
+            Fact::LeaderEpoch { partition, epoch } => {
+                put_partition(out, partition);
+                out.put_i32_le(*epoch);
+            }
+        }
+    }
+
+    fn take_body(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+        Ok(match tag {
+            1 => Fact::TopicCreated {
+                id: take.uuid("topic id")?,
+                name: take.string("topic name")?,
+                partitions: take.u32("partitions")?,
+                configs: take.strings("topic configs")?,
+            },
+            2 => Fact::TopicDeleted { id: take.uuid("topic id")? },
+            3 => Fact::PartitionsAdded {
+                id: take.uuid("topic id")?,
+                total: take.u32("partitions")?,
+            },
+            4 => {
+                let partition = take.partition()?;
+                let sent = if take.bool("has sent")? { Some(Sent::take(take)?) } else { None };
+                Fact::Appended { partition, batch: LogBatch::parse_trusted(take.rest())?, sent }
+            }
+            5 => Fact::Sent { partition: take.partition()?, sent: Sent::take(take)? },
+            6 => Fact::ProducerIdsReserved { upto: take.i64("producer id")? },
+            7 => take_offsets(take)?,
+            8 => {
+                let group = take.string("group")?;
+                let all = take.bool("all offsets")?;
+                let count = take.count("partitions", KEY_BYTES)?;
+                let keys = (0..count).map(|_| take.partition()).collect::<Result<_, _>>()?;
+                Fact::OffsetsDeleted { group, partitions: (!all).then_some(keys) }
+            }
+            9 => Fact::TransformDeployed(Deployment::take(take)?),
+            10 => Fact::TransformDeleted { name: take.string("transform name")? },
+            11 => Fact::TransformPaused {
+                name: take.string("transform name")?,
+                paused: take.bool("paused")?,
+            },
+            12 => Fact::InputsCounted {
+                partition: take.partition()?,
+                records: take.u64("input count")?,
+            },
+            13 => Fact::TopicConfigured {
+                id: take.uuid("topic id")?,
+                configs: take.strings("topic configs")?,
+            },
+            14 => Fact::LeaderEpoch {
+                partition: take.partition()?,
+                epoch: take.i32("leader epoch")?,
+            },
+            value => return Err(EntryError::Newer { what: "fact", value }),
+        })
+    }
+}
+
+impl Sent {
+    pub(crate) fn put(&self, out: &mut impl BufMut) {
+        out.put_i64_le(self.producer_id);
+        out.put_i16_le(self.producer_epoch);
+        out.put_i32_le(self.base_sequence);
+        out.put_i32_le(self.last_sequence);
+        let (kind, offset) = match self.answer {
+            SentAnswer::NoOffset => (0, -1),
+            SentAnswer::Offset(offset) => (1, offset),
+        };
+        out.put_u8(kind);
+        out.put_i64_le(offset);
+    }
+
+    pub(crate) fn take(take: &mut Take) -> Result<Sent, CodecError> {
+        Ok(Sent {
+            producer_id: take.i64("producer id")?,
+            producer_epoch: take.i16("producer epoch")?,
+            base_sequence: take.i32("base sequence")?,
+            last_sequence: take.i32("last sequence")?,
+            answer: match (take.u8("answer")?, take.i64("base offset")?) {
+                (0, _) => SentAnswer::NoOffset,
+                (1, offset) => SentAnswer::Offset(offset),
+                (value, _) => {
+                    return Err(CodecError::Impossible { what: "answer", value: value.into() });
+                }
+            },
+        })
+    }
+}
+
+impl CommittedOffset {
+    pub(crate) fn put(&self, out: &mut impl BufMut) {
+        out.put_i64_le(self.offset);
+        out.put_i32_le(self.leader_epoch);
+        out.put_i64_le(self.commit_timestamp_ms);
+        put_option_string(out, self.metadata.as_deref());
+    }
+
+    pub(crate) fn take(take: &mut Take) -> Result<CommittedOffset, CodecError> {
+        Ok(CommittedOffset {
+            offset: take.i64("committed offset")?,
+            leader_epoch: take.i32("leader epoch")?,
+            commit_timestamp_ms: take.i64("commit time")?,
+            metadata: take.option_string("commit metadata")?,
+        })
+    }
+}
+
+fn put_offsets(out: &mut impl BufMut, group: &str, offsets: &[(PartitionKey, CommittedOffset)]) {
+    put_string(out, group);
+    put_count(out, offsets.len());
+    for (key, offset) in offsets {
+        put_partition(out, key);
+        offset.put(out);
+    }
+}
+
+fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
+    let group = take.string("group")?;
+    let count = take.count("offsets", KEY_BYTES + COMMIT_BYTES_MIN)?;
+    let mut offsets = Vec::with_capacity(count);
+    for _ in 0..count {
+        offsets.push((take.partition()?, CommittedOffset::take(take)?));
+    }
+    Ok(Fact::OffsetsCommitted { group, offsets })
+}
+
+const ENTRY_HEADER_BYTES: usize = 1 + 8 + 4;
+const FACT_HEADER_BYTES: usize = 1 + 4;
+const KEY_BYTES: usize = 16 + 4;
+const SENT_BYTES: usize = 8 + 2 + 4 + 4 + 1 + 8;
+const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

@@ -1,0 +1,72 @@
+//! Everything that can happen to the engine: one closed enum.
+//! An event carries all that its decision needs; the engine asks nobody anything.
+
+use crate::effect::HistorySlice;
+use crate::transform::{AdminRequest, TransformOutcome};
+use crate::units::{AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket};
+use millpond_wire::messages::Request;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A decoded request; answered by exactly one `Effect::Reply` with the same id.
+    Request {
+        /// Comes back in the reply.
+        id: RequestId,
+        /// Who asks.
+        peer: Peer,
+        /// What is asked.
+        request: Request,
+        /// The request's API version, already checked against the table of APIs.
+        version: i16,
+    },
+    /// A connection or stream ended: its long polls are dropped.
+    SessionClosed(SessionId),
+    /// All entries up to and including this one are on flash.
+    Durable(EntrySeq),
+    /// A transform job is finished.
+    Transformed {
+        /// Of the job.
+        ticket: Ticket,
+        /// What became of its batch.
+        outcome: TransformOutcome,
+    },
+    /// A history read is finished.
+    HistoryRead {
+        /// Of the job.
+        id: ReadId,
+        /// One slice per read of the job, in its order.
+        result: Result<Vec<HistorySlice>, ReadFault>,
+    },
+    /// These offsets are in segments that a checkpoint names: their memory may go.
+    Flushed(Vec<FlushedRange>),
+    /// An administrative request; answered by `Effect::AdminReply` with the same id.
+    Admin {
+        /// Comes back in the reply.
+        id: AdminId,
+        /// What is asked.
+        request: AdminRequest,
+    },
+    /// Time has passed: the deadline of `Engine::next_deadline_ms` is reached.
+    Tick,
+}
+
+/// A partition's offsets below `upto` are in segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushedRange {
+    /// Which partition.
+    pub partition: PartitionKey,
+    /// The first offset that is not in segments.
+    pub upto: i64,
+}
+
+/// Why history could not be read. The client is told a storage error, for this read only.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadFault {
+    /// The disk refused.
+    #[error("the disk failed to read a segment: {0}; see the log of the node")]
+    Io(String),
+    /// The bytes are there and wrong; they are never served.
+    #[error("a segment is damaged: {0}; restore it from a replica or a backup")]
+    Damaged(String),
+}

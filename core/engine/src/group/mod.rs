@@ -1,0 +1,199 @@
+//! Classic consumer groups: who is in, which generation it is, who was assigned what.
+//! Membership is soft state: after a restart members join again, their committed offsets are in
+//! `offsets`. Never looks into what members tell each other.
+
+mod heartbeat;
+mod join;
+mod member;
+mod rebalance;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use member::Member;
+
+use crate::config::EngineConfig;
+use crate::rng::Rng;
+use crate::units::{Peer, RequestId};
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
+use millpond_wire::messages::Response;
+use std::collections::BTreeMap;
+
+/// Where a group stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupState {
+    /// No members; there may be committed offsets.
+    #[default]
+    Empty,
+    /// Members are joining; heartbeats tell the others to join too.
+    PreparingRebalance,
+    /// All have joined; the leader's assignment is awaited.
+    CompletingRebalance,
+    /// Everybody has an assignment.
+    Stable,
+    /// There is no such group.
+    Dead,
+}
+
+impl GroupState {
+    /// Kafka's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupState::Empty => "Empty",
+            GroupState::PreparingRebalance => "PreparingRebalance",
+            GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Stable => "Stable",
+            GroupState::Dead => "Dead",
+        }
+    }
+}
+
+/// One group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) state: GroupState,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    /// The protocol that was chosen for this generation.
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: Option<String>,
+    pub(crate) members: BTreeMap<String, Member>,
+    /// Instance id to member id (KIP-345).
+    statics: BTreeMap<String, String>,
+    /// Member ids that were handed out and not used yet, with their deadlines (KIP-394).
+    pending: BTreeMap<String, u64>,
+    joining: Option<Joining>,
+    sync_deadline_ms: Option<u64>,
+    joined_count: u64,
+    /// The deadline that the engine has a timer for.
+    pub(crate) armed_ms: Option<u64>,
+}
+
+/// A rebalance that is being prepared.
+#[derive(Clone, Copy, Debug)]
+struct Joining {
+    deadline_ms: u64,
+    /// The first one of an empty group waits for more members: this much longer at most.
+    initial_left_ms: Option<u64>,
+    /// Somebody came since the deadline was set.
+    has_new: bool,
+}
+
+/// What a decision about a group needs and where its answers go.
+pub(crate) struct Ctx<'a> {
+    pub(crate) now_ms: u64,
+    pub(crate) config: &'a EngineConfig,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) out: Vec<(RequestId, Response)>,
+    pub(crate) rebalances: u64,
+}
+
+impl Ctx<'_> {
+    fn answer(&mut self, id: RequestId, response: Response) {
+        self.out.push((id, response));
+    }
+
+    /// An id that nobody else has: the client's own name and 128 random bits, as in Kafka.
+    fn new_member_id(&mut self, peer: &Peer, instance_id: Option<&str>) -> String {
+        let name = instance_id.or(peer.client_id.as_deref()).unwrap_or("member");
+        let short: String = name.chars().take(MEMBER_NAME_CHARS).collect();
+        let bits = u128::from_be_bytes(self.rng.bytes16());
+        let text = format!("{bits:032x}");
+        let (a, b, c, d, e) =
+            (&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
+        format!("{short}-{a}-{b}-{c}-{d}-{e}")
+    }
+}
+
+/// All groups that have or had members since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    by_id: BTreeMap<String, Group>,
+}
+
+impl Groups {
+    pub(crate) fn get(&self, id: &str) -> Option<&Group> {
+        self.by_id.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.by_id.get_mut(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.by_id.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// The group, made if it is missing. Groups without members make room for new ones.
+    pub(crate) fn get_or_create(&mut self, id: &str) -> Result<&mut Group, ErrorCode> {
+        if !self.by_id.contains_key(id) {
+            if self.by_id.len() >= limits::GROUPS_MAX {
+                let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
+                let idle = idle.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
+                self.by_id.remove(&idle);
+            }
+            self.by_id.insert(id.to_owned(), Group::default());
+        }
+        self.by_id.get_mut(id).ok_or(ErrorCode::UnknownServerError)
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
+        self.by_id.remove(id)
+    }
+
+    /// Members of all groups, and the bytes that they brought.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let groups = self.by_id.values();
+        groups.fold((0, 0), |(members, bytes), group| {
+            let own: usize = group.members.values().map(Member::size_bytes).sum();
+            (members + group.members.len() + group.pending.len(), bytes + own)
+        })
+    }
+}
+
+impl Group {
+    /// Nobody is in and nobody is coming.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()
+    }
+
+    /// When `tick` is wanted.
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        let sessions = self.members.values().filter(|member| !member.is_waiting());
+        let sessions = sessions.map(|member| member.deadline_ms);
+        let pending = self.pending.values().copied();
+        let joining = self.joining.map(|joining| joining.deadline_ms);
+        sessions.chain(pending).chain(joining).chain(self.sync_deadline_ms).min()
+    }
+
+    /// The member that a request comes from, or the error that it gets.
+    fn known_member(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<&mut Member, ErrorCode> {
+        if let Some(instance) = instance_id {
+            match self.statics.get(instance) {
+                Some(owner) if owner == member_id => {}
+                Some(_) => return Err(ErrorCode::FencedInstanceId),
+                None => return Err(ErrorCode::UnknownMemberId),
+            }
+        }
+        self.members.get_mut(member_id).ok_or(ErrorCode::UnknownMemberId)
+    }
+
+    fn known_member_of(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<&mut Member, ErrorCode> {
+        let current = self.generation;
+        let member = self.known_member(member_id, instance_id)?;
+        if generation == current { Ok(member) } else { Err(ErrorCode::IllegalGeneration) }
+    }
+}
+
+const MEMBER_NAME_CHARS: usize = 255;

@@ -1,0 +1,59 @@
+//! The deterministic heart of Millpond: topics, partitions, idempotent producers, consumer groups
+//! and waiting fetches, as one sans-I/O state machine.
+//!
+//! Events go in through [`Engine::handle`], effects come out of [`Engine::poll_effect`]. The engine
+//! never reads a clock, draws a random number, opens a file, touches a socket or starts a thread:
+//! time and seed are handed in, and the same events give the same effects, byte for byte.
+//!
+//! What one event decides stands in one [`Entry`]; nothing is answered before the entries that it
+//! rests on are durable. [`Engine::snapshot`] and [`Engine::replay`] bring the same state back.
+
+mod admission;
+mod api;
+mod codec;
+mod config;
+mod counters;
+mod effect;
+mod engine;
+mod entry;
+mod event;
+mod fetch;
+mod group;
+mod offsets;
+mod partition;
+mod produce;
+mod producer;
+mod reads;
+mod rng;
+mod snapshot;
+mod state;
+mod topic;
+mod topic_config;
+pub mod transform;
+mod units;
+mod view;
+
+pub use codec::CodecError;
+pub use config::{Advertised, EngineConfig};
+pub use counters::Counters;
+pub use effect::{Effect, HistoryRead, HistorySlice, ReadJob};
+pub use engine::Engine;
+pub use entry::{
+    CommittedOffset, ENTRY_VERSION, Entry, EntryError, EntryScope, Fact, Sent, SentAnswer,
+};
+pub use event::{Event, FlushedRange, ReadFault};
+pub use group::GroupState;
+pub use offsets::{GroupOffsets, OffsetStore};
+pub use partition::{FIRST_LEADER_EPOCH, Partition};
+pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
+pub use state::ReplayError;
+pub use topic::{Catalog, Topic, is_valid_topic_name};
+pub use topic_config::{ConfigError, ConfigKind, TOPIC_CONFIGS, TopicConfig};
+pub use units::{
+    AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
+    TransformId,
+};
+pub use view::{GroupView, MemberView};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The offsets that consumer groups committed. Holds what the journal holds, no more; whether the
+//! newest commits are durable yet is the caller's to ask (`last_entry`).
+
+use crate::entry::CommittedOffset;
+use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::limits;
+use millpond_wire::uuid::Uuid;
+use std::collections::BTreeMap;
+
+/// Committed offsets of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupOffsets {
+    /// By partition.
+    pub offsets: BTreeMap<PartitionKey, CommittedOffset>,
+    /// The entry of the newest commit.
+    pub(crate) last_entry: EntrySeq,
+}
+
+/// Committed offsets of all groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetStore {
+    groups: BTreeMap<String, GroupOffsets>,
+    total: usize,
+}
+
+impl OffsetStore {
+    /// By group id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &GroupOffsets)> {
+        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// The offsets of a group that has committed any.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<&GroupOffsets> {
+        self.groups.get(id)
+    }
+
+    /// One committed offset.
+    #[must_use]
+    pub fn get(&self, group: &str, key: PartitionKey) -> Option<&CommittedOffset> {
+        self.groups.get(group)?.offsets.get(&key)
+    }
+
+    /// Whether `more` offsets of partitions new to this group fit the caps.
+    pub(crate) fn has_room(&self, group: &str, more: usize) -> bool {
+        let (own, known) = match self.groups.get(group) {
+            Some(group) => (group.offsets.len(), true),
+            None => (0, false),
+        };
+        own + more <= limits::GROUP_OFFSETS_MAX
+            && self.total + more <= limits::OFFSETS_MAX
+            && (known || self.groups.len() < limits::GROUPS_MAX)
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        seq: EntrySeq,
+        group: &str,
+        offsets: &[(PartitionKey, CommittedOffset)],
+    ) {
+        let entry = match self.groups.get_mut(group) {
+            Some(entry) => entry,
+            None => self.groups.entry(group.to_owned()).or_default(),
+        };
+        entry.last_entry = seq;
+        for (key, offset) in offsets {
+            if entry.offsets.insert(*key, offset.clone()).is_none() {
+                self.total += 1;
+            }
+        }
+    }
+
+    /// `None`: all of the group.
+    pub(crate) fn delete(&mut self, group: &str, partitions: Option<&[PartitionKey]>) {
+        match partitions {
+            None => {
+                let gone = self.groups.remove(group);
+                self.total -= gone.map_or(0, |group| group.offsets.len());
+            }
+            Some(keys) => {
+                let Some(entry) = self.groups.get_mut(group) else { return };
+                for key in keys {
+                    self.total -= usize::from(entry.offsets.remove(key).is_some());
+                }
+                if entry.offsets.is_empty() {
+                    self.groups.remove(group);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn delete_topic(&mut self, topic_id: Uuid) {
+        let mut removed = 0;
+        self.groups.retain(|_, group| {
+            let before = group.offsets.len();
+            group.offsets.retain(|key, _| key.topic_id != topic_id);
+            removed += before - group.offsets.len();
+            !group.offsets.is_empty()
+        });
+        self.total -= removed;
+    }
+
+    pub(crate) fn restore(&mut self, id: String, group: GroupOffsets) {
+        self.total += group.offsets.len();
+        self.groups.insert(id, group);
+    }
+}

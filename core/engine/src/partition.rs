@@ -1,0 +1,166 @@
+//! One partition's log as the engine knows it: where it begins and ends, how far consumers may
+//! read, and the batches that are still in memory. Never touches segments: what left memory is
+//! read by the shell.
+
+use crate::admission::Pending;
+use crate::units::EntrySeq;
+use millpond_wire::record::LogBatch;
+use std::collections::{BTreeSet, VecDeque};
+
+/// The leader epoch of a new partition. Not 0: librdkafka mistakes that for "unknown" at the end
+/// of a partition (librdkafka#4882).
+pub const FIRST_LEADER_EPOCH: i32 = 1;
+
+/// The log of one partition.
+#[derive(Debug)]
+pub struct Partition {
+    pub(crate) log_start: i64,
+    pub(crate) log_end: i64,
+    pub(crate) high_watermark: i64,
+    pub(crate) leader_epoch: i32,
+    /// The largest timestamp and the base offset of the batch that has it; -1 in an empty log.
+    pub(crate) newest: (i64, i64),
+    /// Records given to transforms so far, admitted ones included.
+    pub(crate) inputs_admitted: u64,
+    /// Records given to transforms by committed batches: what the journal knows.
+    pub(crate) inputs_committed: u64,
+    /// First offset that is not in segments.
+    pub(crate) flushed: i64,
+    tail: VecDeque<TailBatch>,
+    tail_bytes: usize,
+    /// Batches between admission and commit, and what is remembered of refused ones.
+    pub(crate) pending: Pending,
+    /// Fetches that wait for this partition.
+    pub(crate) waiters: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct TailBatch {
+    seq: EntrySeq,
+    batch: LogBatch,
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Partition::restored(0, 0, FIRST_LEADER_EPOCH, (-1, -1), 0)
+    }
+}
+
+impl Partition {
+    /// A log whose batches are all in segments.
+    pub(crate) fn restored(
+        log_start: i64,
+        log_end: i64,
+        leader_epoch: i32,
+        newest: (i64, i64),
+        inputs: u64,
+    ) -> Partition {
+        Partition {
+            log_start,
+            log_end,
+            high_watermark: log_end,
+            leader_epoch,
+            newest,
+            inputs_admitted: inputs,
+            inputs_committed: inputs,
+            flushed: log_end,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            pending: Pending::default(),
+            waiters: BTreeSet::new(),
+        }
+    }
+
+    /// First offset that can be read.
+    #[must_use]
+    pub fn log_start(&self) -> i64 {
+        self.log_start
+    }
+
+    /// The offset that the next record gets.
+    #[must_use]
+    pub fn log_end(&self) -> i64 {
+        self.log_end
+    }
+
+    /// Consumers read below this offset.
+    #[must_use]
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// The current leader epoch.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Bytes of batches in memory.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// First offset that is in memory; the log end when nothing is.
+    #[must_use]
+    pub fn tail_start(&self) -> i64 {
+        self.tail.front().map_or(self.log_end, |first| first.batch.base_offset())
+    }
+
+    /// First offset that is not in segments.
+    #[must_use]
+    pub fn flushed(&self) -> i64 {
+        self.flushed
+    }
+
+    /// Adds a batch whose base offset is the log end.
+    pub(crate) fn append(&mut self, seq: EntrySeq, batch: LogBatch) {
+        assert_eq!(batch.base_offset(), self.log_end, "a batch must continue its log");
+        assert!(batch.last_offset() >= batch.base_offset(), "a batch takes an offset");
+        if batch.max_timestamp() > self.newest.0 {
+            self.newest = (batch.max_timestamp(), batch.base_offset());
+        }
+        self.log_end = batch.last_offset() + 1;
+        self.tail_bytes += batch.size_bytes();
+        self.tail.push_back(TailBatch { seq, batch });
+    }
+
+    /// Batches in memory from the one that holds `offset` on, below the high watermark.
+    pub(crate) fn readable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
+        let first = self.tail.partition_point(|tail| tail.batch.last_offset() < offset);
+        let below = self.high_watermark;
+        self.tail
+            .range(first..)
+            .map(|tail| &tail.batch)
+            .take_while(move |batch| batch.last_offset() < below)
+    }
+
+    /// Batches that are in no segment yet, of entries up to `upto`.
+    pub fn unflushed(&self, upto: EntrySeq) -> impl Iterator<Item = &LogBatch> {
+        let flushed = self.flushed;
+        let first = self.tail.partition_point(move |tail| tail.batch.base_offset() < flushed);
+        self.tail.range(first..).take_while(move |tail| tail.seq <= upto).map(|tail| &tail.batch)
+    }
+
+    /// Offsets below `upto` are in segments.
+    pub(crate) fn flushed_upto(&mut self, upto: i64) {
+        self.flushed = self.flushed.max(upto.min(self.log_end));
+    }
+
+    /// Forgets flushed batches, oldest first, while `over` bytes are to be freed. Returns what it
+    /// freed. Batches above the high watermark stay: they are not durable.
+    pub(crate) fn evict(&mut self, over: usize) -> usize {
+        let mut freed = 0;
+        let limit = self.flushed.min(self.high_watermark);
+        while freed < over
+            && let Some(first) = self.tail.front()
+            && first.batch.last_offset() < limit
+        {
+            let size = first.batch.size_bytes();
+            freed += size;
+            self.tail_bytes -= size;
+            self.tail.pop_front();
+        }
+        freed
+    }
+}

@@ -1,0 +1,438 @@
+//! The way of a batch from a produce request into the log: checked, admitted in order, given to
+//! the transforms of its topic, committed in that order, answered when durable.
+//! Never looks at records, and never lets a batch overtake another of its partition.
+
+use crate::admission::{Admitted, SentRange, Slot, Verdict};
+use crate::effect::Effect;
+use crate::engine::{Engine, Then};
+use crate::entry::{Fact, Sent, SentAnswer};
+use crate::topic::is_valid_topic_name;
+use crate::transform::{Output, OutputTopic, TransformJob, TransformOutcome};
+use crate::units::{EntrySeq, PartitionKey, RequestId, Ticket};
+use bytes::Bytes;
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
+use millpond_wire::messages::produce_response::PartitionProduceResponse;
+use millpond_wire::messages::{ProduceResponse, Response};
+use millpond_wire::record::{Batch, BatchError, Codec, LogBatch};
+use std::collections::BTreeMap;
+
+/// A produce request that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct ProduceCall {
+    pub(crate) id: RequestId,
+    /// False for acks=0.
+    pub(crate) wants_answer: bool,
+    pub(crate) response: ProduceResponse,
+    /// Partitions without a result.
+    pub(crate) open: usize,
+    /// The newest entry that a result rests on.
+    pub(crate) seq: EntrySeq,
+}
+
+/// What became of one partition's batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled {
+    Accepted { answer: SentAnswer, append_time_ms: i64, seq: EntrySeq },
+    Refused(Refusal),
+}
+
+/// Why a batch is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
+    Refusal { code, message: message.into() }
+}
+
+impl Engine {
+    /// Checks one partition's part of a produce request and gives it its place in the order.
+    /// `Ok`: its result comes now or later through `settle`.
+    pub(crate) fn admit(
+        &mut self,
+        topic_name: &str,
+        partition: i32,
+        records: Option<Bytes>,
+        version: i16,
+        slot: Slot,
+    ) -> Result<(), Refusal> {
+        let missing = || refuse(ErrorCode::UnknownTopicOrPartition, "no such topic or partition");
+        let topic = self.state.catalog.by_name(topic_name).ok_or_else(missing)?;
+        let key = PartitionKey { topic_id: topic.id, partition };
+        let log = self.state.catalog.partition(key).ok_or_else(missing)?;
+        let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
+        let batch = parse_produced(records, max_bytes, version)?;
+        let range = SentRange::of(&batch);
+        if let Some(range) = range {
+            let known = self.state.producers.get(key, range.producer_id);
+            match log.pending.check(range, known) {
+                Verdict::Next => {}
+                Verdict::Refused(code) => {
+                    self.counters.sequence_refusals += 1;
+                    return Err(refuse(code, code.message()));
+                }
+                verdict => return self.answer_duplicate(key, verdict, slot),
+            }
+        }
+        if log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX {
+            return Err(busy("too many batches wait for the transforms of this partition"));
+        }
+        if self.state.tail_bytes + batch.size_bytes() > self.config.tail_max_bytes {
+            return Err(busy("the memory for batches is full until the next checkpoint"));
+        }
+        let chain = topic.chain.clone();
+        let must_wait = !log.pending.is_empty();
+        self.counters.records_in += u64::from(batch.records_count());
+        self.counters.bytes_in += batch.size_bytes() as u64;
+        let mut admitted = Admitted {
+            ticket: Ticket(self.fresh_id()),
+            batch,
+            range,
+            outcome: None,
+            inputs_upto: None,
+            waiting: vec![slot],
+        };
+        if chain.is_empty() {
+            admitted.outcome = Some(TransformOutcome::Untouched);
+        } else {
+            let topic = topic_name.to_owned();
+            let job = self.make_job(key, topic, chain, &mut admitted);
+            self.push_effect(Effect::Transform(job));
+        }
+        if admitted.outcome.is_some() && !must_wait {
+            self.commit_admitted(key, admitted);
+        } else if let Some(log) = self.state.catalog.partition_mut(key) {
+            log.pending.push(admitted);
+        }
+        Ok(())
+    }
+
+    fn make_job(
+        &mut self,
+        key: PartitionKey,
+        topic: String,
+        chain: Vec<crate::units::TransformId>,
+        admitted: &mut Admitted,
+    ) -> TransformJob {
+        let records = u64::from(admitted.batch.records_count());
+        let mut input_count = 0;
+        if let Some(log) = self.state.catalog.partition_mut(key) {
+            input_count = log.inputs_admitted;
+            log.inputs_admitted += records;
+        }
+        admitted.inputs_upto = Some(input_count + records);
+        self.counters.transform_records_in += records;
+        self.tickets.insert(admitted.ticket, key);
+        let batch = admitted.batch.clone();
+        TransformJob { ticket: admitted.ticket, topic, partition: key, chain, batch, input_count }
+    }
+
+    /// A duplicate gets the answer of the original, when that is durable.
+    fn answer_duplicate(
+        &mut self,
+        key: PartitionKey,
+        verdict: Verdict,
+        slot: Slot,
+    ) -> Result<(), Refusal> {
+        self.counters.duplicates += 1;
+        match verdict {
+            Verdict::Committed(batch) => {
+                let (answer, seq) = (batch.answer, batch.seq);
+                self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
+                Ok(())
+            }
+            Verdict::InFlight(index) => {
+                let log = self.state.catalog.partition_mut(key);
+                match log.and_then(|log| log.pending.get_mut(index)) {
+                    Some(original) if original.waiting.len() <= limits::DUPLICATES_WAITING_MAX => {
+                        original.waiting.push(slot);
+                        Ok(())
+                    }
+                    _ => Err(busy("the same batch is under way many times")),
+                }
+            }
+            Verdict::Next | Verdict::Refused(_) => unreachable!("decided by the caller"),
+        }
+    }
+
+    /// A transform is done with a batch; all that need not wait for it any more is committed.
+    pub(crate) fn on_transformed(&mut self, ticket: Ticket, outcome: TransformOutcome) {
+        // A topic that was deleted meanwhile takes its tickets with it.
+        let Some(key) = self.tickets.remove(&ticket) else { return };
+        let Some(log) = self.state.catalog.partition_mut(key) else { return };
+        log.pending.finish(ticket, outcome);
+        while let Some(log) = self.state.catalog.partition_mut(key)
+            && let Some(admitted) = log.pending.pop_ready()
+        {
+            self.commit_admitted(key, admitted);
+            self.seal_if_large();
+        }
+    }
+
+    fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
+        let outcome = admitted.outcome.take();
+        let settled = match outcome {
+            Some(TransformOutcome::Changed { outputs }) => {
+                self.commit_outputs(key, &admitted, outputs)
+            }
+            Some(TransformOutcome::Rejected { code, message }) => Err(refuse(code, message)),
+            Some(TransformOutcome::Untouched) | None => Ok(self.commit_untouched(key, &admitted)),
+        };
+        match settled {
+            Ok(settled) => {
+                if let Some(records) = admitted.inputs_upto {
+                    self.commit(Fact::InputsCounted { partition: key, records });
+                }
+                if let Some(log) = self.state.catalog.partition_mut(key) {
+                    log.pending.forget_refusal(admitted.range);
+                }
+                self.settle_all(key, admitted.waiting, &settled);
+            }
+            Err(refusal) => self.reject(key, admitted, refusal),
+        }
+    }
+
+    fn commit_untouched(&mut self, key: PartitionKey, admitted: &Admitted) -> Settled {
+        if admitted.inputs_upto.is_some() {
+            let records = u64::from(admitted.batch.records_count());
+            self.counters.transform_batches_untouched += 1;
+            self.counters.transform_records_out += records;
+        }
+        let (base_offset, append_time_ms) =
+            self.append(key, admitted.batch.clone(), admitted.range);
+        let answer = SentAnswer::Offset(base_offset);
+        Settled::Accepted { answer, append_time_ms, seq: self.current_seq() }
+    }
+
+    /// All outputs of a batch, to however many topics, in this one entry.
+    fn commit_outputs(
+        &mut self,
+        key: PartitionKey,
+        admitted: &Admitted,
+        outputs: Vec<Output>,
+    ) -> Result<Settled, Refusal> {
+        self.check_outputs(&outputs)?;
+        let same_shape = match outputs.as_slice() {
+            [one] => {
+                one.topic == OutputTopic::Same
+                    && one.batch.records_count() == admitted.batch.records_count()
+            }
+            _ => false,
+        };
+        let mut answer = SentAnswer::NoOffset;
+        let mut append_time_ms = -1;
+        for output in outputs {
+            self.counters.transform_records_out += u64::from(output.batch.records_count());
+            let target = self.resolve_output(key, output.topic);
+            let range = if same_shape { admitted.range } else { None };
+            let (base_offset, time_ms) = self.append(target, output.batch, range);
+            if same_shape {
+                (answer, append_time_ms) = (SentAnswer::Offset(base_offset), time_ms);
+            }
+        }
+        if let Some(range) = admitted.range
+            && !same_shape
+        {
+            self.commit(Fact::Sent { partition: key, sent: range.sent(answer) });
+        }
+        Ok(Settled::Accepted { answer, append_time_ms, seq: self.current_seq() })
+    }
+
+    /// Everything that could stand in the way of an output, before anything is changed.
+    fn check_outputs(&self, outputs: &[Output]) -> Result<(), Refusal> {
+        let mut new_topics = BTreeMap::new();
+        for output in outputs {
+            if output.batch.check_produced(limits::BATCH_BYTES_MAX).is_err() {
+                return Err(refuse(ErrorCode::UnknownServerError, "a transform gave a bad batch"));
+            }
+            if let OutputTopic::Named(name) = &output.topic
+                && self.state.catalog.by_name(name).is_none()
+            {
+                if !is_valid_topic_name(name) {
+                    let message = "a transform routes to a topic whose name is not allowed";
+                    return Err(refuse(ErrorCode::InvalidTopicException, message));
+                }
+                new_topics.insert(name, ());
+            }
+        }
+        let topics = self.state.catalog.len() + new_topics.len();
+        let partitions = self.state.catalog.partitions_len()
+            + new_topics.len() * limits::PARTITIONS_PER_TOPIC_MAX;
+        let is_full = topics > limits::TOPICS_MAX || partitions > limits::PARTITIONS_MAX;
+        if is_full && !new_topics.is_empty() {
+            let message = "a transform routes to a new topic, but there are too many topics";
+            return Err(refuse(ErrorCode::PolicyViolation, message));
+        }
+        Ok(())
+    }
+
+    /// The partition of an output: that of the source, modulo the target's count. A missing topic
+    /// is created with as many partitions as the source has.
+    fn resolve_output(&mut self, source: PartitionKey, topic: OutputTopic) -> PartitionKey {
+        let OutputTopic::Named(name) = topic else { return source };
+        let catalog = &self.state.catalog;
+        let (topic_id, count) = match catalog.by_name(&name) {
+            Some(topic) => (topic.id, topic.partitions.len()),
+            None => {
+                let count = catalog.by_id(source.topic_id).map_or(1, |from| from.partitions.len());
+                (self.create_topic(name, count as u32, BTreeMap::new()), count)
+            }
+        };
+        PartitionKey { topic_id, partition: source.partition % (count.max(1) as i32) }
+    }
+
+    /// A batch gets its offsets. Returns the first, and the log append time or -1.
+    fn append(
+        &mut self,
+        key: PartitionKey,
+        batch: Batch,
+        range: Option<SentRange>,
+    ) -> (i64, i64) {
+        let stamps = self.state.catalog.by_id(key.topic_id);
+        let is_stamped = stamps.is_some_and(crate::topic::Topic::has_log_append_time);
+        let wall_ms = self.now.wall_ms;
+        let batch = if is_stamped { batch.with_log_append_time(wall_ms) } else { batch };
+        let Some(log) = self.state.catalog.partition(key) else {
+            unreachable!("the partition of an admitted batch exists while the batch does");
+        };
+        let base_offset = log.log_end;
+        let records = u64::from(batch.records_count());
+        let batch = LogBatch::stamp(batch, base_offset, log.leader_epoch);
+        self.counters.records_appended += records;
+        self.counters.bytes_appended += batch.size_bytes() as u64;
+        let sent = range.map(|range| range.sent(SentAnswer::Offset(base_offset)));
+        self.commit(Fact::Appended { partition: key, batch, sent });
+        (base_offset, if is_stamped { wall_ms } else { -1 })
+    }
+
+    /// A transform refused a batch: nothing of it is stored, its sequence is free again, and what
+    /// its producer sent after it cannot be accepted.
+    fn reject(&mut self, key: PartitionKey, admitted: Admitted, refusal: Refusal) {
+        self.counters.transform_batches_rejected += 1;
+        let mut later = Vec::new();
+        if let Some(range) = admitted.range
+            && let Some(log) = self.state.catalog.partition_mut(key)
+        {
+            let known = self.state.producers.get(key, range.producer_id);
+            let has_state = known.is_some_and(|state| state.epoch == range.epoch);
+            later = log.pending.roll_back(range, has_state);
+        }
+        self.settle_all(key, admitted.waiting, &Settled::Refused(refusal));
+        let message = "a batch that this producer sent before was refused";
+        let follows = Settled::Refused(refuse(ErrorCode::OutOfOrderSequenceNumber, message));
+        for admitted in later {
+            self.tickets.remove(&admitted.ticket);
+            self.settle_all(key, admitted.waiting, &follows);
+        }
+    }
+
+    fn settle_all(&mut self, key: PartitionKey, slots: Vec<Slot>, settled: &Settled) {
+        for slot in slots {
+            self.settle(key, slot, settled.clone());
+        }
+    }
+
+    /// Notes the result of one partition; the last one of a call sends its answer on the way.
+    pub(crate) fn settle(&mut self, key: PartitionKey, slot: Slot, settled: Settled) {
+        let log_start = self.state.catalog.partition(key).map_or(-1, |log| log.log_start);
+        let Some(call) = self.calls.get_mut(&slot.call) else { return };
+        let topic = call.response.responses.get_mut(slot.topic);
+        let part = topic.and_then(|topic| topic.partition_responses.get_mut(slot.partition));
+        if let Some(part) = part {
+            fill(part, &settled, log_start);
+        }
+        match settled {
+            Settled::Accepted { seq, .. } => call.seq = call.seq.max(seq),
+            Settled::Refused(_) => self.counters.produce_refusals += 1,
+        }
+        assert!(call.open > 0, "a partition is settled once");
+        call.open -= 1;
+        if call.open == 0 {
+            self.finish_call(slot.call);
+        }
+    }
+
+    pub(crate) fn finish_call(&mut self, call: u64) {
+        if let Some(call) = self.calls.remove(&call) {
+            let response = call.wants_answer.then_some(Response::Produce(call.response));
+            let seq = if response.is_some() { call.seq } else { EntrySeq(0) };
+            self.after(seq, Then::Reply(call.id, response));
+        }
+    }
+}
+
+impl SentRange {
+    fn sent(self, answer: SentAnswer) -> Sent {
+        Sent {
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+            base_sequence: self.base_sequence,
+            last_sequence: self.last_sequence,
+            answer,
+        }
+    }
+}
+
+fn fill(part: &mut PartitionProduceResponse, settled: &Settled, log_start: i64) {
+    match settled {
+        Settled::Accepted { answer, append_time_ms, .. } => {
+            part.error_code = ErrorCode::None.code();
+            part.base_offset = match answer {
+                SentAnswer::Offset(offset) => *offset,
+                SentAnswer::NoOffset => -1,
+            };
+            part.log_append_time_ms = *append_time_ms;
+            part.log_start_offset = log_start;
+        }
+        Settled::Refused(refusal) => {
+            part.error_code = refusal.code.code();
+            part.base_offset = -1;
+            part.error_message = Some(refusal.message.clone());
+        }
+    }
+}
+
+fn busy(message: &str) -> Refusal {
+    // Retriable by every client, with a pause.
+    refuse(ErrorCode::RequestTimedOut, message)
+}
+
+/// Exactly one batch (Kafka since produce version 3), and one that a producer may send.
+fn parse_produced(
+    records: Option<Bytes>,
+    max_bytes: usize,
+    version: i16,
+) -> Result<Batch, Refusal> {
+    let records = records.filter(|bytes| !bytes.is_empty());
+    let records =
+        records.ok_or_else(|| refuse(ErrorCode::InvalidRecord, "there is no record batch"))?;
+    let wrong = |error: BatchError| refuse(batch_error_code(&error), error.to_string());
+    let batch = Batch::parse(records).map_err(wrong)?;
+    batch.check_produced(max_bytes).map_err(wrong)?;
+    if batch.attributes().is_transactional() {
+        let message = "transactions are not served by this version";
+        return Err(refuse(ErrorCode::InvalidTxnState, message));
+    }
+    if batch.codec() == Codec::Zstd && version < ZSTD_PRODUCE_VERSION {
+        let message = "zstd needs version 7 of the produce request (KIP-110)";
+        return Err(refuse(ErrorCode::UnsupportedCompressionType, message));
+    }
+    Ok(batch)
+}
+
+fn batch_error_code(error: &BatchError) -> ErrorCode {
+    match error {
+        BatchError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        BatchError::UnsupportedMagic { .. } => ErrorCode::UnsupportedForMessageFormat,
+        BatchError::UnknownCodec { .. } => ErrorCode::UnsupportedCompressionType,
+        BatchError::NotProducible { .. }
+        | BatchError::TrailingBytes { .. }
+        | BatchError::BadCount { .. } => ErrorCode::InvalidRecord,
+        _ => ErrorCode::CorruptMessage,
+    }
+}
+
+const ZSTD_PRODUCE_VERSION: i16 = 7;

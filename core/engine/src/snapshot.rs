@@ -1,0 +1,177 @@
+//! The engine's durable state in bytes: everything but the batches in memory, as of the last entry.
+//! Checksums are the storage's. A newer version is refused, never guessed at.
+//!
+//! ```text
+//! version u16 = 1 | last entry u64 | producer ids reserved below i64
+//! topics     u32 x (id 16 | name str | configs | u32 x partition)
+//!   partition  log start i64 | log end i64 | leader epoch i32
+//!              | newest timestamp i64 | its batch i64 | inputs u64
+//! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent))
+//! offsets    u32 x (group str | last entry u64 | u32 x (key | committed offset))
+//! transforms next id u64 | u32 x deployment
+//! ```
+//! `str`, `key`, `sent` and the rest as in `entry.rs`.
+
+use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
+use crate::entry::{CommittedOffset, Sent};
+use crate::offsets::GroupOffsets;
+use crate::partition::Partition;
+use crate::producer::{ProducerState, SentBatch};
+use crate::state::State;
+use crate::topic::Topic;
+use crate::transform::TransformTable;
+use crate::units::{EntrySeq, PartitionKey};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The version of the snapshot format that is written.
+pub const SNAPSHOT_VERSION: u16 = 1;
+
+/// Why a snapshot cannot be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by a version of Millpond that knows more.
+    #[error("the checkpoint has format {0}, written by a newer version of millpond; start that")]
+    Newer(u16),
+    /// Damaged.
+    #[error("the checkpoint is damaged: {0}")]
+    Codec(#[from] CodecError),
+}
+
+pub(crate) fn encode(state: &State) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u16_le(SNAPSHOT_VERSION);
+    out.put_u64_le(state.last_seq.0);
+    out.put_i64_le(state.producer_ids_upto);
+    put_count(&mut out, state.catalog.len());
+    for topic in state.catalog.iter() {
+        put_topic(&mut out, topic);
+    }
+    put_count(&mut out, state.producers.len());
+    for ((key, producer_id), producer) in state.producers.iter() {
+        put_producer(&mut out, key, *producer_id, producer);
+    }
+    put_count(&mut out, state.offsets.iter().count());
+    for (id, group) in state.offsets.iter() {
+        put_string(&mut out, id);
+        out.put_u64_le(group.last_entry.0);
+        put_count(&mut out, group.offsets.len());
+        for (key, offset) in &group.offsets {
+            put_partition(&mut out, key);
+            offset.put(&mut out);
+        }
+    }
+    state.transforms.put(&mut out);
+    out.freeze()
+}
+
+pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
+    let mut take = Take::new(bytes);
+    let version = take.u16("snapshot version")?;
+    if version != SNAPSHOT_VERSION {
+        return Err(SnapshotError::Newer(version));
+    }
+    let mut state = State {
+        last_seq: EntrySeq(take.u64("last entry")?),
+        producer_ids_upto: take.i64("producer ids")?,
+        ..State::default()
+    };
+    for _ in 0..take.count("topics", 16)? {
+        state.catalog.insert(take_topic(&mut take)?);
+    }
+    for _ in 0..take.count("producers", 20)? {
+        let (key, producer_id, producer) = take_producer(&mut take)?;
+        state.producers.restore(key, producer_id, producer);
+    }
+    for _ in 0..take.count("groups", 16)? {
+        let id = take.string("group")?;
+        let mut group = GroupOffsets {
+            last_entry: EntrySeq(take.u64("last entry of a group")?),
+            offsets: BTreeMap::new(),
+        };
+        for _ in 0..take.count("committed offsets", 20)? {
+            group.offsets.insert(take.partition()?, CommittedOffset::take(&mut take)?);
+        }
+        state.offsets.restore(id, group);
+    }
+    state.transforms = TransformTable::take(&mut take)?;
+    take.end("snapshot")?;
+    state.rebuild_chains();
+    Ok(state)
+}
+
+fn put_topic(out: &mut BytesMut, topic: &Topic) {
+    out.put_slice(&topic.id.0);
+    put_string(out, &topic.name);
+    put_strings(out, &topic.configs);
+    put_count(out, topic.partitions.len());
+    for partition in &topic.partitions {
+        out.put_i64_le(partition.log_start);
+        out.put_i64_le(partition.log_end);
+        out.put_i32_le(partition.leader_epoch);
+        out.put_i64_le(partition.newest.0);
+        out.put_i64_le(partition.newest.1);
+        out.put_u64_le(partition.inputs_committed);
+    }
+}
+
+fn take_topic(take: &mut Take) -> Result<Topic, CodecError> {
+    let id = take.uuid("topic id")?;
+    let name = take.string("topic name")?;
+    let configs = take.strings("topic configs")?;
+    let count = take.count("partitions", PARTITION_BYTES)?;
+    let mut partitions = Vec::with_capacity(count);
+    for _ in 0..count {
+        let log_start = take.i64("log start")?;
+        let log_end = take.i64("log end")?;
+        let leader_epoch = take.i32("leader epoch")?;
+        let newest = (take.i64("newest timestamp")?, take.i64("newest batch")?);
+        let inputs = take.u64("inputs")?;
+        if log_start > log_end {
+            return Err(CodecError::Impossible { what: "log start", value: log_start });
+        }
+        partitions.push(Partition::restored(log_start, log_end, leader_epoch, newest, inputs));
+    }
+    Ok(Topic { id, name, configs, partitions, chain: Vec::new() })
+}
+
+fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state: &ProducerState) {
+    put_partition(out, key);
+    out.put_i64_le(producer_id);
+    out.put_i16_le(state.epoch);
+    out.put_u64_le(state.touched.0);
+    put_count(out, state.batches.len());
+    for batch in &state.batches {
+        out.put_u64_le(batch.seq.0);
+        let sent = Sent {
+            producer_id,
+            producer_epoch: state.epoch,
+            base_sequence: batch.base_sequence,
+            last_sequence: batch.last_sequence,
+            answer: batch.answer,
+        };
+        sent.put(out);
+    }
+}
+
+fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), CodecError> {
+    let key = take.partition()?;
+    let producer_id = take.i64("producer id")?;
+    let epoch = take.i16("producer epoch")?;
+    let touched = EntrySeq(take.u64("last entry of a producer")?);
+    let count = take.count("batches of a producer", 8)?;
+    let mut batches = VecDeque::with_capacity(count);
+    for _ in 0..count {
+        let seq = EntrySeq(take.u64("entry of a batch")?);
+        let sent = Sent::take(take)?;
+        batches.push_back(SentBatch {
+            base_sequence: sent.base_sequence,
+            last_sequence: sent.last_sequence,
+            answer: sent.answer,
+            seq,
+        });
+    }
+    Ok((key, producer_id, ProducerState { epoch, touched, batches }))
+}
+
+const PARTITION_BYTES: usize = 8 + 8 + 4 + 8 + 8 + 8;

@@ -1,0 +1,163 @@
+//! The durable part of the engine and the one function that changes it: `apply`. The live engine
+//! and recovery both go through it, so that a journal replays to what was. Never makes effects.
+
+use crate::entry::{EntryError, Fact};
+use crate::offsets::OffsetStore;
+use crate::partition::Partition;
+use crate::producer::ProducerTable;
+use crate::topic::{Catalog, Topic};
+use crate::transform::TransformTable;
+use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::uuid::Uuid;
+
+/// Everything that the journal can bring back.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) catalog: Catalog,
+    pub(crate) producers: ProducerTable,
+    pub(crate) offsets: OffsetStore,
+    pub(crate) transforms: TransformTable,
+    /// Producer ids below this may have been given out.
+    pub(crate) producer_ids_upto: i64,
+    /// The last entry that was applied.
+    pub(crate) last_seq: EntrySeq,
+    /// Bytes of batches in memory, all partitions together.
+    pub(crate) tail_bytes: usize,
+}
+
+/// Why an entry cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// An entry is missing.
+    #[error("the journal goes from entry {last} to entry {found}: entries are missing between")]
+    Missing {
+        /// Applied last.
+        last: EntrySeq,
+        /// Came next.
+        found: EntrySeq,
+    },
+    /// A fact about something that does not exist.
+    #[error("entry {seq} speaks of {what}, which does not exist at that point")]
+    Unknown {
+        /// The entry.
+        seq: EntrySeq,
+        /// Topic or partition.
+        what: String,
+    },
+    /// A batch that does not continue its log.
+    #[error("entry {seq} appends to {partition} at offset {found}, but the log ends at {log_end}")]
+    Gap {
+        /// The entry.
+        seq: EntrySeq,
+        /// Whose log.
+        partition: PartitionKey,
+        /// Where the log ends.
+        log_end: i64,
+        /// Where the batch would stand.
+        found: i64,
+    },
+    /// The bytes of the entry.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
+impl State {
+    /// Makes one fact true.
+    pub(crate) fn apply(&mut self, seq: EntrySeq, fact: &Fact) -> Result<(), ReplayError> {
+        match fact {
+            Fact::TopicCreated { id, name, partitions, configs } => {
+                let chain = self.transforms.chain(name);
+                self.catalog.insert(Topic {
+                    id: *id,
+                    name: name.clone(),
+                    configs: configs.clone(),
+                    partitions: (0..*partitions).map(|_| Partition::default()).collect(),
+                    chain,
+                });
+            }
+            Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
+            Fact::PartitionsAdded { id, total } => {
+                if !self.catalog.add_partitions(*id, *total as usize) {
+                    return Err(unknown(seq, id));
+                }
+            }
+            Fact::Appended { partition, batch, sent } => {
+                let log = self.partition(seq, *partition)?;
+                if batch.base_offset() != log.log_end {
+                    let (log_end, found) = (log.log_end, batch.base_offset());
+                    return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
+                }
+                log.append(seq, batch.clone());
+                self.tail_bytes += batch.size_bytes();
+                if let Some(sent) = sent {
+                    self.producers.record(*partition, seq, sent);
+                }
+            }
+            Fact::Sent { partition, sent } => {
+                self.partition(seq, *partition)?;
+                self.producers.record(*partition, seq, sent);
+            }
+            Fact::ProducerIdsReserved { upto } => {
+                self.producer_ids_upto = self.producer_ids_upto.max(*upto);
+            }
+            Fact::OffsetsCommitted { group, offsets } => self.offsets.commit(seq, group, offsets),
+            Fact::OffsetsDeleted { group, partitions } => {
+                self.offsets.delete(group, partitions.as_deref());
+            }
+            Fact::TransformDeployed(deployment) => {
+                self.transforms.deploy(deployment.clone());
+                self.rebuild_chains();
+            }
+            Fact::TransformDeleted { name } => {
+                self.transforms.remove(name);
+                self.rebuild_chains();
+            }
+            Fact::TransformPaused { name, paused } => {
+                self.transforms.pause(name, *paused);
+                self.rebuild_chains();
+            }
+            Fact::InputsCounted { partition, records } => {
+                let log = self.partition(seq, *partition)?;
+                log.inputs_committed = *records;
+                log.inputs_admitted = log.inputs_admitted.max(*records);
+            }
+            Fact::TopicConfigured { id, configs } => {
+                let topic = self.catalog.topic_mut(*id).ok_or_else(|| unknown(seq, id))?;
+                topic.configs = configs.clone();
+            }
+            Fact::LeaderEpoch { partition, epoch } => {
+                self.partition(seq, *partition)?.leader_epoch = *epoch;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a change of the transforms or a restore.
+    pub(crate) fn rebuild_chains(&mut self) {
+        for topic in self.catalog.iter_mut() {
+            topic.chain = self.transforms.chain(&topic.name);
+        }
+    }
+
+    fn delete_topic(&mut self, seq: EntrySeq, id: Uuid) -> Result<(), ReplayError> {
+        let topic = self.catalog.remove(id).ok_or_else(|| unknown(seq, &id))?;
+        for (key, partition) in topic.keys().zip(&topic.partitions) {
+            self.tail_bytes -= partition.tail_bytes();
+            self.producers.remove_partition(key);
+        }
+        self.offsets.delete_topic(id);
+        Ok(())
+    }
+
+    fn partition(
+        &mut self,
+        seq: EntrySeq,
+        key: PartitionKey,
+    ) -> Result<&mut Partition, ReplayError> {
+        self.catalog.partition_mut(key).ok_or_else(|| unknown(seq, &key))
+    }
+}
+
+fn unknown(seq: EntrySeq, what: &dyn std::fmt::Display) -> ReplayError {
+    ReplayError::Unknown { seq, what: what.to_string() }
+}

@@ -1,0 +1,150 @@
+//! Topics: names, ids, configurations and their partitions; the catalogue of all of them.
+//! Decides nothing about records.
+
+use crate::partition::Partition;
+use crate::topic_config;
+use crate::units::{PartitionKey, TransformId};
+use millpond_wire::limits;
+use millpond_wire::uuid::Uuid;
+use std::collections::BTreeMap;
+
+/// A topic.
+#[derive(Debug)]
+pub struct Topic {
+    /// Never used for another topic.
+    pub id: Uuid,
+    /// Unique among those that exist.
+    pub name: String,
+    /// Only what differs from the defaults.
+    pub configs: BTreeMap<String, String>,
+    /// By index.
+    pub partitions: Vec<Partition>,
+    /// The transforms that run inline, in order.
+    pub(crate) chain: Vec<TransformId>,
+}
+
+impl Topic {
+    /// The value of a configuration as given, or else its default. Empty for an unknown name.
+    #[must_use]
+    pub fn config(&self, name: &str) -> &str {
+        match self.configs.get(name) {
+            Some(value) => value,
+            None => topic_config::find(name).map_or("", |config| config.default),
+        }
+    }
+
+    /// Largest record batch, in bytes: the topic's own setting or else the node's.
+    pub(crate) fn max_message_bytes(&self, node_default: i32) -> usize {
+        let own = self.configs.get(topic_config::MAX_MESSAGE_BYTES).and_then(|v| v.parse().ok());
+        usize::try_from(own.unwrap_or(node_default)).unwrap_or(0).min(limits::BATCH_BYTES_MAX)
+    }
+
+    pub(crate) fn has_log_append_time(&self) -> bool {
+        self.configs.get(topic_config::MESSAGE_TIMESTAMP_TYPE).is_some_and(|v| v == "LogAppendTime")
+    }
+
+    /// The keys of all partitions.
+    pub fn keys(&self) -> impl Iterator<Item = PartitionKey> {
+        let topic_id = self.id;
+        (0..self.partitions.len()).map(move |index| PartitionKey { topic_id, partition: index as i32 })
+    }
+}
+
+/// All topics of the node.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    by_name: BTreeMap<String, Uuid>,
+    topics: BTreeMap<Uuid, Topic>,
+    partitions: usize,
+}
+
+impl Catalog {
+    /// By name.
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// The topic of a name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(self.by_name.get(name)?)
+    }
+
+    /// The topic of an id.
+    #[must_use]
+    pub fn by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.topics.get(&id)
+    }
+
+    /// The partition of a key.
+    #[must_use]
+    pub fn partition(&self, key: PartitionKey) -> Option<&Partition> {
+        self.topics.get(&key.topic_id)?.partitions.get(usize::try_from(key.partition).ok()?)
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Partitions of all topics.
+    #[must_use]
+    pub fn partitions_len(&self) -> usize {
+        self.partitions
+    }
+
+    pub(crate) fn partition_mut(&mut self, key: PartitionKey) -> Option<&mut Partition> {
+        let index = usize::try_from(key.partition).ok()?;
+        self.topics.get_mut(&key.topic_id)?.partitions.get_mut(index)
+    }
+
+    pub(crate) fn topic_mut(&mut self, id: Uuid) -> Option<&mut Topic> {
+        self.topics.get_mut(&id)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.topics.values_mut()
+    }
+
+    pub(crate) fn insert(&mut self, topic: Topic) {
+        self.partitions += topic.partitions.len();
+        self.by_name.insert(topic.name.clone(), topic.id);
+        self.topics.insert(topic.id, topic);
+    }
+
+    pub(crate) fn remove(&mut self, id: Uuid) -> Option<Topic> {
+        let topic = self.topics.remove(&id)?;
+        self.by_name.remove(&topic.name);
+        self.partitions -= topic.partitions.len();
+        Some(topic)
+    }
+
+    pub(crate) fn add_partitions(&mut self, id: Uuid, total: usize) -> bool {
+        let Some(topic) = self.topics.get_mut(&id) else {
+            return false;
+        };
+        let added = total.saturating_sub(topic.partitions.len());
+        topic.partitions.extend((0..added).map(|_| Partition::default()));
+        self.partitions += added;
+        true
+    }
+}
+
+/// Whether Kafka would accept the name: letters, digits, `.`, `_`, `-`; at most 249 bytes;
+/// not `.` or `..`.
+#[must_use]
+pub fn is_valid_topic_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty()
+        && name.len() <= limits::TOPIC_NAME_BYTES_MAX
+        && name != "."
+        && name != ".."
+        && name.bytes().all(plain)
+}

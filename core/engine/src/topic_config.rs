@@ -1,0 +1,203 @@
+//! The table of topic configurations: every standard Kafka name with its default, type, synonym
+//! and meaning, and the check of a value. Values are only accepted, never acted on, here.
+
+use millpond_wire::limits;
+use std::collections::BTreeMap;
+
+/// What values a configuration takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `true` or `false`.
+    Boolean,
+    /// Any text.
+    Text,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// Some of these, separated by commas.
+    ListOf(&'static [&'static str]),
+    /// Any list.
+    List,
+    /// A 32-bit number of at least this.
+    Int(i32),
+    /// A 64-bit number of at least this.
+    Long(i64),
+    /// A number from 0 to 1.
+    Ratio,
+}
+
+impl ConfigKind {
+    /// Kafka's number for the type, as DescribeConfigs gives it from version 3 on.
+    #[must_use]
+    pub fn code(self) -> i8 {
+        match self {
+            ConfigKind::Boolean => 1,
+            ConfigKind::Text | ConfigKind::OneOf(_) => 2,
+            ConfigKind::Int(_) => 3,
+            ConfigKind::Long(_) => 5,
+            ConfigKind::Ratio => 6,
+            ConfigKind::List | ConfigKind::ListOf(_) => 7,
+        }
+    }
+
+    fn accepts(self, value: &str) -> bool {
+        match self {
+            ConfigKind::Boolean => value == "true" || value == "false",
+            ConfigKind::Text | ConfigKind::List => true,
+            ConfigKind::OneOf(choices) => choices.contains(&value),
+            ConfigKind::ListOf(choices) => {
+                !value.is_empty() && value.split(',').all(|item| choices.contains(&item.trim()))
+            }
+            ConfigKind::Int(min) => value.parse::<i32>().is_ok_and(|number| number >= min),
+            ConfigKind::Long(min) => value.parse::<i64>().is_ok_and(|number| number >= min),
+            ConfigKind::Ratio => {
+                value.parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number))
+            }
+        }
+    }
+}
+
+/// One configuration of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Used when the topic does not say.
+    pub default: &'static str,
+    /// What values it takes.
+    pub kind: ConfigKind,
+    /// The broker configuration that Kafka takes the default from.
+    pub synonym: &'static str,
+    /// One sentence for people.
+    pub doc: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    default: &'static str,
+    kind: ConfigKind,
+    synonym: &'static str,
+    doc: &'static str,
+) -> TopicConfig {
+    TopicConfig { name, default, kind, synonym, doc }
+}
+
+/// `max.message.bytes`.
+pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// `message.timestamp.type`.
+pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+
+/// Every topic configuration, by name.
+#[rustfmt::skip]
+pub const TOPIC_CONFIGS: &[TopicConfig] = {
+    use ConfigKind::{Boolean, Int, List, ListOf, Long, OneOf, Ratio};
+    &[
+        row("cleanup.policy", "delete", ListOf(&["delete", "compact"]), "log.cleanup.policy", "What becomes of old segments: deleted, compacted by key, or both."),
+        row("compression.gzip.level", "-1", Int(-1), "compression.gzip.level", "Level when compression.type is gzip."),
+        row("compression.lz4.level", "9", Int(1), "compression.lz4.level", "Level when compression.type is lz4."),
+        row("compression.type", "producer", OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "compression.type", "The codec that batches are served in; producer keeps what was sent."),
+        row("compression.zstd.level", "3", Int(-131_072), "compression.zstd.level", "Level when compression.type is zstd."),
+        row("delete.retention.ms", "86400000", Long(0), "log.cleaner.delete.retention.ms", "How long compaction keeps tombstones."),
+        row("file.delete.delay.ms", "60000", Long(0), "log.segment.delete.delay.ms", "Wait before a deleted segment's file is removed."),
+        row("flush.messages", "9223372036854775807", Long(1), "log.flush.interval.messages", "Records between syncs; every acknowledged batch is synced whatever this says."),
+        row("flush.ms", "9223372036854775807", Long(0), "log.flush.interval.ms", "Time between syncs; every acknowledged batch is synced whatever this says."),
+        row("follower.replication.throttled.replicas", "", List, "follower.replication.throttled.replicas", "Replicas whose copying is throttled on the follower."),
+        row("index.interval.bytes", "4096", Int(0), "log.index.interval.bytes", "Distance of index entries."),
+        row("leader.replication.throttled.replicas", "", List, "leader.replication.throttled.replicas", "Replicas whose copying is throttled on the leader."),
+        row("local.retention.bytes", "-2", Long(-2), "log.local.retention.bytes", "Bytes kept locally where older ones are tiered."),
+        row("local.retention.ms", "-2", Long(-2), "log.local.retention.ms", "Time that segments stay local where older ones are tiered."),
+        row("max.compaction.lag.ms", "9223372036854775807", Long(1), "log.cleaner.max.compaction.lag.ms", "Longest that a record stays uncompacted."),
+        row(MAX_MESSAGE_BYTES, "1048588", Int(0), "message.max.bytes", "Largest record batch that is accepted."),
+        row("message.downconversion.enable", "true", Boolean, "log.message.downconversion.enable", "Kept for old tools; there is only one message format."),
+        row("message.format.version", "3.0-IV1", ConfigKind::Text, "log.message.format.version", "Kept for old tools; there is only one message format."),
+        row("message.timestamp.after.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.after.max.ms", "How far a timestamp may lie ahead of the broker's clock."),
+        row("message.timestamp.before.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.before.max.ms", "How far a timestamp may lie behind the broker's clock."),
+        row("message.timestamp.difference.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.difference.max.ms", "How far a timestamp may differ from the broker's clock."),
+        row(MESSAGE_TIMESTAMP_TYPE, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type", "Whose clock writes the timestamp: the producer's or the broker's."),
+        row("min.cleanable.dirty.ratio", "0.5", Ratio, "log.cleaner.min.cleanable.ratio", "Share of uncompacted bytes that starts a compaction."),
+        row("min.compaction.lag.ms", "0", Long(0), "log.cleaner.min.compaction.lag.ms", "Shortest that a record stays uncompacted."),
+        row("min.insync.replicas", "1", Int(1), "min.insync.replicas", "Replicas that must have a batch before acks=all is answered."),
+        row("preallocate", "false", Boolean, "log.preallocate", "Reserve the space of a new segment at once."),
+        row("remote.storage.enable", "false", Boolean, "remote.log.storage.system.enable", "Tier old segments; not available."),
+        row("retention.bytes", "-1", Long(-1), "log.retention.bytes", "Bytes of a partition beyond which its oldest segments go; -1: no limit."),
+        row("retention.ms", "604800000", Long(-1), "log.retention.ms", "Age beyond which segments go; -1: no limit."),
+        row("segment.bytes", "1073741824", Int(14), "log.segment.bytes", "Size of a segment."),
+        row("segment.index.bytes", "10485760", Int(4), "log.index.size.max.bytes", "Size of a segment's index."),
+        row("segment.jitter.ms", "0", Long(0), "log.roll.jitter.ms", "Random part of segment.ms."),
+        row("segment.ms", "604800000", Long(1), "log.roll.ms", "Age at which a segment is closed."),
+        row("unclean.leader.election.enable", "false", Boolean, "unclean.leader.election.enable", "Let a replica that lacks records lead."),
+    ]
+};
+
+/// Why a topic's configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No such name.
+    #[error("unknown topic config name: {0}")]
+    Unknown(String),
+    /// The value is not of its kind.
+    #[error("invalid value {value:?} for configuration {name}")]
+    Value {
+        /// Of the configuration.
+        name: String,
+        /// As given.
+        value: String,
+    },
+    /// Too many.
+    #[error("{0} configurations are given; there are not so many")]
+    TooMany(usize),
+}
+
+/// The row of a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static TopicConfig> {
+    TOPIC_CONFIGS.iter().find(|config| config.name == name)
+}
+
+/// Checks all given values.
+///
+/// # Errors
+/// The first that cannot be accepted.
+pub fn validate(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    if configs.len() > limits::TOPIC_CONFIGS_MAX {
+        return Err(ConfigError::TooMany(configs.len()));
+    }
+    for (name, value) in configs {
+        let Some(config) = find(name) else {
+            return Err(ConfigError::Unknown(name.clone()));
+        };
+        let fits = value.len() <= limits::TOPIC_CONFIG_VALUE_BYTES_MAX;
+        if !fits || !config.kind.accepts(value) {
+            let value = value.chars().take(64).collect();
+            return Err(ConfigError::Value { name: name.clone(), value });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_own_kind_and_names_are_sorted() {
+        for config in TOPIC_CONFIGS {
+            assert!(config.kind.accepts(config.default), "{}", config.name);
+        }
+        assert!(TOPIC_CONFIGS.is_sorted_by_key(|config| config.name));
+    }
+
+    #[test]
+    fn unknown_names_and_values_of_another_kind_are_refused() {
+        let check = |name: &str, value: &str| {
+            validate(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+        };
+        assert_eq!(check("cleanup.policy", "compact,delete"), Ok(()));
+        assert_eq!(check("retention.ms", "-1"), Ok(()));
+        assert!(matches!(check("no.such.thing", "1"), Err(ConfigError::Unknown(_))));
+        for (name, value) in
+            [("retention.ms", "soon"), ("cleanup.policy", "burn"), ("preallocate", "yes")]
+        {
+            assert!(matches!(check(name, value), Err(ConfigError::Value { .. })), "{name}");
+        }
+    }
+}

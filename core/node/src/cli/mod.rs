@@ -1,0 +1,198 @@
+//! The command line: what can be typed, and nothing of how it is done. Each command has a file of its own.
+
+mod consume;
+mod doctor;
+mod error;
+mod group;
+mod http_client;
+mod produce;
+mod session;
+mod table;
+mod text;
+mod topic;
+mod transform;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use error::CliError;
+pub(crate) use text::print;
+
+use crate::config::{Config, Overrides, reference};
+use crate::demo::{self, DemoArgs};
+
+/// An edge streaming broker: the Kafka protocol over TCP and QUIC, WebAssembly transforms inline, every
+/// acknowledged record on flash.
+#[derive(Debug, Parser)]
+#[command(name = "millpond", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Examples:
+  millpond serve                                  start a node, data in ./millpond-data
+  echo hello | millpond produce greetings         write one record
+  millpond consume greetings --from-beginning     read it back
+  millpond demo                                   one minute of real telemetry, filtered and shown")]
+pub(crate) struct Cli {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or Ctrl-C.
+    Serve(ServeArgs),
+    /// Create, list, describe and delete topics.
+    Topic(topic::TopicArgs),
+    /// Write records from standard input or a file, one per line.
+    Produce(produce::ProduceArgs),
+    /// Print the records of a topic.
+    Consume(consume::ConsumeArgs),
+    /// List and describe consumer groups.
+    Group(group::GroupArgs),
+    /// Deploy, list, describe and delete transforms, and read their logs.
+    Transform(transform::TransformArgs),
+    /// Show a running pipeline on this machine: telemetry in over QUIC, filtered, consumed.
+    Demo(DemoArgs),
+    /// Examine this machine: kernel, io_uring, file system, how long a durable write takes.
+    Doctor(doctor::DoctorArgs),
+    /// Print every configuration key with its default, or check a file.
+    Config(ConfigArgs),
+    /// Print the version.
+    Version,
+}
+
+/// How `millpond serve` is started.
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = "Examples:
+  millpond serve
+  millpond serve --data-dir /var/lib/millpond --listen 127.0.0.1:19092
+  millpond serve --config /etc/millpond.toml
+
+Without --config: Kafka on 127.0.0.1:9092 (TCP and QUIC), HTTP on 127.0.0.1:9644, topics created on first use.")]
+pub(crate) struct ServeArgs {
+    /// Configuration file; `millpond config` prints one.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the data lives [default: ./millpond-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// Kafka's address, for TCP and, the same number, for QUIC [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+    /// The address that clients are told [default: that of --listen].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// The address of metrics, health and administration [default: 127.0.0.1:9644].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) http: Option<String>,
+}
+
+/// What `millpond config` prints.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  millpond config > millpond.toml         every key with its default
+  millpond config --check millpond.toml   find mistakes without starting")]
+struct ConfigArgs {
+    /// Check this file instead of printing the reference.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+/// Where the broker is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Bootstrap {
+    /// The broker: HOST:PORT, or tcp://, tls:// or quic://HOST:PORT.
+    #[arg(long, short, default_value = "127.0.0.1:9092", value_name = "ADDR")]
+    pub(crate) bootstrap: String,
+    /// SHA-256 of the certificate to trust, for tls:// and quic:// (a node prints its own at start).
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) fingerprint: Option<String>,
+    /// PEM file of the authority to trust, for tls:// and quic://.
+    #[arg(long, value_name = "FILE", conflicts_with = "fingerprint")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// The configuration that these arguments stand for.
+    pub(crate) fn load(&self) -> Result<Config, CliError> {
+        let overrides = Overrides {
+            data_dir: self.data_dir.clone(),
+            listen: self.listen.clone(),
+            advertise: self.advertise.clone(),
+            http: self.http.clone(),
+        };
+        Config::load(self.config.as_deref(), &overrides).map_err(|e| CliError::usage(e.to_string()))
+    }
+}
+
+/// Runs what was typed. The exit code: 0 done, 1 failed, 2 typed wrongly.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command, cli.json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(cli.json),
+    }
+}
+
+fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
+    match command {
+        Command::Serve(args) => crate::serve::run(&args.load()?),
+        Command::Topic(args) => session::block_on(topic::run(args, json)),
+        Command::Produce(args) => session::block_on(produce::run(args, json)),
+        Command::Consume(args) => session::block_on(consume::run(args, json)),
+        Command::Group(args) => session::block_on(group::run(args, json)),
+        Command::Transform(args) => transform::run(args, json),
+        Command::Demo(args) => session::block_on(demo::run(args)),
+        Command::Doctor(args) => doctor::run(&args, json),
+        Command::Config(args) => config(&args, json),
+        Command::Version => version(json),
+    }
+}
+
+fn config(args: &ConfigArgs, json: bool) -> Result<(), CliError> {
+    let Some(file) = &args.check else {
+        return text::print(&reference());
+    };
+    let config = Config::load(Some(file), &Overrides::default()).map_err(|e| CliError::usage(e.to_string()))?;
+    if json {
+        return text::print_json(&config);
+    }
+    text::print(&format!("{} is a valid configuration.\n", file.display()))
+}
+
+fn version(json: bool) -> Result<(), CliError> {
+    let version = env!("CARGO_PKG_VERSION");
+    if json {
+        return text::print_json(&serde_json::json!({ "version": version }));
+    }
+    text::print(&format!("millpond {version}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_needs_no_argument_and_takes_each() {
+        assert!(Cli::try_parse_from(["millpond", "serve"]).is_ok());
+        let all = "millpond serve --config f --data-dir d --listen a:1 --advertise b:2 --http c:3";
+        assert!(Cli::try_parse_from(all.split(' ')).is_ok());
+    }
+
+    #[test]
+    fn json_is_accepted_everywhere() {
+        for command in ["topic list", "group list", "transform list", "version", "doctor", "config"] {
+            let line = format!("millpond {command} --json");
+            assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{command}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `millpond transform`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::http_client::HttpClient;
+use super::table::Table;
+use super::{CliError, text};
+use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
+use crate::transforms::LogLine;
+
+/// `millpond transform`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  millpond transform deploy hot --module filter.wasm --topic readings --set above=70
+  millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
+  millpond transform list
+  millpond transform logs hot
+  millpond transform delete hot
+
+A transform runs on what is produced to its topics, before it is stored.")]
+pub(super) struct TransformArgs {
+    /// The node's HTTP address.
+    #[arg(long, default_value = "http://127.0.0.1:9644", value_name = "URL")]
+    http: String,
+    #[command(subcommand)]
+    command: TransformCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TransformCommand {
+    /// Put a module in force, in place of one of the same name.
+    Deploy(Box<DeployArgs>),
+    /// List all transforms and what they did since the node started.
+    List,
+    /// Show everything about a transform.
+    Describe {
+        /// Its name.
+        name: String,
+    },
+    /// Take a transform out of force.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+    /// Let records pass a transform as if it were not there.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Put a paused transform in force again.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Show what a transform logged.
+    Logs {
+        /// Its name.
+        name: String,
+        /// The newest lines.
+        #[arg(long, short = 'n', default_value_t = 100)]
+        lines: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DeployArgs {
+    /// A name for it: letters, digits, dots, dashes, underscores.
+    name: String,
+    /// The module, a .wasm file.
+    #[arg(long, short, value_name = "FILE")]
+    module: PathBuf,
+    /// A topic that it runs on; may be repeated.
+    #[arg(long = "topic", short, required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Another topic that it may send records to; may be repeated.
+    #[arg(long = "output", value_name = "TOPIC")]
+    outputs: Vec<String>,
+    /// A setting for the module, KEY=VALUE; may be repeated.
+    #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
+    /// A limit, NAME=NUMBER: memory_bytes, cpu_ms_per_batch, output_ratio; may be repeated.
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
+    limits: Vec<(String, u64)>,
+    /// A label for this version of it.
+    #[arg(long, default_value = "1")]
+    version: String,
+    /// What happens to a record that the module fails on.
+    #[arg(long, value_enum, default_value_t = Action::DeadLetter)]
+    on_failure: Action,
+    /// How often such a record is tried again first.
+    #[arg(long, default_value_t = 0)]
+    retries: u32,
+    /// Where failed records go [default: the topic with .dead-letter behind].
+    #[arg(long, value_name = "TOPIC")]
+    dead_letter_topic: Option<String>,
+    /// Transforms of a topic run in ascending order.
+    #[arg(long, default_value_t = 0)]
+    order: i32,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example above=70")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn key_number(text: &str) -> Result<(String, u64), String> {
+    let (key, value) = key_value(text)?;
+    let number = value.replace('_', "").parse().map_err(|_| format!("{value:?} is not a number"))?;
+    Ok((key, number))
+}
+
+/// Runs the command.
+pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
+    let node = HttpClient::new(&args.http);
+    match args.command {
+        TransformCommand::Deploy(args) => deploy(&node, *args, json),
+        TransformCommand::List => list(&node.get::<Vec<Shown>>("/v1/transforms")?, json),
+        TransformCommand::Describe { name } => describe(&node.get(&path(&name, "")?)?, json),
+        TransformCommand::Delete { name } => {
+            node.delete(&path(&name, "")?)?;
+            said(json, "deleted", &name)
+        }
+        TransformCommand::Pause { name } => {
+            node.post(&path(&name, "/pause")?)?;
+            said(json, "paused", &name)
+        }
+        TransformCommand::Resume { name } => {
+            node.post(&path(&name, "/resume")?)?;
+            said(json, "resumed", &name)
+        }
+        TransformCommand::Logs { name, lines } => {
+            logs(&node.get::<Vec<LogLine>>(&path(&name, &format!("/logs?lines={lines}"))?)?, json)
+        }
+    }
+}
+
+/// The path of a transform; a name that could not be one never becomes part of a URL.
+fn path(name: &str, rest: &str) -> Result<String, CliError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match !name.is_empty() && name.chars().all(plain) {
+        true => Ok(format!("/v1/transforms/{name}{rest}")),
+        false => Err(CliError::usage(format!("{name:?} is not the name of a transform"))),
+    }
+}
+
+fn said(json: bool, what: &str, name: &str) -> Result<(), CliError> {
+    if json {
+        return text::print_json(&serde_json::json!({ "transform": name, "done": what }));
+    }
+    text::print(&format!("{what} transform {name}\n"))
+}
+
+fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliError> {
+    let module = read_module(&args.module)?;
+    let description = Description {
+        name: args.name,
+        version: args.version,
+        topics: args.topics,
+        outputs: args.outputs,
+        settings: args.settings.into_iter().collect::<BTreeMap<_, _>>(),
+        limits: args.limits.into_iter().collect::<BTreeMap<_, _>>(),
+        on_failure: args.on_failure,
+        retries: args.retries,
+        dead_letter_topic: args.dead_letter_topic,
+        order: args.order,
+    };
+    let header = serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
+    let shown: Shown = node.post_bytes("/v1/transforms", (DEPLOY_HEADER, &ascii(&header)), &module)?;
+    if json {
+        return text::print_json(&shown);
+    }
+    let name = &shown.description.name;
+    text::print(&format!("deployed transform {name} on {}\n", shown.description.topics.join(", ")))
+}
+
+fn read_module(path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|e| {
+        CliError::usage(format!("cannot read the module {}: {e}", path.display()))
+            .hint("build it with `cargo build --release --target wasm32-unknown-unknown`")
+    })
+}
+
+/// JSON in ASCII, as a header must be.
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c.is_ascii() {
+            true => out.push(c),
+            false => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    out
+}
+
+fn list(all: &[Shown], json: bool) -> Result<(), CliError> {
+    if json {
+        return text::print_json(&all);
+    }
+    if all.is_empty() {
+        return text::print("There are no transforms. `millpond transform deploy --help` shows how to add one.\n");
+    }
+    let mut table = Table::new(["NAME", "VERSION", "TOPICS", "STATE", "IN", "KEPT", "DROPPED", "EMITTED", "FAILED"]);
+    for shown in all {
+        let stats = &shown.stats;
+        table.row([
+            shown.description.name.clone(),
+            shown.description.version.clone(),
+            shown.description.topics.join(","),
+            state(shown).into(),
+            stats.records_in.to_string(),
+            stats.records_kept.to_string(),
+            stats.records_dropped.to_string(),
+            stats.records_emitted.to_string(),
+            stats.records_failed.to_string(),
+        ]);
+    }
+    text::print(&table.render())
+}
+
+fn state(shown: &Shown) -> &'static str {
+    match (&shown.fault, shown.paused) {
+        (Some(_), _) => "broken",
+        (None, true) => "paused",
+        (None, false) => "running",
+    }
+}
+
+fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
+    if json {
+        return text::print_json(shown);
+    }
+    let d = &shown.description;
+    let mut out = format!("transform {} version {}, {}\n", d.name, d.version, state(shown));
+    let mut line = |label: &str, value: &str| out.push_str(&format!("  {label:<12}{value}\n"));
+    if let Some(fault) = &shown.fault {
+        line("fault", fault);
+    }
+    line("topics", &d.topics.join(", "));
+    if !d.outputs.is_empty() {
+        line("outputs", &d.outputs.join(", "));
+    }
+    line("module", &shown.module);
+    for (key, value) in &d.settings {
+        line("setting", &format!("{key} = {value}"));
+    }
+    for (key, value) in &d.limits {
+        line("limit", &format!("{key} = {value}"));
+    }
+    let s = &shown.stats;
+    line("batches", &format!("{}, {} faults of the module, {} for its processor time", s.batches, s.faults, s.overruns));
+    line(
+        "records",
+        &format!(
+            "{} in: {} kept, {} dropped, {} emitted, {} failed",
+            s.records_in, s.records_kept, s.records_dropped, s.records_emitted, s.records_failed
+        ),
+    );
+    line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
+    text::print(&out)
+}
+
+fn logs(lines: &[LogLine], json: bool) -> Result<(), CliError> {
+    if json {
+        return text::print_json(&lines);
+    }
+    let text: String = lines.iter().map(|l| format!("{}  {:<5}  [{}] {}\n", clock(l.wall_ms), l.level, l.partition, l.text)).collect();
+    text::print(&text)
+}
+
+/// The time of day in UTC, to the millisecond.
+fn clock(wall_ms: i64) -> String {
+    let of_day = wall_ms.rem_euclid(86_400_000);
+    let (seconds, ms) = (of_day / 1000, of_day % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_ascii_and_still_the_same_json() {
+        let json = r#"{"a":"gr\u00fc\u00df"}"#;
+        let text = ascii("{\"a\":\"gr\u{fc}\u{df} \u{1f600}\"}");
+        assert!(text.is_ascii());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["a"], "gr\u{fc}\u{df} \u{1f600}");
+        assert!(serde_json::from_str::<serde_json::Value>(json).is_ok());
+    }
+
+    #[test]
+    fn names_that_are_none_never_become_paths() {
+        assert_eq!(path("hot", "/logs").unwrap(), "/v1/transforms/hot/logs");
+        for name in ["", "a/b", "a b", "..%2f", "a?b"] {
+            assert!(path(name, "").is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_are_numbers() {
+        assert_eq!(key_number("memory_bytes=16_777_216"), Ok(("memory_bytes".into(), 16_777_216)));
+        assert!(key_number("memory_bytes=16MiB").is_err());
+    }
+
+    #[test]
+    fn the_clock_shows_the_time_of_day() {
+        assert_eq!(clock(0), "00:00:00.000");
+        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
+    }
+}

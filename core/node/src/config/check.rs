@@ -1,0 +1,191 @@
+//! Values that parse but cannot be: contradictions, unsafe exposures, addresses that mean nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use millpond_cluster::HostPort;
+use millpond_security::{ListenerLine, ListenerStanding, check_listener};
+use millpond_wire::limits as caps;
+
+use super::{ByteSize, Config, ConfigError, Listener, TcpMode};
+
+/// A listener with its addresses parsed.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckedListener {
+    pub(crate) name: String,
+    /// To bind.
+    pub(crate) address: SocketAddr,
+    /// To tell clients; none: whatever was bound (port 0 included).
+    pub(crate) advertised: Option<HostPort>,
+    pub(crate) tcp: TcpMode,
+    pub(crate) quic: bool,
+    /// Files of the certificate chain and its key; none: the development certificate.
+    pub(crate) certificate: Option<(String, String)>,
+    /// Reachable from other machines without an operator's certificate, because the configuration says so.
+    pub(crate) insecure_by_wish: bool,
+}
+
+/// Checks everything that types cannot.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    if config.node.id < 0 {
+        return value("node.id", "a node id is 0 or more");
+    }
+    if config.node.data_dir.is_empty() {
+        return value("node.data_dir", "it is empty; name a directory, for example \"./millpond-data\"");
+    }
+    if config.listeners.is_empty() {
+        return value("listeners", "at least one [[listeners]] is needed");
+    }
+    let listeners = config.checked_listeners()?;
+    for (i, a) in listeners.iter().enumerate() {
+        let clash = |b: &&CheckedListener| a.address.port() != 0 && a.address == b.address;
+        if let Some(b) = listeners.iter().skip(i + 1).find(clash) {
+            return value("listeners", format!("{} and {} both bind {}", a.name, b.name, a.address));
+        }
+    }
+    http(config)?;
+    let partitions = u64::try_from(config.topics.partitions).unwrap_or(0);
+    within("topics.partitions", partitions, 1, caps::PARTITIONS_PER_TOPIC_MAX as u64)?;
+    journal(config)?;
+    limits(config)
+}
+
+pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListener, ConfigError> {
+    let key = |name: &str| format!("listeners[{index}].{name}");
+    let address = socket(&key("address"), &listener.address)?;
+    let advertised = match listener.advertised.as_str() {
+        "" if address.ip().is_unspecified() => {
+            return value(
+                key("advertised"),
+                "clients cannot connect to an address that means every interface; say which HOST:PORT they reach",
+            );
+        }
+        "" => None,
+        text => Some(text.parse::<HostPort>().map_err(|e| wrong(key("advertised"), e.to_string()))?),
+    };
+    let pair = |what: &str, file: &String| (!file.is_empty()).then(|| file.clone()).ok_or_else(|| wrong(key(what), "it is missing; certificate and private_key go together"));
+    let certificate = match (listener.certificate.is_empty(), listener.private_key.is_empty()) {
+        (true, true) => None,
+        _ => Some((pair("certificate", &listener.certificate)?, pair("private_key", &listener.private_key)?)),
+    };
+    if listener.tcp == TcpMode::Off && !listener.quic {
+        return value(key("tcp"), "tcp is off and quic is off: the listener would serve nobody");
+    }
+    let line = match (listener.tcp, &certificate) {
+        (TcpMode::Plain, _) => ListenerLine::Plaintext,
+        (_, None) => ListenerLine::DevelopmentCertificate,
+        (_, Some(_)) => ListenerLine::OperatorCertificate,
+    };
+    let standing = check_listener(&listener.name, address.ip(), line, listener.insecure);
+    let Ok(standing) = standing else { return exposed(&key, address, line) };
+    Ok(CheckedListener {
+        name: listener.name.clone(),
+        address,
+        advertised,
+        tcp: listener.tcp,
+        quic: listener.quic,
+        certificate,
+        insecure_by_wish: standing == ListenerStanding::InsecureByWish,
+    })
+}
+
+/// The refusal of a listener that other machines could reach unprotected, in terms of its keys.
+fn exposed<T>(key: &dyn Fn(&str) -> String, address: SocketAddr, line: ListenerLine) -> Result<T, ConfigError> {
+    match line {
+        ListenerLine::Plaintext => value(
+            key("tcp"),
+            format!(
+                "{address} is beyond loopback and plain TCP lets anyone in: set tcp = \"tls\" with a \
+                 certificate, or insecure = true"
+            ),
+        ),
+        _ => value(
+            key("certificate"),
+            format!(
+                "{address} is beyond loopback and the development certificate proves nothing: name a \
+                 certificate, or set insecure = true"
+            ),
+        ),
+    }
+}
+
+fn http(config: &Config) -> Result<(), ConfigError> {
+    if config.http.address.is_empty() {
+        return Ok(());
+    }
+    let address = socket("http.address", &config.http.address)?;
+    if !is_loopback(address.ip()) && !config.http.insecure {
+        return value(
+            "http.address",
+            format!("{address} is beyond loopback and HTTP has no authentication: bind loopback, or set http.insecure = true"),
+        );
+    }
+    Ok(())
+}
+
+fn journal(config: &Config) -> Result<(), ConfigError> {
+    let journal = &config.journal;
+    // One commit must fit a file, whatever it gathered.
+    let least = ByteSize(caps::COMMIT_BYTES_MAX.next_multiple_of(caps::MIB) as u64);
+    if journal.file_bytes < least || journal.file_bytes > ByteSize::mib(1024) {
+        return value("journal.file_bytes", format!("it must be from {least} to 1GiB"));
+    }
+    if !journal.file_bytes.as_usize().is_multiple_of(caps::JOURNAL_BLOCK_BYTES) {
+        return value("journal.file_bytes", format!("it must be a multiple of {}", caps::JOURNAL_BLOCK_BYTES));
+    }
+    within("journal.files", journal.files as u64, 2, caps::JOURNAL_FILES_MAX as u64)
+}
+
+fn limits(config: &Config) -> Result<(), ConfigError> {
+    let limits = &config.limits;
+    let at_most = |name: &str, set: u64, most: u64| within(&format!("limits.{name}"), set, 1, most);
+    at_most("connections_max", limits.connections_max as u64, 1 << 20)?;
+    at_most("connections_per_ip_max", limits.connections_per_ip_max as u64, 1 << 20)?;
+    at_most("quic_connections_max", limits.quic_connections_max as u64, 1 << 20)?;
+    at_most("quic_streams_max", limits.quic_streams_max.into(), 4096)?;
+    at_most("requests_in_flight_max", limits.requests_in_flight_max as u64, 4096)?;
+    let hour_ms = 3_600_000;
+    at_most("handshake_ms", limits.handshake_ms, hour_ms)?;
+    at_most("first_request_ms", limits.first_request_ms, hour_ms)?;
+    at_most("request_ms", limits.request_ms, hour_ms)?;
+    at_most("write_ms", limits.write_ms, hour_ms)?;
+    at_most("idle_ms", limits.idle_ms, 30 * 24 * hour_ms)?;
+    let least = 64 << 10;
+    within("limits.request_bytes_max", limits.request_bytes_max.0, least, caps::FRAME_BYTES_MAX as u64)?;
+    if limits.request_bytes_in_flight_max < limits.request_bytes_max {
+        return value(
+            "limits.request_bytes_in_flight_max",
+            format!("it must be at least limits.request_bytes_max ({})", limits.request_bytes_max),
+        );
+    }
+    within(
+        "transforms.module_bytes_max",
+        config.transforms.module_bytes_max.0,
+        1,
+        caps::MODULE_BYTES_MAX as u64,
+    )
+}
+
+fn within(key: &str, set: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    match set {
+        _ if set < least || set > most => value(key, format!("it is {set} and must be from {least} to {most}")),
+        _ => Ok(()),
+    }
+}
+
+/// Loopback, an IPv4 loopback written as IPv6 included.
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn socket(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| wrong(key, format!("{text:?} is not ADDRESS:PORT; write for example \"127.0.0.1:9092\"")))
+}
+
+fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.into(), problem: problem.into() }
+}
+
+fn value<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, ConfigError> {
+    Err(wrong(key, problem))
+}

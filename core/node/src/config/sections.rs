@@ -1,0 +1,163 @@
+//! Every key of the configuration with its default and its reason. The comments here are what
+//! `millpond config` prints, so they speak to the person who runs a node.
+
+use millpond_storage::StorageConfig;
+use millpond_wire::limits;
+
+use super::section::section;
+use super::units::ByteSize;
+
+section! {
+    /// Who this node is and where its data lives.
+    false struct Node "node" {
+        /// This node's number, Kafka's broker.id. It cannot change once the data directory exists.
+        id: i32 = 1,
+        /// Where everything is kept: journal, segments, modules, certificates. Relative to the working directory.
+        data_dir: String = "./millpond-data".into(),
+    }
+}
+
+section! {
+    /// An address on which Kafka clients are served, over TCP and, on the same port number, over QUIC.
+    /// May stand several times. Beyond loopback a listener needs a certificate or `insecure = true`.
+    true struct Listener "listeners" {
+        /// A name for logs and metrics.
+        name: String = "default".into(),
+        /// ADDRESS:PORT to bind. 0.0.0.0 or [::] binds every interface.
+        address: String = "127.0.0.1:9092".into(),
+        /// HOST:PORT that clients are told to connect to; empty: the same as `address`. Needed behind NAT, in
+        /// containers, and whenever `address` binds every interface.
+        advertised: String = String::new(),
+        /// What the TCP side speaks: "plain", "tls" or "off".
+        tcp: TcpMode = TcpMode::Plain,
+        /// Whether the UDP side speaks QUIC (always encrypted).
+        quic: bool = true,
+        /// PEM file of the certificate chain for TLS and QUIC; empty: a development certificate is made.
+        certificate: String = String::new(),
+        /// PEM file of the certificate's private key.
+        private_key: String = String::new(),
+        /// Allow plain TCP, or the development certificate, beyond loopback. Anyone who reaches the port can then
+        /// read and write everything.
+        insecure: bool = false,
+    }
+}
+
+section! {
+    /// Metrics, health and the administration of transforms.
+    false struct Http "http" {
+        /// ADDRESS:PORT to bind; empty: no HTTP.
+        address: String = "127.0.0.1:9644".into(),
+        /// Allow HTTP beyond loopback. It has no authentication: whoever reaches it can deploy code.
+        insecure: bool = false,
+        /// Most connections at once.
+        connections_max: usize = limits::HTTP_CONNECTIONS_MAX,
+    }
+}
+
+section! {
+    /// What topics are made of unless a request says otherwise.
+    false struct Topics "topics" {
+        /// Create a topic when a client first names it. On when millpond runs without a configuration file.
+        auto_create: bool = false,
+        /// Partitions of a topic that is created without a number.
+        partitions: i32 = limits::DEFAULT_PARTITIONS,
+        /// Answer a replication factor above the number of nodes with what there is, instead of Kafka's error.
+        clamp_replication_factor: bool = false,
+    }
+}
+
+section! {
+    /// Consumer groups.
+    false struct Groups "groups" {
+        /// How long a new group waits for more members before its first assignment.
+        initial_rebalance_delay_ms: u64 = limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
+    }
+}
+
+section! {
+    /// The journal: every acknowledged byte is in it before its acknowledgement.
+    false struct Journal "journal" {
+        /// One file of the ring. Like `files` it counts when the journal is made and not later.
+        file_bytes: ByteSize = ByteSize(StorageConfig::new(0).journal_file_bytes as u64),
+        /// Files of the ring, written in full at first start. More: fewer checkpoints, longer recovery.
+        files: usize = StorageConfig::new(0).journal_files,
+        /// How the disk is driven: "auto" (io_uring, else threads), "io_uring", or "portable".
+        backend: Backend = Backend::Auto,
+    }
+}
+
+section! {
+    /// Transforms: WebAssembly modules that run on what is produced, before it is stored.
+    false struct Transforms "transforms" {
+        /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has cores, at least one.
+        workers: u32 = 0,
+        /// Largest module that may be deployed.
+        module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
+        /// Log lines kept for each transform; older ones go first.
+        log_lines: usize = limits::TRANSFORM_LOG_LINES_KEPT,
+    }
+}
+
+section! {
+    /// Bounds on what clients may take. What exceeds one is refused or closed with a line in the log. Each may be
+    /// set lower than its default, none above what the program was built to survive.
+    false struct Limits "limits" {
+        /// Most connections over TCP and TLS.
+        connections_max: usize = limits::CONNECTIONS_MAX,
+        /// Most connections from one address, over TCP and TLS, and again over QUIC.
+        connections_per_ip_max: usize = limits::CONNECTIONS_PER_ADDRESS_MAX,
+        /// Largest request.
+        request_bytes_max: ByteSize = ByteSize(limits::FRAME_BYTES_MAX as u64),
+        /// Most requests of one connection that wait for their answers.
+        requests_in_flight_max: usize = limits::CONNECTION_REQUESTS_IN_FLIGHT_MAX,
+        /// All requests in memory together. Readers wait when it is spent.
+        request_bytes_in_flight_max: ByteSize = ByteSize(limits::IN_FLIGHT_BYTES_MAX as u64),
+        /// For the handshake of TLS or QUIC.
+        handshake_ms: u64 = limits::HANDSHAKE_MS_MAX,
+        /// From accepting a connection to its first complete request.
+        first_request_ms: u64 = limits::FIRST_REQUEST_MS_MAX,
+        /// From the first byte of a request to its last.
+        request_ms: u64 = limits::FRAME_COMPLETION_MS_MAX,
+        /// For a client to take some byte of its answer.
+        write_ms: u64 = limits::WRITE_STALL_MS_MAX,
+        /// A connection without any request for so long is closed; Kafka's connections.max.idle.ms.
+        idle_ms: u64 = limits::IDLE_CONNECTION_MS_MAX,
+        /// Most QUIC connections.
+        quic_connections_max: usize = limits::QUIC_CONNECTIONS_MAX,
+        /// Most streams of one QUIC connection at a time.
+        quic_streams_max: u32 = limits::QUIC_STREAMS_PER_CONNECTION_MAX,
+    }
+}
+
+section! {
+    /// What is written to standard error.
+    false struct Log "log" {
+        /// "error", "warn", "info", "debug", "trace", or directives such as "info,millpond_engine=debug".
+        /// The variable MILLPOND_LOG overrides it.
+        level: String = "info".into(),
+    }
+}
+
+/// What the TCP side of a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TcpMode {
+    /// The Kafka protocol as it is.
+    Plain,
+    /// The Kafka protocol within TLS.
+    Tls,
+    /// Nothing: QUIC alone.
+    Off,
+}
+
+/// Which disk backend to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Backend {
+    /// io_uring where the kernel allows it.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// Threads with pwritev and fdatasync.
+    Portable,
+}

@@ -1,0 +1,205 @@
+//! The description of a transform as it is deployed and shown, and its mapping to the engine's.
+
+use std::collections::BTreeMap;
+
+use millpond_engine::transform::{Deployment, FailureAction, OnFailure, TransformSpec};
+use millpond_wire::limits;
+use serde::{Deserialize, Serialize};
+
+/// The header that carries a [`Description`] as JSON beside the module's bytes.
+pub(crate) const DEPLOY_HEADER: &str = "millpond-transform";
+
+/// What a user says of a transform.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Description {
+    /// Unique on the node; deploying the same name again replaces it.
+    pub(crate) name: String,
+    /// The user's own label.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// Topics that it runs on.
+    pub(crate) topics: Vec<String>,
+    /// Other topics that it may send records to.
+    #[serde(default)]
+    pub(crate) outputs: Vec<String>,
+    /// Handed to the module.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Limits by name: `memory_bytes`, `cpu_ms_per_batch`, `output_ratio`.
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<String, u64>,
+    /// What happens to a record that the module fails on.
+    #[serde(default)]
+    pub(crate) on_failure: Action,
+    /// How often such a record is tried again first.
+    #[serde(default)]
+    pub(crate) retries: u32,
+    /// Where failed records go under `dead-letter`; default: the record's
+    /// topic with `.dead-letter` behind.
+    #[serde(default)]
+    pub(crate) dead_letter_topic: Option<String>,
+    /// Transforms of a topic run in ascending order.
+    #[serde(default)]
+    pub(crate) order: i32,
+}
+
+/// The failure policies by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// The record goes to the dead-letter topic.
+    #[default]
+    DeadLetter,
+    /// The record is dropped and counted.
+    Skip,
+    /// The record is stored as it came.
+    Pass,
+    /// The whole produce is refused.
+    Reject,
+}
+
+/// A transform as it is shown.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Shown {
+    /// Which deployment: grows with each.
+    pub(crate) id: u64,
+    /// SHA-256 of the module, in hexadecimal.
+    pub(crate) module: String,
+    /// Whether records pass it.
+    pub(crate) paused: bool,
+    /// Why it cannot run, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+    /// What was said of it.
+    pub(crate) description: Description,
+    /// What it did since the node started.
+    pub(crate) stats: crate::transforms::TransformStats,
+}
+
+impl Description {
+    /// Reads and checks a description.
+    pub(crate) fn parse(json: &str) -> Result<Self, String> {
+        let description: Self = serde_json::from_str(json).map_err(|e| format!("the description: {e}"))?;
+        description.check()?;
+        Ok(description)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.name.is_empty() || self.name.len() > limits::TRANSFORM_NAME_BYTES_MAX || !self.name.chars().all(name_ok) {
+            return Err(format!(
+                "name {:?}: 1 to {} letters, digits, dots, dashes and underscores",
+                self.name,
+                limits::TRANSFORM_NAME_BYTES_MAX
+            ));
+        }
+        if self.topics.is_empty() || self.topics.len() > limits::TOPICS_PER_TRANSFORM_MAX {
+            return Err(format!("topics: from 1 to {}", limits::TOPICS_PER_TRANSFORM_MAX));
+        }
+        if self.retries > limits::TRANSFORM_RETRIES_MAX {
+            return Err(format!("retries: at most {}", limits::TRANSFORM_RETRIES_MAX));
+        }
+        if self.settings.len() > limits::TRANSFORM_SETTINGS_MAX {
+            return Err(format!("settings: at most {}", limits::TRANSFORM_SETTINGS_MAX));
+        }
+        let too_long = |(key, value): &(&String, &String)| {
+            key.len() > limits::TRANSFORM_SETTING_KEY_BYTES_MAX || value.len() > limits::TRANSFORM_SETTING_VALUE_BYTES_MAX
+        };
+        if let Some((key, _)) = self.settings.iter().find(too_long) {
+            return Err(format!("settings: {:?} is too long", key.chars().take(64).collect::<String>()));
+        }
+        Ok(())
+    }
+
+    /// The engine's form, with the hash of the module.
+    pub(crate) fn into_spec(self, module: [u8; 32]) -> TransformSpec {
+        TransformSpec {
+            name: self.name,
+            version: self.version,
+            module,
+            settings: self.settings,
+            topics: self.topics,
+            outputs: self.outputs,
+            limits: self.limits,
+            on_failure: OnFailure { retries: self.retries, then: self.on_failure.into() },
+            dead_letter_topic: self.dead_letter_topic,
+            order: self.order,
+        }
+    }
+
+    /// What was said of a deployment.
+    pub(crate) fn of(deployment: &Deployment) -> Self {
+        let spec = deployment.spec.clone();
+        Self {
+            name: spec.name,
+            version: spec.version,
+            topics: spec.topics,
+            outputs: spec.outputs,
+            settings: spec.settings,
+            limits: spec.limits,
+            on_failure: spec.on_failure.then.into(),
+            retries: spec.on_failure.retries,
+            dead_letter_topic: spec.dead_letter_topic,
+            order: spec.order,
+        }
+    }
+}
+
+impl From<Action> for FailureAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::DeadLetter => Self::DeadLetter,
+            Action::Skip => Self::Skip,
+            Action::Pass => Self::Pass,
+            Action::Reject => Self::Reject,
+        }
+    }
+}
+
+impl From<FailureAction> for Action {
+    fn from(action: FailureAction) -> Self {
+        match action {
+            FailureAction::DeadLetter => Self::DeadLetter,
+            FailureAction::Skip => Self::Skip,
+            FailureAction::Pass => Self::Pass,
+            FailureAction::Reject => Self::Reject,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_needs_a_name_and_topics_and_has_defaults() {
+        let description = Description::parse(r#"{"name":"hot","topics":["raw"]}"#).unwrap();
+        let spec = description.into_spec([7; 32]);
+        assert_eq!(spec.on_failure.then, FailureAction::DeadLetter);
+        assert_eq!(spec.module, [7; 32]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (json, part) in [
+            (r#"{"topics":["raw"]}"#, "name"),
+            (r#"{"name":"hot","topics":[]}"#, "topics"),
+            (r#"{"name":"../x","topics":["raw"]}"#, "letters"),
+            (r#"{"name":"hot","topics":["raw"],"topic":"x"}"#, "unknown field"),
+            (r#"{"name":"hot","topics":["raw"],"on_failure":"panic"}"#, "dead-letter"),
+            (r#"{"name":"hot","topics":["raw"],"retries":11}"#, "retries"),
+        ] {
+            let error = Description::parse(json).unwrap_err();
+            assert!(error.contains(part), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_shown_as_it_was_described() {
+        let json = r#"{"name":"hot","version":"2","topics":["raw"],"settings":{"above":"70"},"on_failure":"skip","order":3}"#;
+        let spec = Description::parse(json).unwrap().into_spec([0; 32]);
+        let shown = Description::of(&Deployment { spec, ..Deployment::default() });
+        assert_eq!(serde_json::to_value(shown).unwrap()["settings"]["above"], "70");
+    }
+}

@@ -1,0 +1,150 @@
+//! HTTP: metrics, health, and the administration of transforms. Bodies, connections and times are bounded; on
+//! loopback a request must name a local host, so that a web page cannot reach the node through a browser.
+
+mod api;
+mod deploy;
+mod listener;
+mod problem;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use millpond_wire::limits::{HTTP_BODY_BYTES_MAX, HTTP_REQUEST_MS_MAX};
+use tokio::net::TcpListener;
+
+pub(crate) use deploy::{Action, DEPLOY_HEADER, Description, Shown};
+pub(crate) use problem::Problem;
+
+use crate::metrics::{self, Counters};
+use crate::serve::{EngineHandle, Phase, PhaseCell};
+use crate::transforms::TransformService;
+
+/// What the handlers work with.
+pub(crate) struct HttpState {
+    pub(crate) engine: EngineHandle,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) transforms: Arc<TransformService>,
+    pub(crate) started: Instant,
+    pub(crate) phase: PhaseCell,
+    pub(crate) module_bytes_max: usize,
+    /// Whether only this machine can reach the listener.
+    pub(crate) loopback: bool,
+}
+
+type App = Arc<HttpState>;
+
+/// Serves until `stop` completes; requests under way are finished.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    connections_max: usize,
+    state: App,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let listener = listener::Bounded::new(listener, connections_max);
+    axum::serve(listener, router(state)).with_graceful_shutdown(stop).await
+}
+
+fn router(state: App) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .merge(api::routes(&state))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard))
+        .with_state(state)
+}
+
+/// Every request passes here: foreign host names are refused on loopback, slow requests end.
+async fn guard(State(state): State<App>, request: Request, next: Next) -> Response {
+    if state.loopback && !names_local_host(request.headers().get(header::HOST)) {
+        return Problem::new(
+            StatusCode::FORBIDDEN,
+            "the Host header names another machine; use localhost or 127.0.0.1",
+        )
+        .into_response();
+    }
+    match tokio::time::timeout(Duration::from_millis(HTTP_REQUEST_MS_MAX), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+    }
+}
+
+/// Whether a Host header is one that a local client writes. Protects from DNS rebinding.
+fn names_local_host(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return crate::config::is_loopback(address.ip());
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(crate::config::is_loopback)
+}
+
+async fn index() -> &'static str {
+    "Millpond\n\n\
+     GET    /metrics                     Prometheus\n\
+     GET    /healthz                     200 while the engine answers\n\
+     GET    /readyz                      200 while clients are served\n\
+     GET    /v1/transforms               all transforms\n\
+     POST   /v1/transforms               deploy: a JSON description in the header Millpond-Transform, the module as body\n\
+     GET    /v1/transforms/NAME          one transform\n\
+     GET    /v1/transforms/NAME/logs     what it logged\n\
+     POST   /v1/transforms/NAME/pause    let records pass it\n\
+     POST   /v1/transforms/NAME/resume   put it in force again\n\
+     DELETE /v1/transforms/NAME          take it out of force\n"
+}
+
+async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
+    let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
+    let reports = state.transforms.reports();
+    let text = metrics::render(&snapshot, &state.counters, &reports, state.started.elapsed())
+        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}
+
+/// Healthy means that the engine's thread answers; a supervisor restarts a node that does not. Recovery is healthy.
+async fn healthz(State(state): State<App>) -> Result<&'static str, Problem> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    if state.phase.get() == Phase::Recovering {
+        return Ok("recovering\n");
+    }
+    match tokio::time::timeout(PATIENCE, state.engine.ping()).await {
+        Ok(Ok(())) => Ok("ok\n"),
+        Ok(Err(_)) => Err(Problem::stopping()),
+        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the engine has not answered for 5 s")),
+    }
+}
+
+async fn readyz(State(state): State<App>) -> Result<&'static str, Problem> {
+    match state.phase.get() {
+        Phase::Serving => Ok("ready\n"),
+        Phase::Recovering => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is recovering")),
+        Phase::Stopping => Err(Problem::stopping()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_host_names_are_let_through() {
+        for host in ["localhost", "LOCALHOST:9644", "127.0.0.1:9644", "127.0.0.1", "[::1]:9644", "[::1]"] {
+            assert!(names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
+        }
+        for host in ["evil.example", "evil.example:9644", "10.0.0.1:9644", "localhost.evil.example"] {
+            assert!(!names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
+        }
+        assert!(names_local_host(None));
+    }
+}

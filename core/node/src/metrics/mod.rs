@@ -1,0 +1,13 @@
+//! What a node tells about itself to Prometheus: its own names under `millpond_`, and those of kafka_exporter, so
+//! that dashboards made for it work. Counting is cheap (atomics); reading happens when somebody scrapes.
+
+mod counters;
+mod exposition;
+mod process;
+mod render;
+pub(crate) mod snapshot;
+
+pub(crate) use counters::{ConnectionKind, Counters, Refusal};
+pub(crate) use process::resident_bytes;
+pub(crate) use render::render;
+pub(crate) use snapshot::Snapshot;

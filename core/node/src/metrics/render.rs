@@ -1,0 +1,276 @@
+//! From a snapshot and the counters to the text of a scrape: the one list of metric names.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::counters::{ConnectionKind, Counters, Refusal};
+use super::exposition::Exposition;
+use super::process;
+use super::snapshot::{GroupState, PartitionState, Snapshot, StorageState};
+use crate::transforms::TransformReport;
+
+/// Renders one scrape.
+pub(crate) fn render(
+    snapshot: &Snapshot,
+    counters: &Counters,
+    transforms: &[TransformReport],
+    uptime: Duration,
+) -> Result<String, prometheus::Error> {
+    let mut out = Exposition::default();
+    brokers(&mut out, snapshot);
+    topics(&mut out, snapshot);
+    groups(&mut out, &snapshot.groups);
+    storage(&mut out, &snapshot.storage);
+    connections(&mut out, counters);
+    transform(&mut out, transforms);
+    process_state(&mut out, uptime);
+    out.encode()
+}
+
+fn brokers(out: &mut Exposition, snapshot: &Snapshot) {
+    out.gauge("kafka_brokers", "Number of brokers in the cluster.").count(1);
+    let id = snapshot.node_id.to_string();
+    out.gauge("kafka_broker_info", "Information about a broker.")
+        .add(&[("id", &id), ("address", &snapshot.address)], 1.0);
+}
+
+#[allow(clippy::cast_precision_loss)] // Prometheus has nothing but doubles.
+fn topics(out: &mut Exposition, snapshot: &Snapshot) {
+    let mut count: BTreeMap<&str, u64> = BTreeMap::new();
+    for partition in &snapshot.partitions {
+        *count.entry(&partition.topic).or_default() += 1;
+    }
+    let mut family = out.gauge("kafka_topic_partitions", "Number of partitions of the topic.");
+    for (topic, partitions) in count {
+        family.add_count(&[("topic", topic)], partitions);
+    }
+    let leader = f64::from(snapshot.node_id);
+    type Value = fn(&PartitionState, f64) -> f64;
+    let per_partition: [(&str, &str, Value); 9] = [
+        ("kafka_topic_partition_current_offset", "Next offset that consumers will see.", |p, _| p.high_watermark as f64),
+        ("kafka_topic_partition_oldest_offset", "Oldest offset still there.", |p, _| p.log_start as f64),
+        ("kafka_topic_partition_leader", "Leader's broker id.", |_, leader| leader),
+        ("kafka_topic_partition_replicas", "Number of replicas.", |_, _| 1.0),
+        ("kafka_topic_partition_in_sync_replica", "Number of in-sync replicas.", |_, _| 1.0),
+        ("kafka_topic_partition_leader_is_preferred", "1 if the leader is the preferred one.", |_, _| 1.0),
+        ("kafka_topic_partition_under_replicated_partition", "1 if under-replicated.", |_, _| 0.0),
+        ("millpond_partition_size_bytes", "Bytes of record batches kept.", |p, _| p.size_bytes as f64),
+        ("millpond_partition_records", "Offsets from the oldest to the next.", |p, _| {
+            (p.high_watermark - p.log_start) as f64
+        }),
+    ];
+    for (name, help, value) in per_partition {
+        let mut family = out.gauge(name, help);
+        for partition in &snapshot.partitions {
+            let number = partition.partition.to_string();
+            family.add(&[("topic", &partition.topic), ("partition", &number)], value(partition, leader));
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn groups(out: &mut Exposition, groups: &[GroupState]) {
+    let mut members = out.gauge("kafka_consumergroup_members", "Members of the consumer group.");
+    for group in groups {
+        members.add_count(&[("consumergroup", &group.group)], group.members);
+    }
+    type Value = fn(&super::snapshot::GroupOffset) -> i64;
+    let per_offset: [(&str, &str, Value); 2] = [
+        ("kafka_consumergroup_current_offset", "Committed offset of the group.", |o| o.committed),
+        ("kafka_consumergroup_lag", "Offsets between the committed one and the partition's end.", |o| o.lag),
+    ];
+    for (name, help, value) in per_offset {
+        let mut family = out.gauge(name, help);
+        for (group, offset) in groups.iter().flat_map(|g| g.offsets.iter().map(move |o| (g, o))) {
+            let partition = offset.partition.to_string();
+            let labels = [("consumergroup", &*group.group), ("topic", &offset.topic), ("partition", &partition)];
+            family.add(&labels, value(offset) as f64);
+        }
+        let mut family = out.gauge(&format!("{name}_sum"), "The same, summed over the topic's partitions.");
+        for group in groups {
+            let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+            for offset in &group.offsets {
+                *sums.entry(&offset.topic).or_default() += value(offset);
+            }
+            for (topic, sum) in sums {
+                family.add(&[("consumergroup", &group.group), ("topic", topic)], sum as f64);
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn storage(out: &mut Exposition, storage: &StorageState) {
+    out.gauge("millpond_disk_backend_info", "How the disk is driven.").add(&[("backend", &storage.backend)], 1.0);
+    out.counter("millpond_payload_bytes_total", "Record batches accepted, in bytes.").count(storage.payload_bytes);
+    let mut written = out.counter("millpond_disk_written_bytes_total", "Bytes given to the disk, by cause.");
+    for (cause, bytes) in &storage.written_bytes {
+        written.add_count(&[("cause", cause)], *bytes);
+    }
+    let mut syncs = out.counter("millpond_disk_syncs_total", "Durable writes and syncs, by cause.");
+    for (cause, n) in &storage.syncs {
+        syncs.add_count(&[("cause", cause)], *n);
+    }
+    if storage.payload_bytes > 0 {
+        let total: u64 = storage.written_bytes.iter().map(|(_, bytes)| bytes).sum();
+        out.gauge("millpond_write_amplification", "Bytes given to the disk per byte accepted, since the start.")
+            .set(total as f64 / storage.payload_bytes as f64);
+    }
+    out.histogram("millpond_commit_latency_seconds", "From the first waiting record to its commit on flash.")
+        .distribution(storage.commit_buckets.iter().copied(), storage.commit_seconds_sum, storage.commits);
+    out.gauge("millpond_journal_used_bytes", "Journal bytes that a restart would replay.")
+        .count(storage.journal_used_bytes);
+    out.gauge("millpond_journal_size_bytes", "Size of the journal's ring.").count(storage.journal_size_bytes);
+}
+
+fn connections(out: &mut Exposition, counters: &Counters) {
+    let mut open = out.gauge("millpond_connections", "Open Kafka connections.");
+    for kind in ConnectionKind::ALL {
+        open.add_count(&[("transport", kind.name())], counters.open_now(kind));
+    }
+    let mut accepted = out.counter("millpond_connections_accepted_total", "Kafka connections accepted.");
+    for kind in ConnectionKind::ALL {
+        accepted.add_count(&[("transport", kind.name())], counters.accepted_so_far(kind));
+    }
+    let mut refused = out.counter("millpond_connections_refused_total", "Connections that the node refused or ended.");
+    for why in Refusal::ALL {
+        refused.add_count(&[("reason", why.name())], counters.refused_so_far(why));
+    }
+    let mut requests = out.counter("millpond_requests_total", "Requests, by API.");
+    for (api, n) in counters.requests() {
+        requests.add_count(&[("api", api)], n);
+    }
+    out.counter("millpond_received_bytes_total", "Bytes of requests.").count(counters.received_bytes.load(Relaxed));
+    out.counter("millpond_sent_bytes_total", "Bytes of responses.").count(counters.sent_bytes.load(Relaxed));
+}
+
+fn transform(out: &mut Exposition, reports: &[TransformReport]) {
+    out.gauge("millpond_transforms", "Deployed transforms.").count(reports.len() as u64);
+    let mut records = out.counter("millpond_transform_records_total", "Records, by what the transform did with them.");
+    for report in reports {
+        for (outcome, n) in report.stats.by_outcome() {
+            records.add_count(&[("transform", &report.name), ("outcome", outcome)], n);
+        }
+    }
+    let mut inputs = out.counter("millpond_transform_input_records_total", "Records given to the transform.");
+    for report in reports {
+        inputs.add_count(&[("transform", &report.name)], report.stats.records_in);
+    }
+    let mut faults = out.counter("millpond_transform_faults_total", "Calls that trapped, overran or lied.");
+    for report in reports {
+        faults.add_count(&[("transform", &report.name)], report.stats.faults);
+    }
+    let mut up = out.gauge("millpond_transform_up", "1 if the transform can run, 0 if its topics take no records.");
+    for report in reports {
+        up.add_count(&[("transform", &report.name)], u64::from(report.fault.is_none()));
+    }
+    let mut cpu = out.counter("millpond_transform_cpu_seconds_total", "Processor time within the transform.");
+    for report in reports {
+        cpu.add(&[("transform", &report.name)], Duration::from_nanos(report.stats.cpu_ns).as_secs_f64());
+    }
+}
+
+fn process_state(out: &mut Exposition, uptime: Duration) {
+    out.gauge("millpond_uptime_seconds", "Since the start of the process.").set(uptime.as_secs_f64());
+    out.gauge("millpond_build_info", "The version that runs.").add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    if let Some(bytes) = process::resident_bytes() {
+        out.gauge("process_resident_memory_bytes", "Resident memory.").count(bytes);
+    }
+    if let Some(files) = process::open_files() {
+        out.gauge("process_open_fds", "Open file descriptors.").count(files);
+    }
+    if let Some(seconds) = process::cpu_seconds() {
+        out.counter("process_cpu_seconds_total", "Processor time, user and system.").set(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::snapshot::GroupOffset;
+    use crate::transforms::TransformStats;
+
+    fn scrape() -> String {
+        let partition = |partition| PartitionState {
+            topic: "t".into(),
+            partition,
+            log_start: 3,
+            high_watermark: 10,
+            size_bytes: 700,
+        };
+        let offset = |partition| GroupOffset { topic: "t".into(), partition, committed: 6, lag: 4 };
+        let snapshot = Snapshot {
+            node_id: 1,
+            address: "127.0.0.1:9092".into(),
+            partitions: vec![partition(0), partition(1)],
+            groups: vec![GroupState { group: "g".into(), members: 2, offsets: vec![offset(0), offset(1)] }],
+            storage: StorageState {
+                backend: "io_uring".into(),
+                payload_bytes: 100,
+                written_bytes: vec![("journal", 200), ("segment", 100)],
+                syncs: vec![("journal", 5)],
+                commit_buckets: vec![(0.001, 4), (0.01, 5)],
+                commit_seconds_sum: 0.004,
+                commits: 5,
+                journal_used_bytes: 4096,
+                journal_size_bytes: 1 << 20,
+            },
+        };
+        let report = TransformReport {
+            name: "hot".into(),
+            stats: TransformStats { records_kept: 1, records_dropped: 9, ..TransformStats::default() },
+            ..TransformReport::default()
+        };
+        render(&snapshot, &Counters::default(), &[report], Duration::from_secs(2)).unwrap()
+    }
+
+    #[test]
+    fn the_names_of_kafka_exporter_are_served() {
+        let text = scrape();
+        for line in [
+            "kafka_brokers 1",
+            "kafka_broker_info{id=\"1\",address=\"127.0.0.1:9092\"} 1",
+            "kafka_topic_partitions{topic=\"t\"} 2",
+            "kafka_topic_partition_current_offset{topic=\"t\",partition=\"1\"} 10",
+            "kafka_topic_partition_oldest_offset{topic=\"t\",partition=\"0\"} 3",
+            "kafka_topic_partition_leader{topic=\"t\",partition=\"0\"} 1",
+            "kafka_topic_partition_under_replicated_partition{topic=\"t\",partition=\"0\"} 0",
+            "kafka_consumergroup_members{consumergroup=\"g\"} 2",
+            "kafka_consumergroup_current_offset{consumergroup=\"g\",topic=\"t\",partition=\"0\"} 6",
+            "kafka_consumergroup_lag{consumergroup=\"g\",topic=\"t\",partition=\"1\"} 4",
+            "kafka_consumergroup_lag_sum{consumergroup=\"g\",topic=\"t\"} 8",
+            "kafka_consumergroup_current_offset_sum{consumergroup=\"g\",topic=\"t\"} 12",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn our_own_names_are_served() {
+        let text = scrape();
+        for line in [
+            "millpond_disk_backend_info{backend=\"io_uring\"} 1",
+            "millpond_disk_written_bytes_total{cause=\"journal\"} 200",
+            "millpond_disk_syncs_total{cause=\"journal\"} 5",
+            "millpond_write_amplification 3",
+            "millpond_commit_latency_seconds_bucket{le=\"0.001\"} 4",
+            "millpond_commit_latency_seconds_count 5",
+            "millpond_connections{transport=\"quic\"} 0",
+            "millpond_requests_total{api=\"Produce\"} 0",
+            "millpond_transform_records_total{transform=\"hot\",outcome=\"dropped\"} 9",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_declared_twice() {
+        let text = scrape();
+        let mut names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

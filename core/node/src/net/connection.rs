@@ -1,0 +1,349 @@
+//! One Kafka connection, over any line: bytes in, frames, requests to the engine, answers out in order.
+//!
+//! Everything that a peer can make grow or wait is bounded: requests and bytes under way, the time to the first
+//! request, to the end of a request, to take an answer, and of silence. Nothing is allocated from a declared length.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use millpond_engine::Peer;
+use millpond_wire::ApiKey;
+use millpond_wire::frame::{FrameDecoder, FrameError, RequestError, decode_request, unsupported_api_versions_response};
+use millpond_wire::limits::{CONNECTION_REQUEST_BYTES_MAX, FRAME_BYTES_BEFORE_FIRST_REQUEST};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::{Budget, Taken};
+use super::gateway::{Call, EngineGone, Gateway};
+use super::responses::{Answer, Outgoing, Pending, WriteFault};
+use super::{Who, Wiring};
+use crate::metrics::Refusal;
+
+/// A frame above this size waits for its budget before the rest of it is read; smaller ones are charged when whole.
+const CHARGE_EARLY_BYTES: usize = 16 * 1024;
+
+/// How a connection came to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    /// The peer closed it, between two requests.
+    #[error("closed by the peer")]
+    Closed,
+    /// The peer closed it within a request.
+    #[error("closed by the peer in the middle of a request")]
+    Cut,
+    /// The line broke.
+    #[error("the line broke: {0}")]
+    Line(io::Error),
+    /// Nothing was asked for a long time.
+    #[error("idle")]
+    Idle,
+    /// No first request came in time.
+    #[error("no request came in time after connecting")]
+    NoFirstRequest,
+    /// A request was begun and not ended in time.
+    #[error("a request was begun and not ended in time")]
+    SlowRequest,
+    /// The stream is not the Kafka protocol.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// A request cannot be read, or is not served.
+    #[error("{0}")]
+    Request(RequestError),
+    /// Answers cannot be written.
+    #[error("{0}")]
+    Write(WriteFault),
+    /// The node stops.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl From<EngineGone> for Ending {
+    fn from(_: EngineGone) -> Self {
+        Self::Stopping
+    }
+}
+
+impl Ending {
+    /// Whose fault it is, where it is somebody's.
+    fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Frame(_) | Self::Request(_) => Some(Refusal::Malformed),
+            Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow) => Some(Refusal::Slow),
+            _ => None,
+        }
+    }
+}
+
+/// Serves a connection until it ends; counts it and logs its end.
+pub(crate) async fn serve_connection<R, W, G>(reader: R, writer: W, who: Who, gateway: G, wiring: Arc<Wiring>) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: Gateway,
+{
+    wiring.counters.opened(who.kind);
+    let ending = both_ways(reader, writer, who, &gateway, &wiring).await;
+    gateway.close(who.session).await;
+    wiring.counters.closed(who.kind);
+    match ending.refusal() {
+        Some(refusal) => {
+            wiring.counters.refused(refusal);
+            wiring.complaints.warn(who, &ending);
+        }
+        None => tracing::debug!("{who}: {ending}"),
+    }
+    ending
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} over {}", self.address, self.kind.name())
+    }
+}
+
+async fn both_ways<R, W, G>(reader: R, mut writer: W, who: Who, gateway: &G, wiring: &Wiring) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: Gateway,
+{
+    let (pending, answers) = mpsc::channel(wiring.requests_in_flight_max);
+    let slots = Arc::new(Semaphore::new(wiring.requests_in_flight_max));
+    let incoming = Incoming { reader, who, gateway, wiring, pending, slots, own: Budget::new(CONNECTION_REQUEST_BYTES_MAX) };
+    let read = pin!(incoming.run());
+    let write = pin!(write_answers(&mut writer, answers, wiring));
+    let ending = match select(read, write).await {
+        Either::Right((fault, _)) => return fault.map_or_else(Ending::Write, |()| Ending::Stopping),
+        Either::Left((ending, write)) => {
+            // What was asked before the end is still answered, unless nobody is there to take it.
+            if !matches!(ending, Ending::Line(_) | Ending::Cut | Ending::Closed) {
+                let _ = timeout(wiring.times.grace, write).await;
+            }
+            ending
+        }
+    };
+    let _ = timeout(wiring.times.grace, writer.shutdown()).await;
+    ending
+}
+
+/// The half that reads.
+struct Incoming<'a, R, G> {
+    reader: R,
+    who: Who,
+    gateway: &'a G,
+    wiring: &'a Wiring,
+    pending: mpsc::Sender<Pending>,
+    /// One for each request that may be under way.
+    slots: Arc<Semaphore>,
+    /// This connection's share of the budget.
+    own: Budget,
+}
+
+impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
+    /// Reads until the end, and says which. Dropping the sender of answers lets the other half finish.
+    async fn run(mut self) -> Ending {
+        let mut decoder = FrameDecoder::with_caps(FRAME_BYTES_BEFORE_FIRST_REQUEST, self.wiring.request_bytes_max);
+        let mut stop = self.wiring.stop.clone();
+        let mut stopped = pin!(stopped(&mut stop));
+        let first_by = Instant::now() + self.wiring.times.first_request;
+        let mut first = true;
+        loop {
+            let deadline = if first { Deadline::First(first_by) } else { Deadline::Later };
+            let (frame, taken) = match self.frame(&mut decoder, deadline, stopped.as_mut()).await {
+                Ok(frame) => frame,
+                Err(ending) => return ending,
+            };
+            if let Err(ending) = self.request(frame, taken).await {
+                return ending;
+            }
+            if first {
+                first = false;
+                decoder.establish();
+            }
+        }
+    }
+
+    /// The next whole frame, with what it took of the budgets.
+    async fn frame(
+        &mut self,
+        decoder: &mut FrameDecoder,
+        deadline: Deadline,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Bytes, [Taken; 2]), Ending> {
+        let mut taken = None;
+        let mut clock = Clock::new(deadline, self.wiring);
+        loop {
+            if let Some(frame) = decoder.next_frame()? {
+                let taken = match taken {
+                    Some(taken) => taken,
+                    None => self.charge(frame.len()).await,
+                };
+                return Ok((frame, taken));
+            }
+            let declared = declared_bytes(decoder);
+            if declared > CHARGE_EARLY_BYTES && taken.is_none() {
+                taken = Some(self.charge(declared).await);
+                // Waiting for others to finish is not the peer's slowness.
+                clock.restart_request();
+            }
+            let by = clock.deadline(decoder.is_mid_frame());
+            let read = pin!(timeout_at(by, self.reader.read_buf(decoder.space())));
+            match select(read, stopped.as_mut()).await {
+                Either::Right(_) => return Err(Ending::Stopping),
+                Either::Left((Err(_), _)) => self.overdue(&mut clock, decoder.is_mid_frame())?,
+                Either::Left((Ok(Err(error)), _)) => return Err(Ending::Line(error)),
+                Either::Left((Ok(Ok(0)), _)) if decoder.is_mid_frame() => return Err(Ending::Cut),
+                Either::Left((Ok(Ok(0)), _)) => return Err(Ending::Closed),
+                Either::Left((Ok(Ok(n)), _)) => {
+                    self.wiring.counters.received_bytes.fetch_add(n as u64, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// A deadline passed. A connection that waits for an answer is not idle.
+    fn overdue(&self, clock: &mut Clock<'_>, mid_frame: bool) -> Result<(), Ending> {
+        if clock.is_first() {
+            return Err(Ending::NoFirstRequest);
+        }
+        if mid_frame {
+            return Err(Ending::SlowRequest);
+        }
+        if self.slots.available_permits() == self.wiring.requests_in_flight_max {
+            return Err(Ending::Idle);
+        }
+        clock.restart_idle();
+        Ok(())
+    }
+
+    /// Takes bytes of this connection's share and of everybody's.
+    async fn charge(&self, bytes: usize) -> [Taken; 2] {
+        let own = self.own.take(bytes).await;
+        [own, self.wiring.budget.take(bytes).await]
+    }
+
+    /// Decodes a frame and gives the request to the engine.
+    async fn request(&self, frame: Bytes, taken: [Taken; 2]) -> Result<(), Ending> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
+        let answer = match decode_request(frame) {
+            Ok((header, request)) => {
+                self.wiring.counters.request(header.api);
+                let (reply, receiver) = oneshot::channel();
+                let peer = Peer {
+                    session: self.who.session,
+                    listener: self.who.listener,
+                    client_id: header.client_id,
+                    host: self.who.address.ip().to_canonical().to_string(),
+                };
+                self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
+                Answer::Awaited { version: header.version, correlation_id: header.correlation_id, reply: receiver }
+            }
+            Err(RequestError::UnsupportedVersion { api: ApiKey::ApiVersions, correlation_id, .. }) => {
+                Answer::Ready(unsupported_api_versions_response(correlation_id))
+            }
+            Err(error) => return Err(Ending::Request(error)),
+        };
+        // The channel has room for every slot; it is closed only when the other half has ended.
+        let pending = Pending { answer, _bytes: taken, _slot: slot };
+        self.pending.send(pending).await.map_err(|_| Ending::Closed)
+    }
+}
+
+/// The half that writes: answers in the order of their requests, as many at once as are there.
+async fn write_answers(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut answers: mpsc::Receiver<Pending>,
+    wiring: &Wiring,
+) -> Result<(), WriteFault> {
+    let mut held: Option<Pending> = None;
+    let mut outgoing = Outgoing::default();
+    loop {
+        let Some(next) = (match held.take() {
+            Some(pending) => Some(pending),
+            None => answers.recv().await,
+        }) else {
+            return Ok(());
+        };
+        let Pending { answer, _bytes, _slot } = next;
+        let mut written = vec![(_bytes, _slot)];
+        outgoing.push(answer.encoded().await?);
+        while !outgoing.is_full() {
+            let Ok(Pending { answer, _bytes, _slot }) = answers.try_recv() else { break };
+            match answer.try_encoded() {
+                Ok(frame) => outgoing.push(frame?),
+                Err(answer) => {
+                    held = Some(Pending { answer, _bytes, _slot });
+                    break;
+                }
+            }
+            written.push((_bytes, _slot));
+        }
+        if !outgoing.is_empty() {
+            let bytes = outgoing.write(writer, wiring.times.write).await?;
+            wiring.counters.sent_bytes.fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
+/// Whether the first request is still awaited, and by when.
+#[derive(Clone, Copy)]
+enum Deadline {
+    First(Instant),
+    Later,
+}
+
+/// By when the next byte is due.
+struct Clock<'a> {
+    deadline: Deadline,
+    wiring: &'a Wiring,
+    idle_since: Instant,
+    request_since: Option<Instant>,
+}
+
+impl<'a> Clock<'a> {
+    fn new(deadline: Deadline, wiring: &'a Wiring) -> Self {
+        Self { deadline, wiring, idle_since: Instant::now(), request_since: None }
+    }
+
+    fn deadline(&mut self, mid_frame: bool) -> Instant {
+        match self.deadline {
+            Deadline::First(by) => by,
+            Deadline::Later if mid_frame => {
+                *self.request_since.get_or_insert_with(Instant::now) + self.wiring.times.request
+            }
+            Deadline::Later => self.idle_since + self.wiring.times.idle,
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        matches!(self.deadline, Deadline::First(_))
+    }
+
+    fn restart_idle(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    fn restart_request(&mut self) {
+        self.request_since = Some(Instant::now());
+    }
+}
+
+/// What the frame at the front says that it has; 0 before its length is there.
+fn declared_bytes(decoder: &mut FrameDecoder) -> usize {
+    let prefix = decoder.space().first_chunk::<4>().copied();
+    prefix.and_then(|bytes| usize::try_from(i32::from_be_bytes(bytes)).ok()).unwrap_or(0)
+}
+
+/// Completes when the node stops (or is gone).
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

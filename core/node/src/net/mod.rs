@@ -1,0 +1,94 @@
+//! The network: listeners for TCP, TLS and QUIC, and the one loop that serves a Kafka connection over any of them.
+//! Decides nothing about data: requests go to the engine, replies come back in order.
+
+mod admission;
+mod budget;
+mod complaint;
+mod connection;
+mod gateway;
+pub(crate) mod quic;
+mod responses;
+pub(crate) mod tcp;
+#[cfg(test)]
+mod test_peer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use millpond_engine::{ListenerId, SessionId};
+use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
+use tokio::sync::watch;
+
+pub(crate) use admission::Admission;
+pub(crate) use budget::Budget;
+pub(crate) use complaint::Complaints;
+pub(crate) use connection::serve_connection;
+pub(crate) use gateway::{Call, EngineGone, Gateway};
+
+use crate::config::Limits;
+use crate::metrics::{ConnectionKind, Counters};
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) times: Times,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) requests_in_flight_max: usize,
+    /// Bytes of requests in memory, over all connections.
+    pub(crate) budget: Budget,
+    pub(crate) complaints: Complaints,
+    /// True once the node stops: no request is read any more.
+    pub(crate) stop: watch::Receiver<bool>,
+    next_session: AtomicU64,
+}
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) handshake: Duration,
+    pub(crate) first_request: Duration,
+    pub(crate) request: Duration,
+    pub(crate) write: Duration,
+    pub(crate) idle: Duration,
+    /// For answers under way when a connection ends from our side.
+    pub(crate) grace: Duration,
+}
+
+/// Which connection this is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who {
+    pub(crate) session: SessionId,
+    pub(crate) listener: ListenerId,
+    pub(crate) address: SocketAddr,
+    pub(crate) kind: ConnectionKind,
+}
+
+impl Wiring {
+    pub(crate) fn new(limits: &Limits, counters: Arc<Counters>, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            counters,
+            times: Times {
+                handshake: Duration::from_millis(limits.handshake_ms),
+                first_request: Duration::from_millis(limits.first_request_ms),
+                request: Duration::from_millis(limits.request_ms),
+                write: Duration::from_millis(limits.write_ms),
+                idle: Duration::from_millis(limits.idle_ms),
+                grace: Duration::from_millis(SHUTDOWN_GRACE_MS_MAX),
+            },
+            request_bytes_max: limits.request_bytes_max.as_usize(),
+            requests_in_flight_max: limits.requests_in_flight_max,
+            budget: Budget::new(limits.request_bytes_in_flight_max.as_usize()),
+            complaints: Complaints::default(),
+            stop,
+            next_session: AtomicU64::new(1),
+        }
+    }
+
+    /// A name for a new connection or stream.
+    pub(crate) fn who(&self, listener: ListenerId, address: SocketAddr, kind: ConnectionKind) -> Who {
+        Who { session: SessionId(self.next_session.fetch_add(1, Relaxed)), listener, address, kind }
+    }
+}

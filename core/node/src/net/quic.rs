@@ -1,0 +1,159 @@
+//! Kafka over QUIC: each bidirectional stream is a Kafka connection, so a slow one never blocks another. Connections,
+//! streams and windows are capped so that an idle device costs little.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_engine::ListenerId;
+use millpond_wire::limits::{QUIC_CONNECTION_WINDOW_BYTES, QUIC_STREAM_WINDOW_BYTES};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{Admission, Wiring, serve_connection};
+use crate::metrics::{ConnectionKind, Refusal};
+use crate::serve::EngineHandle;
+
+/// A connection that shows no sign of life for so long is gone. Shorter than most NAT mappings would allow, since
+/// devices that must stay reachable send keep-alives anyway.
+const SILENCE_MAX_MS: u32 = 60_000;
+/// Handshake data that may arrive out of order.
+const CRYPTO_BUFFER_BYTES: usize = 16 * 1024;
+/// Handshakes that have begun and are not admitted yet.
+const INCOMING_MAX: usize = 256;
+/// Above this share of the connections allowed, new peers must prove their address first (RFC 9000 8.1.2).
+const RETRY_ABOVE_PER_CENT: usize = 50;
+/// Why we close: the node stops.
+const CODE_STOPPING: VarInt = VarInt::from_u32(0);
+
+/// A bound endpoint and what its connections need.
+pub(crate) struct QuicDoor {
+    endpoint: Endpoint,
+    id: ListenerId,
+    admission: Arc<Admission>,
+    wiring: Arc<Wiring>,
+    retry_above: usize,
+}
+
+/// What the endpoint is made of.
+pub(crate) struct QuicSettings {
+    pub(crate) id: ListenerId,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) connections_max: usize,
+    pub(crate) streams_max: u32,
+}
+
+impl QuicDoor {
+    /// Takes over a bound socket. Must be called within the runtime that is to serve it.
+    ///
+    /// # Errors
+    /// If TLS cannot be used for QUIC, or the socket cannot.
+    pub(crate) fn new(
+        socket: std::net::UdpSocket,
+        settings: QuicSettings,
+        admission: Arc<Admission>,
+        wiring: Arc<Wiring>,
+    ) -> std::io::Result<Self> {
+        let crypto = QuicServerConfig::try_from(settings.tls).map_err(std::io::Error::other)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server.transport_config(Arc::new(transport(settings.streams_max)));
+        server.max_incoming(INCOMING_MAX);
+        server.migration(true);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+        let retry_above = settings.connections_max * RETRY_ABOVE_PER_CENT / 100;
+        Ok(Self { endpoint, id: settings.id, admission, wiring, retry_above })
+    }
+
+    /// Serves until the node stops and all streams have ended.
+    pub(crate) async fn serve(self, gateway: EngineHandle) {
+        let mut stop = self.wiring.stop.clone();
+        let mut tasks = JoinSet::new();
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                incoming = self.endpoint.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { break };
+            self.admit(incoming, &gateway, &mut tasks);
+            while tasks.try_join_next().is_some() {}
+        }
+        self.endpoint.set_server_config(None);
+        while tasks.join_next().await.is_some() {}
+        self.endpoint.close(CODE_STOPPING, b"stopping");
+        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+
+    fn admit(&self, incoming: Incoming, gateway: &EngineHandle, tasks: &mut JoinSet<()>) {
+        let address = incoming.remote_address();
+        if !incoming.remote_address_validated() && tasks.len() > self.retry_above {
+            // An error means that the address was validated meanwhile.
+            let _ = incoming.retry();
+            return;
+        }
+        let place = match self.admission.admit(address.ip()) {
+            Ok(place) => place,
+            Err(refused) => {
+                self.wiring.counters.refused(Refusal::Limit);
+                self.wiring.complaints.warn(address, refused);
+                incoming.refuse();
+                return;
+            }
+        };
+        let (id, gateway, wiring) = (self.id, gateway.clone(), Arc::clone(&self.wiring));
+        tasks.spawn(async move {
+            let _place = place;
+            match handshake(incoming, &wiring).await {
+                Ok(connection) => streams(connection, id, gateway, wiring).await,
+                Err(reason) => {
+                    wiring.counters.refused(Refusal::Handshake);
+                    wiring.complaints.warn(address, format_args!("the QUIC handshake failed: {reason}"));
+                }
+            }
+        });
+    }
+}
+
+async fn handshake(incoming: Incoming, wiring: &Wiring) -> Result<Connection, String> {
+    let connecting = incoming.accept().map_err(|e| e.to_string())?;
+    match timeout(wiring.times.handshake, connecting).await {
+        Ok(connected) => connected.map_err(|e| e.to_string()),
+        Err(_) => Err("it took too long".into()),
+    }
+}
+
+/// Serves each stream of a connection as a Kafka connection of its own.
+async fn streams(connection: Connection, id: ListenerId, gateway: EngineHandle, wiring: Arc<Wiring>) {
+    let mut stop = wiring.stop.clone();
+    let mut tasks = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            stream = connection.accept_bi() => stream,
+        };
+        let Ok((writer, reader)) = stream else { break };
+        let address: SocketAddr = connection.remote_address();
+        let who = wiring.who(id, address, ConnectionKind::Quic);
+        tasks.spawn(serve_connection(reader, writer, who, gateway.clone(), Arc::clone(&wiring)));
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+    connection.close(CODE_STOPPING, b"");
+}
+
+fn transport(streams_max: u32) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(QUIC_STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(QUIC_CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(QUIC_CONNECTION_WINDOW_BYTES))
+        .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(VarInt::from_u32(SILENCE_MAX_MS).into()));
+    transport
+}

@@ -1,0 +1,331 @@
+//! `millpond serve`: start-up, the engine's thread, the workers, and the way down.
+//!
+//! The engine, its disk and plain TCP share one thread; TLS, QUIC, transforms and HTTP run on the workers. Nothing is
+//! acknowledged once the disk has failed: the process ends.
+
+mod banner;
+mod engine_handle;
+mod engine_thread;
+mod listeners;
+mod log;
+mod picture;
+mod shell;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use millpond_cluster::{Brokers, NodeId, NodeIdentity};
+use millpond_engine::{Advertised, EngineConfig};
+use millpond_storage::StorageConfig;
+use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+pub(crate) use engine_handle::EngineHandle;
+
+use crate::cli::CliError;
+use crate::config::{Config, is_loopback};
+use crate::http::{self, HttpState};
+use crate::metrics::Counters;
+use crate::net::quic::{QuicDoor, QuicSettings};
+use crate::net::tcp::{Door, PlainDoor};
+use crate::net::{Admission, Wiring};
+use crate::transforms::TransformService;
+use engine_thread::EnginePlan;
+use listeners::Bound;
+
+/// How long the workers may take to end after the engine has.
+const WORKERS_END_WITHIN: Duration = Duration::from_secs(2);
+/// Threads for compiling modules and for files of modules.
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// What the node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The journal is replayed, modules are compiled.
+    Recovering,
+    /// Clients are served.
+    Serving,
+    /// Requests under way are finished.
+    Stopping,
+}
+
+/// The phase, for all threads to see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PhaseCell(Arc<AtomicU8>);
+
+impl PhaseCell {
+    pub(crate) fn get(&self) -> Phase {
+        match self.0.load(Relaxed) {
+            0 => Phase::Recovering,
+            1 => Phase::Serving,
+            _ => Phase::Stopping,
+        }
+    }
+
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Relaxed);
+    }
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, or ended it.
+pub(crate) fn run(config: &Config) -> Result<(), CliError> {
+    log::start(&config.log.level)?;
+    let started = Instant::now();
+    let data_dir = make_data_dir(&config.node.data_dir)?;
+    let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id)).map_err(|e| CliError::failed(e.to_string()))?;
+    let bound = listeners::bind(config, &data_dir)?;
+    let runtime = workers(config)?;
+    let result = runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }));
+    runtime.shutdown_timeout(WORKERS_END_WITHIN);
+    result
+}
+
+/// What is known before anything runs.
+struct Node<'a> {
+    config: &'a Config,
+    started: Instant,
+    data_dir: PathBuf,
+    identity: NodeIdentity,
+    bound: Vec<Bound>,
+}
+
+async fn supervise(node: Node<'_>) -> Result<(), CliError> {
+    let config = node.config;
+    let mut signals = Signals::new()?;
+    let phase = PhaseCell::default();
+    let counters = Arc::new(Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    let wiring = Arc::new(Wiring::new(&config.limits, Arc::clone(&counters), stopped.clone()));
+    let (engine, inbox) = EngineHandle::new();
+    let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
+        .map_err(|e| CliError::failed(e.to_string()))?;
+    let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
+
+    let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http.as_ref().map(|h| h.address));
+    let engine_config = engine_config(&node);
+    let doors = Doors::open(node.bound, config, &wiring)?;
+    let (quit, told_to_quit) = oneshot::channel();
+    let (opened, is_open) = oneshot::channel();
+    let plan = EnginePlan {
+        data_dir: node.data_dir,
+        backend: config.journal.backend,
+        storage: storage_config(config)?,
+        engine: engine_config,
+        seed: random_u64()?,
+        transforms,
+        wiring,
+        doors: doors.plain,
+        inbox,
+        opened,
+        quit: told_to_quit,
+    };
+    let mut thread = engine_thread::spawn(plan)?;
+    let opened = tokio::select! {
+        opened = is_open => opened.ok(),
+        () = signals.stop() => None,
+    };
+    if let Some(opened) = opened {
+        let encrypted = doors.encrypted.serve(&engine);
+        phase.set(Phase::Serving);
+        banner::print(&summary, &opened, node.started.elapsed())?;
+        tokio::select! {
+            () = signals.stop() => tracing::info!("stopping: requests under way are finished"),
+            ended = &mut thread.ended => return engine_thread::result(ended),
+        }
+        phase.set(Phase::Stopping);
+        let _ = stop.send(true);
+        let grace = Duration::from_millis(SHUTDOWN_GRACE_MS_MAX);
+        let _ = timeout(grace, encrypted.join_all()).await;
+    }
+    let _ = stop.send(true);
+    // A thread that has ended already needs no word.
+    let _ = quit.send(());
+    tokio::select! {
+        ended = &mut thread.ended => engine_thread::result(ended)?,
+        () = signals.stop() => return Err(CliError::failed("stopped at once by a second signal; the journal is replayed at the next start")),
+    }
+    if let Some(http) = http {
+        let _ = timeout(WORKERS_END_WITHIN, http.task).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next of them.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The HTTP server at work.
+struct RunningHttp {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+fn start_http(
+    node: &Node<'_>,
+    phase: &PhaseCell,
+    engine: &EngineHandle,
+    counters: Arc<Counters>,
+    transforms: &Arc<TransformService>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Option<RunningHttp>, CliError> {
+    let Some(listener) = listeners::bind_http(&node.config.http.address)? else { return Ok(None) };
+    let address = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let state = Arc::new(HttpState {
+        engine: engine.clone(),
+        counters,
+        transforms: Arc::clone(transforms),
+        started: node.started,
+        phase: phase.clone(),
+        module_bytes_max: node.config.transforms.module_bytes_max.as_usize(),
+        loopback: is_loopback(address.ip()),
+    });
+    let connections_max = node.config.http.connections_max;
+    let task = tokio::spawn(async move {
+        let stop = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = http::serve(listener, connections_max, state, stop).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    });
+    Ok(Some(RunningHttp { address, task }))
+}
+
+/// The listeners, by the threads that serve them.
+struct Doors {
+    plain: Vec<PlainDoor>,
+    encrypted: EncryptedDoors,
+}
+
+/// The listeners that the workers serve.
+#[derive(Default)]
+struct EncryptedDoors {
+    tls: Vec<(Door, Arc<rustls::ServerConfig>)>,
+    quic: Vec<QuicDoor>,
+}
+
+impl Doors {
+    fn open(bound: Vec<Bound>, config: &Config, wiring: &Arc<Wiring>) -> Result<Self, CliError> {
+        let limits = &config.limits;
+        let tcp = Admission::new(limits.connections_max, limits.connections_per_ip_max);
+        let quic = Admission::new(limits.quic_connections_max, limits.connections_per_ip_max);
+        let mut doors = Self { plain: Vec::new(), encrypted: EncryptedDoors::default() };
+        for bound in bound {
+            let (id, tls) = (bound.id, bound.tls.map(|tls| tls.config));
+            let plain = bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
+            match (plain, bound.tcp_tls, &tls) {
+                (Some(plain), true, Some(tls)) => {
+                    doors.encrypted.tls.push((plain.open(wiring)?, Arc::clone(tls)));
+                }
+                (Some(plain), _, _) => doors.plain.push(plain),
+                (None, ..) => {}
+            }
+            if let (Some(socket), Some(tls)) = (bound.udp, tls) {
+                let settings = QuicSettings {
+                    id,
+                    tls,
+                    connections_max: limits.quic_connections_max,
+                    streams_max: limits.quic_streams_max,
+                };
+                let door = QuicDoor::new(socket, settings, Arc::clone(&quic), Arc::clone(wiring));
+                doors.encrypted.quic.push(door.map_err(|e| CliError::failed(format!("QUIC cannot start: {e}")))?);
+            }
+        }
+        Ok(doors)
+    }
+}
+
+impl EncryptedDoors {
+    fn serve(self, engine: &EngineHandle) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for (door, tls) in self.tls {
+            tasks.spawn(door.serve_tls(tls, engine.clone()));
+        }
+        for door in self.quic {
+            tasks.spawn(door.serve(engine.clone()));
+        }
+        tasks
+    }
+}
+
+fn engine_config(node: &Node<'_>) -> EngineConfig {
+    let advertised = node.bound.iter().map(|b| b.advertised.clone());
+    let brokers = Brokers::alone(node.identity.node_id, advertised);
+    let seen_by = |bound: &Bound| {
+        let broker = brokers.of_listener(usize::from(bound.id.0)).first()?;
+        Some((bound.id, Advertised { host: broker.address.host.clone(), port: broker.address.port }))
+    };
+    let topics = &node.config.topics;
+    EngineConfig {
+        node_id: brokers.own().0,
+        cluster_id: node.identity.cluster_id.to_string(),
+        advertised: node.bound.iter().filter_map(seen_by).collect(),
+        auto_create_topics: topics.auto_create,
+        num_partitions: topics.partitions,
+        clamp_replication_factor: topics.clamp_replication_factor,
+        group_initial_rebalance_delay_ms: node.config.groups.initial_rebalance_delay_ms,
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..EngineConfig::default()
+    }
+}
+
+fn storage_config(config: &Config) -> Result<StorageConfig, CliError> {
+    let mut storage = StorageConfig::new(random_u64()?);
+    storage.journal_files = config.journal.files;
+    storage.journal_file_bytes = config.journal.file_bytes.as_usize();
+    Ok(storage)
+}
+
+fn workers(config: &Config) -> Result<tokio::runtime::Runtime, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match config.transforms.workers {
+        0 => cores.saturating_sub(1).max(1),
+        set => set as usize,
+    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).thread_name("worker").max_blocking_threads(BLOCKING_THREADS_MAX).enable_all();
+    builder.build().map_err(|e| CliError::failed(format!("cannot start worker threads: {e}")))
+}
+
+fn make_data_dir(path: &str) -> Result<PathBuf, CliError> {
+    let made = std::fs::create_dir_all(path).and_then(|()| Path::new(path).canonicalize());
+    made.map_err(|e| {
+        CliError::failed(format!("cannot use the data directory {path}: {e}"))
+            .hint("choose another with --data-dir, or give this user the right to write there")
+    })
+}
+
+fn random_u64() -> Result<u64, CliError> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes))?;
+    Ok(u64::from_le_bytes(bytes))
+}

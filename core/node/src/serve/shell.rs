@@ -1,0 +1,207 @@
+//! What surrounds the engine on its thread: clocks, and the way back for replies, transforms and notices. One thread
+//! owns it; nothing here blocks or awaits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use millpond_engine::transform::{AdminError, AdminResponse, TransformJob};
+use millpond_engine::{AdminId, Effect, Event, Now, RequestId, SessionId};
+use millpond_storage::{DurableEngine, RealDisk, Shell};
+use millpond_wire::messages::Response;
+use tokio::sync::oneshot;
+
+use super::engine_handle::ToEngine;
+use super::picture;
+use crate::net::{Call, EngineGone, Gateway};
+use crate::transforms::TransformService;
+
+/// Waiters that nobody waits for any more are swept when there are so many more than after the last sweep.
+const SWEEP_EVERY: usize = 1024;
+
+/// The shell of a node. Clones are the same shell.
+#[derive(Clone)]
+pub(crate) struct NodeShell {
+    state: Rc<State>,
+}
+
+struct State {
+    started: Instant,
+    transforms: Arc<TransformService>,
+    replies: RefCell<Waiters<Option<Response>>>,
+    admin: RefCell<Waiters<Result<AdminResponse, AdminError>>>,
+    next_id: Cell<u64>,
+}
+
+/// Who waits for what, by number.
+struct Waiters<T> {
+    by_id: HashMap<u64, oneshot::Sender<T>, BuildHasherDefault<Numbers>>,
+    sweep_at: usize,
+}
+
+impl<T> Waiters<T> {
+    fn new() -> Self {
+        Self { by_id: HashMap::default(), sweep_at: SWEEP_EVERY }
+    }
+
+    fn insert(&mut self, id: u64, sender: oneshot::Sender<T>) {
+        if self.by_id.len() >= self.sweep_at {
+            self.by_id.retain(|_, sender| !sender.is_closed());
+            self.sweep_at = self.by_id.len() + SWEEP_EVERY;
+        }
+        self.by_id.insert(id, sender);
+    }
+
+    fn answer(&mut self, id: u64, answer: T) {
+        if let Some(sender) = self.by_id.remove(&id) {
+            // A receiver that is gone has a connection that is gone.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+/// Hashes our own running numbers: no peer chooses them, so any spreading does.
+#[derive(Default)]
+struct Numbers(u64);
+
+impl Hasher for Numbers {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
+impl NodeShell {
+    pub(crate) fn new(transforms: Arc<TransformService>) -> Self {
+        let state = State {
+            started: Instant::now(),
+            transforms,
+            replies: RefCell::new(Waiters::new()),
+            admin: RefCell::new(Waiters::new()),
+            next_id: Cell::new(1),
+        };
+        Self { state: Rc::new(state) }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.state.next_id.replace(self.state.next_id.get() + 1)
+    }
+}
+
+/// The engine as connections on its own thread reach it: in place.
+#[derive(Clone)]
+pub(crate) struct LocalGateway {
+    pub(crate) engine: Rc<DurableEngine<RealDisk>>,
+    pub(crate) shell: NodeShell,
+}
+
+impl LocalGateway {
+    /// Does what another thread asked.
+    pub(crate) fn handle(&self, message: ToEngine) {
+        match message {
+            ToEngine::Call(call) => self.call(call),
+            ToEngine::Close(session) => self.engine.submit(Event::SessionClosed(session)),
+            ToEngine::Transformed { ticket, outcome } => self.engine.submit(Event::Transformed { ticket, outcome }),
+            ToEngine::Admin { request, reply } => {
+                let id = self.shell.next_id();
+                self.shell.state.admin.borrow_mut().insert(id, reply);
+                self.engine.submit(Event::Admin { id: AdminId(id), request });
+            }
+            ToEngine::Snapshot(reply) => {
+                let _ = reply.send(picture::take(&self.engine));
+            }
+            ToEngine::Ping(reply) => {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn call(&self, call: Call) {
+        let Call { peer, request, version, reply } = call;
+        let id = self.shell.next_id();
+        self.shell.state.replies.borrow_mut().insert(id, reply);
+        self.engine.submit(Event::Request { id: RequestId(id), peer, request, version });
+    }
+}
+
+impl Gateway for LocalGateway {
+    async fn submit(&self, call: Call) -> Result<(), EngineGone> {
+        self.call(call);
+        Ok(())
+    }
+
+    async fn close(&self, session: SessionId) {
+        self.engine.submit(Event::SessionClosed(session));
+    }
+}
+
+impl Shell for NodeShell {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Now {
+            mono_ms: millis(self.state.started.elapsed()),
+            wall_ms: i64::try_from(millis(wall)).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn reply(&self, id: RequestId, response: Option<Response>) {
+        self.state.replies.borrow_mut().answer(id.0, response);
+    }
+
+    fn transform(&self, job: TransformJob) {
+        self.state.transforms.submit(job);
+    }
+
+    fn notice(&self, effect: Effect) {
+        match effect {
+            Effect::AdminReply { id, result } => self.state.admin.borrow_mut().answer(id.0, result),
+            Effect::TransformsChanged(deployments) => self.state.transforms.deployed(&deployments),
+            // Files are the storage's own business.
+            _ => {}
+        }
+    }
+}
+
+impl millpond_storage::StorageClock for NodeShell {
+    fn mono_us(&self) -> u64 {
+        u64::try_from(self.state.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {
+        let at = self.state.started + Duration::from_millis(mono_ms);
+        tokio::time::sleep_until(at.into()).boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_that_left_are_swept_and_the_others_answered() {
+        let mut waiters: Waiters<u64> = Waiters::new();
+        let (sender, mut receiver) = oneshot::channel();
+        waiters.insert(0, sender);
+        for id in 1..10_000 {
+            waiters.insert(id, oneshot::channel().0);
+        }
+        assert!(waiters.by_id.len() <= SWEEP_EVERY + 1);
+        waiters.answer(0, 7);
+        assert_eq!(receiver.try_recv(), Ok(7));
+    }
+}

@@ -1,0 +1,13 @@
+//! Transforms on this node: modules on flash, compiled off the data path, run by the workers one batch at a time for
+//! each partition. Never decides what happens to a batch's offsets: it tells the engine what came out.
+
+mod lanes;
+mod logs;
+mod runner;
+mod service;
+mod stats;
+mod store;
+
+pub(crate) use logs::LogLine;
+pub(crate) use service::TransformService;
+pub(crate) use stats::{TransformReport, TransformStats};

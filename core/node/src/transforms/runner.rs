@@ -1,0 +1,186 @@
+//! Running one partition's chain on one batch, and saying it in the engine's words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use millpond_engine::transform::{
+    FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
+};
+use millpond_engine::TransformId;
+use millpond_transform::{
+    Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome, OutputTopic as GuestTopic, Report, Sha256,
+    StageStats, TransformSpec,
+};
+use millpond_wire::ErrorCode;
+
+use super::logs::LogLine;
+use super::service::{Deployed, TransformService, lock};
+use super::stats::TransformStats;
+
+/// The chain of one partition, with its instances; empty until its first batch.
+#[derive(Default)]
+pub(super) struct Runner {
+    ids: Vec<TransformId>,
+    deployed: Vec<Arc<Deployed>>,
+    chain: Option<Chain>,
+}
+
+impl Runner {
+    /// How many instances are alive in it.
+    pub(super) fn instances(&self) -> usize {
+        self.chain.as_ref().map_or(0, Chain::live_instances)
+    }
+
+    /// Runs the chain that the job asks for.
+    pub(super) async fn run(&mut self, service: &Arc<TransformService>, job: TransformJob) -> TransformOutcome {
+        if self.ids != job.chain {
+            *self = Self::default();
+        }
+        if self.chain.is_none() {
+            match build(service, &job).await {
+                Ok(built) => *self = built,
+                Err(reason) => return unavailable(&job.topic, &reason),
+            }
+        }
+        let Some(chain) = &mut self.chain else {
+            return unavailable(&job.topic, "it has no chain");
+        };
+        let report = millpond_transform::run(chain, &job.batch, job.input_count).await;
+        self.record(&report);
+        outcome(report.outcome)
+    }
+
+    fn record(&self, report: &Report) {
+        for (deployed, stage) in self.deployed.iter().zip(&report.stages) {
+            lock(&deployed.record.stats).add(&stats(stage));
+        }
+        if report.logs.is_empty() {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        for line in &report.logs {
+            let of = self.deployed.iter().find(|d| d.deployment.spec.name == line.transform);
+            if let Some(deployed) = of {
+                lock(&deployed.record.log).push(log_line(wall_ms, line));
+            }
+        }
+    }
+}
+
+async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Runner, String> {
+    let mut deployed = Vec::with_capacity(job.chain.len());
+    let mut transforms = Vec::with_capacity(job.chain.len());
+    for id in &job.chain {
+        let found = service.find(*id).ok_or_else(|| format!("transform {id} is no longer there"))?;
+        transforms.push(service.transform(&found).await?);
+        deployed.push(found);
+    }
+    let chain = Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
+    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain) })
+}
+
+/// The node cannot run what the topic demands. Records must not pass unseen: the producer is told to try again.
+fn unavailable(topic: &str, reason: &str) -> TransformOutcome {
+    tracing::debug!("a batch for {topic} is refused: {reason}");
+    TransformOutcome::Rejected {
+        code: ErrorCode::KafkaStorageError,
+        message: format!("the transform of topic {topic} cannot run: {reason}"),
+    }
+}
+
+fn outcome(outcome: Outcome) -> TransformOutcome {
+    match outcome {
+        Outcome::Untouched => TransformOutcome::Untouched,
+        Outcome::Rejected { code, message } => TransformOutcome::Rejected { code, message },
+        Outcome::Changed { outputs } => TransformOutcome::Changed {
+            outputs: outputs
+                .into_iter()
+                .map(|output| Output {
+                    topic: match output.topic {
+                        GuestTopic::Same => OutputTopic::Same,
+                        GuestTopic::Named(name) => OutputTopic::Named(name),
+                    },
+                    batch: output.batch,
+                })
+                .collect(),
+        },
+    }
+}
+
+fn stats(stage: &StageStats) -> TransformStats {
+    TransformStats {
+        batches: 1,
+        records_in: stage.records_in,
+        records_kept: stage.kept,
+        records_dropped: stage.dropped,
+        records_emitted: stage.emitted,
+        records_failed: stage.failed,
+        faults: stage.faults,
+        overruns: stage.overruns,
+        cpu_ns: u64::try_from(stage.cpu.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
+    LogLine { wall_ms, level: line.level.name().to_owned(), partition: line.partition, text: line.text.clone() }
+}
+
+/// The names of limits that a description may set.
+pub(super) const LIMITS: [&str; 3] = ["memory_bytes", "cpu_ms_per_batch", "output_ratio"];
+
+/// The host's form of a specification.
+///
+/// # Errors
+/// A limit that does not exist.
+pub(super) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
+    Ok(TransformSpec {
+        name: spec.name.clone(),
+        version: spec.version.clone(),
+        module: Sha256(spec.module),
+        settings: spec.settings.clone(),
+        topics: spec.topics.clone(),
+        outputs: spec.outputs.clone(),
+        limits: limits(&spec.limits)?,
+        on_failure: FailurePolicy {
+            retries: spec.on_failure.retries,
+            then: match spec.on_failure.then {
+                FailureAction::DeadLetter => OnFailure::DeadLetter,
+                FailureAction::Skip => OnFailure::Skip,
+                FailureAction::Pass => OnFailure::Pass,
+                FailureAction::Reject => OnFailure::Reject,
+            },
+        },
+        dead_letter_topic: spec.dead_letter_topic.clone(),
+    })
+}
+
+fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    for (name, value) in set {
+        let size = usize::try_from(*value).unwrap_or(usize::MAX);
+        match name.as_str() {
+            "memory_bytes" => limits.memory_bytes = size,
+            "cpu_ms_per_batch" => limits.cpu_ms_per_batch = *value,
+            "output_ratio" => limits.output_ratio = size,
+            _ => return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", "))),
+        }
+    }
+    Ok(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_that_is_named_exists_and_others_are_refused() {
+        for name in LIMITS {
+            assert!(limits(&BTreeMap::from([(name.to_owned(), 7)])).is_ok());
+        }
+        assert!(limits(&BTreeMap::from([("memory".to_owned(), 7)])).unwrap_err().contains("memory_bytes"));
+        let set = limits(&BTreeMap::from([("cpu_ms_per_batch".to_owned(), 7)])).unwrap();
+        assert_eq!(set, Limits { cpu_ms_per_batch: 7, ..Limits::default() });
+    }
+}

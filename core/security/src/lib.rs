@@ -1,0 +1,32 @@
+//! Who may speak, and over which kind of line: certificates, TLS configurations and the rule
+//! that nothing beyond loopback is served in the clear by accident.
+//!
+//! This crate never opens a socket, never reads a clock and never logs a secret: private keys
+//! live in [`Identity`], whose `Debug` shows only the fingerprint. It knows nothing of Kafka.
+//!
+//! ```no_run
+//! use millpond_security::{development_certificate, server_tls};
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let development = development_certificate(Path::new("millpond-data/tls"), &[])?;
+//! println!("fingerprint {}", development.identity.fingerprint());
+//! let tls = server_tls(&development.identity)?; // TCP and QUIC alike
+//! # Ok(()) }
+//! ```
+
+pub mod development;
+pub mod fingerprint;
+pub mod identity;
+pub mod listener;
+pub mod pem;
+pub mod server;
+
+mod files;
+
+pub use development::{DevelopmentCertificate, DevelopmentError, development_certificate};
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use identity::Identity;
+pub use listener::{ListenerLine, ListenerRefused, ListenerStanding, check_listener};
+pub use pem::{PemError, load_certificates, load_identity, load_private_key};
+pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};

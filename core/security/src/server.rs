@@ -1,0 +1,64 @@
+//! The server's side of TLS: one configuration for Kafka over TLS and for Kafka over QUIC.
+//!
+//! TLS 1.3 only; resumption by stateless tickets, so that ten thousand devices cost no session
+//! table; no early data, which may be granted only where a replay is harmless by construction.
+
+use crate::identity::{Identity, provider};
+use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
+use std::sync::Arc;
+
+/// The application protocol of every Millpond listener (RFC 7301). Kafka clients over TCP offer
+/// none and are served; a client that offers only others is refused.
+pub const ALPN_KAFKA: &[u8] = b"kafka";
+
+/// Why no TLS configuration could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate {fingerprint} cannot be served over TLS 1.3: {source}")]
+pub struct ServerTlsError {
+    fingerprint: crate::Fingerprint,
+    source: rustls::Error,
+}
+
+/// TLS 1.3 with `identity` and ALPN `kafka`, fit for TCP and for QUIC
+/// (`quinn::crypto::rustls::QuicServerConfig::try_from`).
+///
+/// # Errors
+/// If the key is of a kind that TLS 1.3 cannot sign with.
+pub fn server_tls(identity: &Identity) -> Result<Arc<ServerConfig>, ServerTlsError> {
+    build(identity)
+        .map(Arc::new)
+        .map_err(|source| ServerTlsError {
+            fingerprint: identity.fingerprint(),
+            source,
+        })
+}
+
+fn build(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
+    config.alpn_protocols = vec![ALPN_KAFKA.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::development_certificate;
+
+    #[test]
+    fn the_configuration_speaks_kafka_and_grants_no_early_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = development_certificate(directory.path(), &[]).unwrap();
+        let config = server_tls(&made.identity).unwrap();
+        assert_eq!(config.alpn_protocols, vec![b"kafka".to_vec()]);
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.ticketer.enabled());
+    }
+}

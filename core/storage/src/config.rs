@@ -1,0 +1,66 @@
+//! Settings of storage and their defaults. Caps stand in `millpond_wire::limits`.
+
+use millpond_wire::limits;
+
+/// Settings of storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// Files of the journal's ring. Decided when the journal is made; later values are ignored.
+    pub journal_files: usize,
+    /// Bytes of each, likewise. The largest entry must fit one.
+    pub journal_file_bytes: usize,
+    /// Record bytes in memory that are in no segment yet: above it a checkpoint is taken.
+    pub tail_bytes: usize,
+    /// A segment above this size is closed.
+    pub segment_bytes: usize,
+    /// While one journal write is under way a second one starts only for at least this many bytes:
+    /// smaller ones gather, which spares the device.
+    pub second_write_bytes: usize,
+    /// An idle journal seals its last commit after so long.
+    pub seal_after_ms: u64,
+    /// Bytes of entries that may wait for a commit before [`crate::DurableEngine::room`] waits.
+    pub queue_bytes: usize,
+    /// A random number; it becomes part of a new journal's identity.
+    pub journal_seed: u64,
+}
+
+impl StorageConfig {
+    /// The defaults: a ring of 120 MiB, of which half is used between checkpoints at most.
+    pub fn new(journal_seed: u64) -> StorageConfig {
+        StorageConfig {
+            journal_files: DEFAULT_RING_FILES,
+            journal_file_bytes: DEFAULT_RING_FILE_BYTES,
+            tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
+            second_write_bytes: 64 * limits::KIB,
+            seal_after_ms: 5_000,
+            queue_bytes: 8 * limits::MIB,
+            journal_seed,
+        }
+    }
+
+    /// A small ring for tests: entries up to 200 KiB.
+    pub fn small(journal_seed: u64) -> StorageConfig {
+        StorageConfig {
+            journal_files: 3,
+            journal_file_bytes: 256 * limits::KIB,
+            tail_bytes: 128 * limits::KIB,
+            segment_bytes: 64 * limits::KIB,
+            second_write_bytes: 8 * limits::KIB,
+            queue_bytes: 256 * limits::KIB,
+            ..StorageConfig::new(journal_seed)
+        }
+    }
+}
+
+/// Two files would do; the third lets writing go on while a checkpoint frees the first.
+const DEFAULT_RING_FILES: usize = 3;
+/// The least size that is a multiple of 8 MiB and holds the largest commit.
+const DEFAULT_RING_FILE_BYTES: usize = 40 * limits::MIB;
+
+const _: () = {
+    assert!(limits::COMMIT_BYTES_MAX + limits::JOURNAL_BLOCK_BYTES <= DEFAULT_RING_FILE_BYTES);
+    assert!(DEFAULT_RING_FILES >= 2 && DEFAULT_RING_FILES <= limits::JOURNAL_FILES_MAX);
+    // Half of the ring holds the tail: the memory budget asks for a checkpoint first.
+    assert!(limits::DEFAULT_TAIL_BYTES <= DEFAULT_RING_FILES * DEFAULT_RING_FILE_BYTES / 2);
+};

@@ -1,0 +1,253 @@
+//! A disk in memory whose every delay, order and loss is decided by a seed, with the executor and
+//! the clock that drive it. For tests: this crate's and those of the whole node.
+//!
+//! It is meaner than any file system: an unsynced write is lost, kept or torn by its sectors, each
+//! alone; an unsynced directory entry may vanish; a failed sync loses what it covered for good. It
+//! must never do anything that its seed does not decide.
+
+mod clock;
+mod executor;
+mod inode;
+mod names;
+mod ops;
+mod rng;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+pub use clock::{SimClock, SimSleep};
+pub use executor::{SimExecutor, SimGroup, SimTask};
+pub use ops::SimFile;
+pub use rng::SimRng;
+
+use inode::{CutMood, Inode};
+use names::{InodeId, Names, Node};
+
+/// How fast the simulated device is: bounds of the seeded delay of each operation, in ns.
+#[derive(Clone, Copy, Debug)]
+pub struct SimLatency {
+    /// A read.
+    pub read_ns: (u64, u64),
+    /// A write to the cache.
+    pub write_ns: (u64, u64),
+    /// A durable write, a sync of a file or of a directory.
+    pub sync_ns: (u64, u64),
+}
+
+impl Default for SimLatency {
+    fn default() -> SimLatency {
+        SimLatency {
+            read_ns: (5_000, 200_000),
+            write_ns: (5_000, 200_000),
+            sync_ns: (100_000, 4_000_000),
+        }
+    }
+}
+
+/// A fault to be met by one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimFault {
+    /// A sync of a file, or a durable write, answers EIO.
+    SyncError,
+    /// A write that need not be durable answers EIO.
+    WriteError,
+    /// A read answers EIO.
+    ReadError,
+    /// A write arrives in two parts with time between them.
+    ShortWrite,
+}
+
+/// What the disk was asked to do so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimDiskStats {
+    /// Writes, durable ones included.
+    pub writes: u64,
+    /// Bytes of those.
+    pub written_bytes: u64,
+    /// Syncs of files and durable writes.
+    pub syncs: u64,
+    /// Syncs of directories.
+    pub dir_syncs: u64,
+    /// Power cuts.
+    pub cuts: u64,
+    /// Operations that were in flight, and writes that were not synced, when the power went.
+    pub faults_met: u64,
+}
+
+/// The simulated disk. Clones are the same disk; it outlives the processes that use it.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Rc<RefCell<State>>,
+    clock: SimClock,
+}
+
+struct State {
+    rng: SimRng,
+    latency: SimLatency,
+    names: Names,
+    inodes: BTreeMap<InodeId, Inode>,
+    next_inode: u64,
+    next_op: u64,
+    /// Counts power cuts: completions of an earlier life do not arrive.
+    life: u64,
+    locks: BTreeSet<String>,
+    faults: Vec<ArmedFault>,
+    capacity_bytes: Option<u64>,
+    extra_sync_ns: u64,
+    block_bytes: usize,
+    stats: SimDiskStats,
+}
+
+struct ArmedFault {
+    fault: SimFault,
+    path_part: String,
+    skip: u64,
+}
+
+impl SimDisk {
+    /// An empty disk on this clock, every chance of which is decided by `seed`.
+    pub fn new(clock: SimClock, seed: u64) -> SimDisk {
+        let state = State {
+            rng: SimRng::new(seed),
+            latency: SimLatency::default(),
+            names: Names::default(),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            next_op: 1,
+            life: 0,
+            locks: BTreeSet::new(),
+            faults: Vec::new(),
+            capacity_bytes: None,
+            extra_sync_ns: 0,
+            block_bytes: crate::disk::BLOCK_BYTES_MIN,
+            stats: SimDiskStats::default(),
+        };
+        SimDisk { state: Rc::new(RefCell::new(state)), clock }
+    }
+
+    /// Changes the speed of the device.
+    pub fn set_latency(&self, latency: SimLatency) {
+        self.state.borrow_mut().latency = latency;
+    }
+
+    /// Adds this to every sync from now on: a device that stalls.
+    pub fn set_extra_sync_ns(&self, extra_ns: u64) {
+        self.state.borrow_mut().extra_sync_ns = extra_ns;
+    }
+
+    /// Caps the sum of all file lengths; a write beyond it answers ENOSPC.
+    pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
+        self.state.borrow_mut().capacity_bytes = capacity_bytes;
+    }
+
+    /// Lets the operation number `skip` (from 0) that `fault` fits, on a path that contains
+    /// `path_part`, meet the fault. Once.
+    pub fn inject(&self, fault: SimFault, path_part: &str, skip: u64) {
+        let armed = ArmedFault { fault, path_part: path_part.to_owned(), skip };
+        self.state.borrow_mut().faults.push(armed);
+    }
+
+    /// The power goes: what was not synced is lost, kept or torn as the seed has it; operations in
+    /// flight never complete; locks are free. Kill the tasks of the process as well.
+    pub fn power_cut(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.life += 1;
+        state.locks.clear();
+        state.stats.cuts += 1;
+        let mood = match state.rng.below(4) {
+            0 => CutMood::LoseAll,
+            1 => CutMood::KeepAll,
+            _ => CutMood::EachItsOwn,
+        };
+        state.names.cut(mood, &mut state.rng);
+        for inode in state.inodes.values_mut() {
+            inode.cut(mood, &mut state.rng);
+        }
+    }
+
+    /// The process dies but the machine lives: the cache stays, operations in flight complete,
+    /// locks are free.
+    pub fn process_died(&self) {
+        self.state.borrow_mut().locks.clear();
+    }
+
+    /// Flips a bit of a file at rest. False if there is no such byte.
+    pub fn corrupt(&self, path: &str, offset_bytes: u64) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let Some(Node::File(id)) = state.names.get(path) else {
+            return false;
+        };
+        let bit = state.rng.below(8) as u8;
+        let Some(inode) = state.inodes.get_mut(&id) else {
+            return false;
+        };
+        let offset = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
+        let exists = offset < inode.len();
+        inode.flip_bit(offset, bit);
+        exists
+    }
+
+    /// The paths of all files, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let state = self.state.borrow();
+        let mut dirs = vec![String::new()];
+        let mut files = Vec::new();
+        while let Some(dir) = dirs.pop() {
+            for entry in state.names.list(&dir) {
+                let path =
+                    if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
+                if entry.is_dir {
+                    dirs.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// A copy of a file's bytes as a reader would see them.
+    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state.borrow();
+        let Some(Node::File(id)) = state.names.get(path) else {
+            return None;
+        };
+        state.inodes.get(&id).map(|inode| inode.read(0, inode.len()).to_vec())
+    }
+
+    /// What was asked so far.
+    pub fn stats(&self) -> SimDiskStats {
+        self.state.borrow().stats
+    }
+}
+
+impl State {
+    fn used_bytes(&self) -> u64 {
+        self.inodes.values().map(|inode| inode.len() as u64).sum()
+    }
+
+    /// Whether an armed fault meets this operation now.
+    fn meets(&mut self, fault: SimFault, path: &str) -> bool {
+        let mut hit = None;
+        for (index, armed) in self.faults.iter_mut().enumerate() {
+            if armed.fault == fault && path.contains(&armed.path_part) {
+                if armed.skip == 0 {
+                    hit = Some(index);
+                    break;
+                }
+                armed.skip -= 1;
+            }
+        }
+        if let Some(index) = hit {
+            self.faults.remove(index);
+            self.stats.faults_met += 1;
+        }
+        hit.is_some()
+    }
+
+    fn delay_ns(&mut self, bounds: (u64, u64)) -> u64 {
+        self.rng.between(bounds.0, bounds.1)
+    }
+}

@@ -1,0 +1,366 @@
+//! The simulated disk's operations. Each is handed to the clock when it is called and completes
+//! there, whether or not anybody still waits for it, as in a kernel.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
+use super::inode::Change;
+use super::names::{InodeId, Node};
+use super::{SimDisk, SimFault, State};
+use crate::disk::{
+    AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
+    parent_of,
+};
+
+/// An open file of a [`SimDisk`].
+#[derive(Clone)]
+pub struct SimFile {
+    disk: SimDisk,
+    inode: InodeId,
+    path: Arc<str>,
+    is_direct: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Speed {
+    Read,
+    Write,
+    Sync,
+}
+
+impl SimDisk {
+    /// Runs `act` after a seeded delay and answers its result. A power cut in between drops it.
+    async fn after_delay<T: 'static>(
+        &self,
+        speed: Speed,
+        op: DiskOp,
+        path: &str,
+        act: impl FnOnce(&mut State) -> Result<T, DiskError> + 'static,
+    ) -> Result<T, DiskError> {
+        let (due_ns, life) = {
+            let state = &mut *self.state.borrow_mut();
+            let delay_ns = match speed {
+                Speed::Read => state.delay_ns(state.latency.read_ns),
+                Speed::Write => state.delay_ns(state.latency.write_ns),
+                Speed::Sync => state.delay_ns(state.latency.sync_ns) + state.extra_sync_ns,
+            };
+            (self.clock.now_ns() + delay_ns, state.life)
+        };
+        let (sender, receiver) = oneshot::channel();
+        // Weak: a disk must not be kept alive by timers that its own clock holds.
+        let state: Weak<RefCell<State>> = Rc::downgrade(&self.state);
+        self.clock.schedule(due_ns, move || {
+            let Some(state) = state.upgrade() else {
+                return;
+            };
+            let state = &mut *state.borrow_mut();
+            if state.life == life {
+                // Nobody may be waiting any more; the operation is done all the same.
+                let _ = sender.send(act(state));
+            }
+        });
+        match receiver.await {
+            Ok(result) => result,
+            Err(oneshot::Canceled) => Err(DiskError::new(
+                op,
+                path,
+                io::Error::other("the power went while this was in flight"),
+            )),
+        }
+    }
+}
+
+fn not_found(op: DiskOp, path: &str) -> DiskError {
+    DiskError::new(op, path, io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn input_output_error(op: DiskOp, path: &str) -> DiskError {
+    DiskError::new(op, path, io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn backend_name(&self) -> &'static str {
+        "sim"
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.state.borrow().block_bytes
+    }
+
+    async fn open(&self, path: &str, mode: OpenMode) -> Result<SimFile, DiskError> {
+        let name: Arc<str> = Arc::from(path);
+        let owned = Arc::clone(&name);
+        let inode = self
+            .after_delay(Speed::Write, DiskOp::Open, path, move |state| {
+                match state.names.get(&owned) {
+                    Some(Node::File(id)) => return Ok(id),
+                    Some(Node::Dir) => {
+                        let source = io::Error::from(io::ErrorKind::IsADirectory);
+                        return Err(DiskError::new(DiskOp::Open, &owned, source));
+                    }
+                    None => {}
+                }
+                if !mode.create || !state.names.has_dir(parent_of(&owned)) {
+                    return Err(not_found(DiskOp::Open, &owned));
+                }
+                let id = InodeId(state.next_inode);
+                state.next_inode += 1;
+                state.inodes.insert(id, Default::default());
+                state.names.put(&owned, Node::File(id));
+                Ok(id)
+            })
+            .await?;
+        Ok(SimFile { disk: self.clone(), inode, path: name, is_direct: mode.direct })
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<DirEntry>, DiskError> {
+        let name = dir.to_owned();
+        let act = move |state: &mut State| Ok(state.names.list(&name));
+        self.after_delay(Speed::Read, DiskOp::List, dir, act).await
+    }
+
+    async fn create_dir_all(&self, dir: &str) -> Result<(), DiskError> {
+        let name = dir.to_owned();
+        let act = move |state: &mut State| {
+            state.names.create_dir_all(&name);
+            Ok(())
+        };
+        self.after_delay(Speed::Write, DiskOp::CreateDir, dir, act).await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let (from, target) = (from.to_owned(), to.to_owned());
+        let act = move |state: &mut State| match state.names.rename(&from, &target) {
+            true => Ok(()),
+            false => Err(not_found(DiskOp::Rename, &from)),
+        };
+        self.after_delay(Speed::Write, DiskOp::Rename, to, act).await
+    }
+
+    async fn remove_file(&self, path: &str) -> Result<(), DiskError> {
+        let name = path.to_owned();
+        let act = move |state: &mut State| {
+            state.names.remove_tree(&name);
+            Ok(())
+        };
+        self.after_delay(Speed::Write, DiskOp::Remove, path, act).await
+    }
+
+    async fn remove_dir_all(&self, dir: &str) -> Result<(), DiskError> {
+        self.remove_file(dir).await
+    }
+
+    async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
+        let name = dir.to_owned();
+        let act = move |state: &mut State| {
+            state.stats.dir_syncs += 1;
+            if !state.names.has_dir(&name) {
+                return Err(not_found(DiskOp::SyncDir, &name));
+            }
+            state.names.sync_dir(&name);
+            Ok(())
+        };
+        self.after_delay(Speed::Sync, DiskOp::SyncDir, dir, act).await
+    }
+
+    async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError> {
+        let mut state = self.state.borrow_mut();
+        if !state.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        let guard = SimLock {
+            state: Rc::downgrade(&self.state),
+            life: state.life,
+            path: path.to_owned(),
+        };
+        Ok(Some(Box::new(guard)))
+    }
+}
+
+struct SimLock {
+    state: Weak<RefCell<State>>,
+    life: u64,
+    path: String,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let Some(state) = self.state.upgrade() else {
+            return;
+        };
+        // Dropped inside a disk call only if the test does something odd; then the lock stays.
+        if let Ok(mut state) = state.try_borrow_mut()
+            && state.life == self.life
+        {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+impl SimFile {
+    fn check_alignment(&self, offset_bytes: u64, len: usize) {
+        if self.is_direct {
+            let block = self.disk.block_bytes();
+            assert!(
+                offset_bytes.is_multiple_of(block as u64) && len.is_multiple_of(block),
+                "direct access to {} is not aligned: {len} bytes at {offset_bytes}",
+                self.path
+            );
+        }
+    }
+
+    async fn write(&self, offset_bytes: u64, buf: AlignedBuf, is_durable: bool) -> Returned<()> {
+        self.check_alignment(offset_bytes, buf.len());
+        let split = {
+            let state = &mut *self.disk.state.borrow_mut();
+            if state.meets(SimFault::ShortWrite, &self.path) && buf.len() > 1 {
+                state.rng.between(1, buf.len() as u64 - 1) as usize
+            } else {
+                buf.len()
+            }
+        };
+        let (first, rest) = buf.as_slice().split_at(split);
+        let mut result = self.write_part(offset_bytes, first.to_vec(), is_durable).await;
+        if result.is_ok() && !rest.is_empty() {
+            let at = offset_bytes + split as u64;
+            result = self.write_part(at, rest.to_vec(), is_durable).await;
+        }
+        (result, buf)
+    }
+
+    async fn write_part(
+        &self,
+        offset_bytes: u64,
+        bytes: Vec<u8>,
+        is_durable: bool,
+    ) -> Result<(), DiskError> {
+        let op = if is_durable { DiskOp::WriteDurable } else { DiskOp::Write };
+        let speed = if is_durable { Speed::Sync } else { Speed::Write };
+        let fault = if is_durable { SimFault::SyncError } else { SimFault::WriteError };
+        let offset = usize::try_from(offset_bytes)
+            .map_err(|_| DiskError::new(op, &self.path, io::ErrorKind::InvalidInput.into()))?;
+        let (id, path, op_id) = (self.inode, Arc::clone(&self.path), self.next_op());
+        {
+            let state = &mut *self.disk.state.borrow_mut();
+            state.stats.writes += 1;
+            state.stats.written_bytes += bytes.len() as u64;
+            state.stats.syncs += u64::from(is_durable);
+            let used = state.used_bytes();
+            let capacity = state.capacity_bytes;
+            if let Some(inode) = state.inodes.get_mut(&id) {
+                let end = offset + bytes.len();
+                let grows = end.saturating_sub(inode.len()) as u64;
+                if grows > 0 && capacity.is_some_and(|capacity| used + grows > capacity) {
+                    let source = io::Error::from(io::ErrorKind::StorageFull);
+                    return Err(DiskError::new(op, &path, source));
+                }
+                inode.begin(op_id, Change::Write { offset, bytes });
+            }
+        }
+        let owned = Arc::clone(&path);
+        let act = move |state: &mut State| {
+            let fails = state.meets(fault, &owned);
+            let Some(inode) = state.inodes.get_mut(&id) else {
+                return Err(not_found(op, &owned));
+            };
+            if fails {
+                inode.fail(op_id, &mut state.rng);
+                return Err(input_output_error(op, &owned));
+            }
+            inode.finish(op_id, is_durable);
+            Ok(())
+        };
+        self.disk.after_delay(speed, op, &path, act).await
+    }
+
+    fn next_op(&self) -> u64 {
+        let mut state = self.disk.state.borrow_mut();
+        state.next_op += 1;
+        state.next_op
+    }
+}
+
+impl DiskFile for SimFile {
+    async fn read_at(
+        &self,
+        offset_bytes: u64,
+        mut buf: AlignedBuf,
+        len_bytes: usize,
+    ) -> Returned<()> {
+        self.check_alignment(offset_bytes, len_bytes);
+        let (id, path) = (self.inode, Arc::clone(&self.path));
+        let offset = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
+        let act = move |state: &mut State| {
+            if state.meets(SimFault::ReadError, &path) {
+                return Err(input_output_error(DiskOp::Read, &path));
+            }
+            let inode = state.inodes.get(&id).ok_or_else(|| not_found(DiskOp::Read, &path))?;
+            Ok(inode.read(offset, len_bytes).to_vec())
+        };
+        let result = self.disk.after_delay(Speed::Read, DiskOp::Read, &self.path, act).await;
+        buf.clear();
+        let result = result.map(|bytes| buf.extend_from_slice(&bytes));
+        (result, buf)
+    }
+
+    async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
+        self.write(offset_bytes, buf, false).await
+    }
+
+    async fn write_durable(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
+        self.write(offset_bytes, buf, true).await
+    }
+
+    async fn sync(&self) -> Result<(), DiskError> {
+        let (id, path) = (self.inode, Arc::clone(&self.path));
+        let point = {
+            let state = &mut *self.disk.state.borrow_mut();
+            state.stats.syncs += 1;
+            state.inodes.get(&id).map_or(0, |inode| inode.sync_point())
+        };
+        let act = move |state: &mut State| {
+            let fails = state.meets(SimFault::SyncError, &path);
+            let Some(inode) = state.inodes.get_mut(&id) else {
+                return Err(not_found(DiskOp::Sync, &path));
+            };
+            if fails {
+                inode.sync_failed(point, &mut state.rng);
+                return Err(input_output_error(DiskOp::Sync, &path));
+            }
+            inode.sync_to(point);
+            Ok(())
+        };
+        self.disk.after_delay(Speed::Sync, DiskOp::Sync, &self.path, act).await
+    }
+
+    async fn len_bytes(&self) -> Result<u64, DiskError> {
+        let (id, path) = (self.inode, Arc::clone(&self.path));
+        let act = move |state: &mut State| {
+            let inode = state.inodes.get(&id).ok_or_else(|| not_found(DiskOp::Length, &path))?;
+            Ok(inode.len() as u64)
+        };
+        self.disk.after_delay(Speed::Read, DiskOp::Length, &self.path, act).await
+    }
+
+    async fn set_len_bytes(&self, len_bytes: u64) -> Result<(), DiskError> {
+        let (id, path) = (self.inode, Arc::clone(&self.path));
+        let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        let op_id = self.next_op();
+        if let Some(inode) = self.disk.state.borrow_mut().inodes.get_mut(&id) {
+            inode.begin(op_id, Change::SetLen(len));
+        }
+        let act = move |state: &mut State| {
+            let inode =
+                state.inodes.get_mut(&id).ok_or_else(|| not_found(DiskOp::Length, &path))?;
+            inode.finish(op_id, false);
+            Ok(())
+        };
+        self.disk.after_delay(Speed::Write, DiskOp::Length, &self.path, act).await
+    }
+}

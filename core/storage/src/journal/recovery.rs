@@ -1,0 +1,309 @@
+//! Follows the chain of commits after a start and decides where it ends, and why: see the recovery
+//! rule in `format.rs`. It changes nothing on the device, so it may be cut off at any moment.
+
+use bytes::Bytes;
+
+use super::format::{
+    COMMIT_HEADER_BYTES, COMMITS_UNRELEASED_MAX, CommitHeader, ENTRY_ROW_BYTES, EntryRow,
+    HeaderFault,
+};
+use super::open::file_name;
+use super::reader::RingReader;
+use super::ring::{JournalPosition, RingPosition, RingShape};
+use crate::disk::{DiskError, DiskFile};
+use crate::fields::crc;
+use crate::metrics::RecoveryReport;
+
+/// False in a mutant that trusts what it finds; the simulator must find that out.
+const CHECKS_CHAIN: bool = !cfg!(feature = "mutant-no-crc-chain");
+
+/// An entry as it stood in the journal, its CRC checked.
+#[derive(Clone, Debug)]
+pub struct EntryBytes {
+    /// Its sequence.
+    pub seq: u64,
+    /// Its encoding.
+    pub bytes: Bytes,
+    /// 0, or the hash of the partition it concerns.
+    pub scope: u64,
+}
+
+/// Bytes that somebody was told are safe are not there as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the journal is damaged: commit {commit} in {file} at byte {offset_bytes}: {reason}; \
+     commits up to {durable_mark} were acknowledged. Nothing was changed. Restore the data \
+     directory from a replica or a backup"
+)]
+pub struct JournalDamage {
+    /// Relative to the data directory.
+    pub file: String,
+    /// Where the commit begins.
+    pub offset_bytes: u64,
+    /// Its number.
+    pub commit: u64,
+    /// The highest commit known to have been durable.
+    pub durable_mark: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Why the journal could not be replayed. `R` is what the receiver of entries may say.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError<R> {
+    /// The device failed to read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// See [`JournalDamage`].
+    #[error(transparent)]
+    Damage(#[from] JournalDamage),
+    /// Written by a later version of the program.
+    #[error("{file} is of journal format {version}: start the version that wrote it")]
+    Newer {
+        /// Relative to the data directory.
+        file: String,
+        /// Its version.
+        version: u16,
+    },
+    /// The receiver refused an entry.
+    #[error("entry {seq} of the journal cannot be replayed: {reason}")]
+    Refused {
+        /// Which entry.
+        seq: u64,
+        /// What the receiver said.
+        reason: R,
+    },
+}
+
+/// Where the chain ended.
+pub(super) struct ChainEnd {
+    pub(super) head: JournalPosition,
+    /// The highest incarnation seen anywhere.
+    pub(super) incarnation: u64,
+    pub(super) report: RecoveryReport,
+}
+
+/// Why the commit that is expected somewhere is not there.
+enum Fault {
+    Header(HeaderFault),
+    OtherPlace,
+    Broken(&'static str),
+}
+
+impl Fault {
+    fn describe(&self) -> String {
+        match self {
+            Fault::Header(fault) => fault.to_string(),
+            Fault::OtherPlace => "another commit stands there".to_owned(),
+            Fault::Broken(what) => (*what).to_owned(),
+        }
+    }
+}
+
+pub(super) struct Recovery<'a, F> {
+    reader: RingReader<'a, F>,
+    shape: RingShape,
+    journal_id: u64,
+    resume: JournalPosition,
+    next: JournalPosition,
+    mark: u64,
+    incarnation: u64,
+    report: RecoveryReport,
+}
+
+impl<'a, F: DiskFile> Recovery<'a, F> {
+    pub(super) fn new(
+        files: &'a [F],
+        shape: RingShape,
+        journal_id: u64,
+        resume: JournalPosition,
+    ) -> Recovery<'a, F> {
+        Recovery {
+            reader: RingReader::new(files, shape),
+            shape,
+            journal_id,
+            resume,
+            next: resume,
+            // The checkpoint was written after everything before it was durable.
+            mark: resume.commit.saturating_sub(1),
+            incarnation: resume.incarnation,
+            report: RecoveryReport::default(),
+        }
+    }
+
+    /// Hands every entry of the chain to `deliver`, in order.
+    pub(super) async fn replay<R>(
+        mut self,
+        mut deliver: impl FnMut(EntryBytes) -> Result<(), R>,
+    ) -> Result<ChainEnd, RecoverError<R>> {
+        let fault = loop {
+            match self.next_commit().await? {
+                Ok((header, at, entries)) => self.accept(&header, at, entries, &mut deliver)?,
+                Err(fault) => break fault,
+            }
+        };
+        if let Fault::Header(HeaderFault::Newer(version)) = fault {
+            let (file, _) = self.shape.place(self.shape.usable(self.next.position));
+            return Err(RecoverError::Newer { file: file_name(file), version });
+        }
+        let beyond = self.scan_beyond().await?;
+        if self.mark >= self.next.commit {
+            let at = self.shape.usable(self.next.position);
+            let (file, offset_bytes) = self.shape.place(at);
+            return Err(RecoverError::Damage(JournalDamage {
+                file: file_name(file),
+                offset_bytes,
+                commit: self.next.commit,
+                durable_mark: self.mark,
+                reason: fault.describe(),
+            }));
+        }
+        self.report.torn_tail = beyond || matches!(fault, Fault::Broken(_));
+        Ok(ChainEnd { head: self.next, incarnation: self.incarnation, report: self.report })
+    }
+
+    /// The commit that continues the chain: where writing had come to, or, if it did not fit
+    /// there, at the start of the next file.
+    async fn next_commit(
+        &mut self,
+    ) -> Result<Result<(CommitHeader, RingPosition, Vec<EntryBytes>), Fault>, DiskError> {
+        let here = self.shape.usable(self.next.position);
+        let fault = match self.commit_at(here).await? {
+            Ok(found) => return Ok(Ok(found)),
+            Err(fault) => fault,
+        };
+        let there = self.shape.next_file(here);
+        match self.commit_at(there).await? {
+            Ok(found) => Ok(Ok(found)),
+            // What is wrong here says more than what is absent there, unless it is there that
+            // something is broken.
+            Err(other @ Fault::Broken(_)) if !matches!(fault, Fault::Broken(_)) => Ok(Err(other)),
+            Err(_) => Ok(Err(fault)),
+        }
+    }
+
+    async fn commit_at(
+        &mut self,
+        at: RingPosition,
+    ) -> Result<Result<(CommitHeader, RingPosition, Vec<EntryBytes>), Fault>, DiskError> {
+        if at.0 >= self.resume.position.0 + self.shape.total_bytes() {
+            return Ok(Err(Fault::Header(HeaderFault::Absent)));
+        }
+        let block = u64::from(self.shape.block_bytes);
+        let header = match CommitHeader::decode(self.reader.read(at, block).await?, CHECKS_CHAIN) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(Fault::Header(fault))),
+        };
+        if header.journal_id != self.journal_id
+            || header.position != at.0
+            || header.number != self.next.commit
+            || header.incarnation < self.next.incarnation
+        {
+            return Ok(Err(Fault::OtherPlace));
+        }
+        if CHECKS_CHAIN && header.previous_crc != self.next.previous_crc {
+            return Ok(Err(Fault::Broken("it does not continue the commit before it")));
+        }
+        if header.first_entry != self.next.next_entry {
+            return Ok(Err(Fault::Broken("its entries do not continue those before it")));
+        }
+        let len = u64::from(header.blocks) * block;
+        let body_end = COMMIT_HEADER_BYTES as u64 + u64::from(header.body_bytes);
+        if body_end > len || len > self.shape.rest_of_file(at) {
+            return Ok(Err(Fault::Broken("its length is impossible")));
+        }
+        let bytes = self.reader.read(at, len).await?;
+        let body = bytes.get(COMMIT_HEADER_BYTES..body_end as usize).unwrap_or(&[]);
+        Ok(entries_of(&header, body).map(|entries| (header, at, entries)))
+    }
+
+    fn accept<R>(
+        &mut self,
+        header: &CommitHeader,
+        at: RingPosition,
+        entries: Vec<EntryBytes>,
+        deliver: &mut impl FnMut(EntryBytes) -> Result<(), R>,
+    ) -> Result<(), RecoverError<R>> {
+        let len = u64::from(header.blocks) * u64::from(self.shape.block_bytes);
+        self.report.commits += 1;
+        self.report.entries += entries.len() as u64;
+        self.report.bytes += len;
+        self.next = JournalPosition {
+            position: RingPosition(at.0 + len),
+            commit: header.number + 1,
+            previous_crc: CommitHeader::crc_of(&header.encode()),
+            next_entry: header.first_entry + u64::from(header.entry_count),
+            incarnation: header.incarnation,
+        };
+        self.learn(header);
+        for entry in entries {
+            let seq = entry.seq;
+            deliver(entry).map_err(|reason| RecoverError::Refused { seq, reason })?;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, header: &CommitHeader) {
+        let implied = header.number.saturating_sub(COMMITS_UNRELEASED_MAX);
+        self.mark = self.mark.max(header.durable_number).max(implied);
+        self.incarnation = self.incarnation.max(header.incarnation);
+    }
+
+    /// Looks at every block between the end of the chain and the oldest place still needed for
+    /// headers of this lap, and takes their word for what was durable. True if there were any.
+    async fn scan_beyond(&mut self) -> Result<bool, DiskError> {
+        let block = u64::from(self.shape.block_bytes);
+        let end = self.resume.position.0 + self.shape.total_bytes();
+        let mut at = self.shape.usable(self.next.position);
+        let mut found = false;
+        while at.0 < end {
+            let bytes = self.reader.read(at, block).await?;
+            if let Ok(header) = CommitHeader::decode(bytes, true)
+                && header.journal_id == self.journal_id
+                && header.position == at.0
+                && header.number >= self.next.commit
+            {
+                found = true;
+                self.learn(&header);
+            }
+            at = self.shape.usable(RingPosition(at.0 + block));
+        }
+        Ok(found)
+    }
+}
+
+/// Cuts a commit's body into its entries, every length and checksum checked.
+fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<EntryBytes>, Fault> {
+    let count = header.entry_count as usize;
+    let table_bytes = count.saturating_mul(ENTRY_ROW_BYTES);
+    let Some((table, entries)) = body.split_at_checked(table_bytes) else {
+        return Err(Fault::Broken("its table is longer than its body"));
+    };
+    if CHECKS_CHAIN && crc(table) != header.table_crc {
+        return Err(Fault::Broken("checksum of the entry table is wrong"));
+    }
+    let shared = Bytes::copy_from_slice(entries);
+    let mut found = Vec::with_capacity(count);
+    let mut at = 0_usize;
+    for (index, row) in table.chunks_exact(ENTRY_ROW_BYTES).enumerate() {
+        let row = EntryRow::decode(row);
+        let end = at.saturating_add(row.len_bytes as usize);
+        if end > shared.len() {
+            return Err(Fault::Broken("an entry is longer than the commit"));
+        }
+        let bytes = shared.slice(at..end);
+        if CHECKS_CHAIN && crc(&bytes) != row.crc {
+            return Err(Fault::Broken("checksum of an entry is wrong"));
+        }
+        found.push(EntryBytes {
+            seq: header.first_entry + index as u64,
+            bytes,
+            scope: row.scope,
+        });
+        at = end;
+    }
+    if at != shared.len() {
+        return Err(Fault::Broken("bytes are left over after its entries"));
+    }
+    Ok(found)
+}

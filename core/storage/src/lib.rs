@@ -1,0 +1,20 @@
+//! Storage: the journal, segments, checkpoints and recovery, over a [`disk::Disk`] with three
+//! implementations; and [`DurableEngine`], the one loop that makes the engine's decisions durable
+//! before anybody hears of them.
+//!
+//! It must never acknowledge what is not on the device, never rewrite acknowledged bytes, never
+//! take damage for a torn tail.
+
+mod clock;
+mod config;
+pub mod disk;
+mod fields;
+pub mod journal;
+mod metrics;
+mod signal;
+
+pub use clock::StorageClock;
+pub use config::StorageConfig;
+pub use metrics::{
+    LATENCY_BOUNDS_US, LatencyHistogram, RecoveryReport, StorageMetrics, WriteCause,
+};

@@ -1,0 +1,224 @@
+//! A transform that is ready to run, and the ordered chain of them that one partition has.
+//!
+//! Instances belong to one partition and are never shared. Their memory is a cache: a chain works
+//! the same whenever they are thrown away.
+
+use crate::compile::CompiledModule;
+use crate::fault::Fault;
+use crate::host::Host;
+use crate::instance::Instance;
+use crate::logs::LogQuota;
+use crate::spec::{SpecError, TransformSpec};
+use millpond_wire::limits as caps;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// A declared transform with its module, shared by all partitions.
+#[derive(Debug)]
+pub struct Transform {
+    host: Host,
+    spec: TransformSpec,
+    module: CompiledModule,
+    settings: Arc<BTreeMap<String, String>>,
+    log_quota: Arc<LogQuota>,
+}
+
+/// Why a transform cannot be deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// Something in its declaration.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The declaration names another module.
+    #[error("the module's SHA-256 is {found}, the transform asks for {wanted}")]
+    OtherModule {
+        /// Of the module.
+        found: crate::spec::Sha256,
+        /// Of the declaration.
+        wanted: crate::spec::Sha256,
+    },
+    /// The module refused its settings, or failed.
+    #[error("the module does not start with these settings: {0}")]
+    Start(Fault),
+}
+
+impl Transform {
+    /// Puts declaration and module together and starts the module once, so that settings which it
+    /// refuses are known now and not at the first record.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub async fn deploy(
+        host: &Host,
+        spec: TransformSpec,
+        module: CompiledModule,
+    ) -> Result<Arc<Self>, DeployError> {
+        spec.check(host.config().reservation_bytes)?;
+        if module.hash() != spec.module {
+            return Err(DeployError::OtherModule { found: module.hash(), wanted: spec.module });
+        }
+        let transform = Transform {
+            host: host.clone(),
+            settings: Arc::new(spec.settings.clone()),
+            spec,
+            module,
+            log_quota: Arc::new(LogQuota::new()),
+        };
+        let running = host.running();
+        let started = Instance::start(&transform).await.map_err(|fault| match fault {
+            Fault::Init(cause) => *cause,
+            other => other,
+        });
+        drop(running);
+        started.map_err(DeployError::Start)?;
+        Ok(Arc::new(transform))
+    }
+
+    /// The declaration.
+    pub fn spec(&self) -> &TransformSpec {
+        &self.spec
+    }
+
+    /// The module.
+    pub fn module(&self) -> &CompiledModule {
+        &self.module
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn settings(&self) -> Arc<BTreeMap<String, String>> {
+        Arc::clone(&self.settings)
+    }
+
+    pub(crate) fn log_quota(&self) -> Arc<LogQuota> {
+        Arc::clone(&self.log_quota)
+    }
+
+    /// Where its dead letters of a topic go.
+    pub(crate) fn dead_letter_topic(&self, topic: &str) -> String {
+        match &self.spec.dead_letter_topic {
+            Some(named) => named.clone(),
+            None => dead_letter_topic(topic),
+        }
+    }
+}
+
+/// Where the dead letters of a topic go unless a transform says otherwise.
+pub fn dead_letter_topic(topic: &str) -> String {
+    const SUFFIX: &str = ".dead-letter";
+    let room = caps::TOPIC_NAME_BYTES_MAX - SUFFIX.len();
+    // Names of topics are ASCII.
+    format!("{}{SUFFIX}", topic.get(..room).unwrap_or(topic))
+}
+
+/// The transforms of one partition, in order, with their instances.
+pub struct Chain {
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+}
+
+/// Why there is no such chain.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// Too many transforms, or none.
+    #[error("a topic has 1 to {max} transforms, not {0}", max = caps::TRANSFORMS_PER_TOPIC_MAX)]
+    Length(usize),
+    /// Too many topics to write to.
+    #[error(
+        "the transforms of a topic write to up to {max} other topics, not {0}",
+        max = caps::TRANSFORM_OUTPUT_TOPICS_MAX
+    )]
+    Outputs(usize),
+}
+
+impl Chain {
+    /// A chain for one partition; instances are made when they are needed.
+    ///
+    /// # Errors
+    /// Too many transforms or outputs.
+    pub fn new(
+        transforms: Vec<Arc<Transform>>,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Self, ChainError> {
+        if !(1..=caps::TRANSFORMS_PER_TOPIC_MAX).contains(&transforms.len()) {
+            return Err(ChainError::Length(transforms.len()));
+        }
+        let mut outputs = BTreeSet::new();
+        for transform in &transforms {
+            outputs.extend(transform.spec.outputs.iter().cloned());
+            outputs.insert(transform.dead_letter_topic(topic));
+        }
+        if outputs.len() > caps::TRANSFORM_OUTPUT_TOPICS_MAX {
+            return Err(ChainError::Outputs(outputs.len()));
+        }
+        let stages = transforms
+            .into_iter()
+            .map(|transform| Stage {
+                seed: seed(&transform.spec.name, topic, partition),
+                transform,
+                instance: None,
+            })
+            .collect();
+        Ok(Chain { stages, topic: topic.to_string(), partition })
+    }
+
+    /// Throws the instances away and gives their memory back; the next batch makes new ones.
+    pub fn discard_instances(&mut self) {
+        for stage in &mut self.stages {
+            stage.instance = None;
+        }
+    }
+
+    /// How many instances are alive.
+    pub fn live_instances(&self) -> usize {
+        self.stages.iter().filter(|stage| stage.instance.is_some()).count()
+    }
+
+    /// The topic whose records it sees.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition whose records it sees.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Its transforms in order.
+    pub fn transforms(&self) -> impl ExactSizeIterator<Item = &Arc<Transform>> {
+        self.stages.iter().map(|stage| &stage.transform)
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("stages", &self.stages.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One transform in a chain.
+pub(crate) struct Stage {
+    pub(crate) transform: Arc<Transform>,
+    pub(crate) instance: Option<Instance>,
+    pub(crate) seed: u64,
+}
+
+/// The same on every node and at every start (FNV-1a).
+fn seed(name: &str, topic: &str, partition: i32) -> u64 {
+    let parts = [name.as_bytes(), &[0], topic.as_bytes(), &[0], &partition.to_le_bytes()];
+    parts.concat().iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

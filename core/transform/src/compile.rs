@@ -1,0 +1,209 @@
+//! Checks a module and makes machine code of it.
+//!
+//! Only modules that keep to the contract get through, and what is said about the others is meant
+//! for their authors. Precompiled code is never taken.
+
+use crate::abi;
+use crate::imports::GuestState;
+use crate::spec::Sha256;
+use millpond_wire::limits as caps;
+use std::fmt;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ValType};
+
+/// A module ready to run. Cloning it shares it.
+#[derive(Clone)]
+pub struct CompiledModule {
+    pub(crate) pre: InstancePre<GuestState>,
+    hash: Sha256,
+    wasm_bytes: usize,
+    code_bytes: usize,
+    memory_bytes: u64,
+    compile_time: Duration,
+}
+
+impl CompiledModule {
+    /// Its address.
+    pub fn hash(&self) -> Sha256 {
+        self.hash
+    }
+
+    /// Bytes of the WebAssembly.
+    pub fn wasm_bytes(&self) -> usize {
+        self.wasm_bytes
+    }
+
+    /// Bytes of the machine code.
+    pub fn code_bytes(&self) -> usize {
+        self.code_bytes
+    }
+
+    /// Linear memory that an instance starts with.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// How long compilation took.
+    pub fn compile_time(&self) -> Duration {
+        self.compile_time
+    }
+}
+
+impl fmt::Debug for CompiledModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompiledModule")
+            .field("hash", &self.hash)
+            .field("wasm_bytes", &self.wasm_bytes)
+            .field("code_bytes", &self.code_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a module cannot be a transform.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// Above the cap.
+    #[error("the module has {bytes} bytes; up to {max} are taken (strip it, optimise for size)")]
+    TooLarge {
+        /// As given.
+        bytes: usize,
+        /// The cap.
+        max: usize,
+    },
+    /// Not WebAssembly, or with features that are off.
+    #[error("not a WebAssembly module that can run here: {0}")]
+    Invalid(String),
+    /// An import that does not exist.
+    #[error("the module imports `{module}.{name}`, which is not there{hint}")]
+    Import {
+        /// Its module.
+        module: String,
+        /// Its name.
+        name: String,
+        /// What may help.
+        hint: &'static str,
+    },
+    /// An export is missing or of another type.
+    #[error("the module must export `{name}` as {wanted}{hint}")]
+    Export {
+        /// Its name.
+        name: &'static str,
+        /// Its type.
+        wanted: &'static str,
+        /// What may help.
+        hint: &'static str,
+    },
+}
+
+pub(crate) fn compile(
+    engine: &Engine,
+    linker: &Linker<GuestState>,
+    wasm: &[u8],
+) -> Result<CompiledModule, CompileError> {
+    if wasm.len() > caps::MODULE_BYTES_MAX {
+        return Err(CompileError::TooLarge { bytes: wasm.len(), max: caps::MODULE_BYTES_MAX });
+    }
+    // Said before the compiler says it in its own words.
+    if !wasm.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(CompileError::Invalid(not_a_module(wasm).to_string()));
+    }
+    let started = Instant::now();
+    let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
+    let module = Module::from_binary(engine, wasm).map_err(invalid)?;
+    check_imports(&module)?;
+    check_exports(&module)?;
+    let pre = linker.instantiate_pre(&module).map_err(invalid)?;
+    Ok(CompiledModule {
+        pre,
+        hash: Sha256::of(wasm),
+        wasm_bytes: wasm.len(),
+        code_bytes: module.text().len(),
+        memory_bytes: initial_memory_bytes(&module),
+        compile_time: started.elapsed(),
+    })
+}
+
+fn not_a_module(bytes: &[u8]) -> &'static str {
+    if bytes.starts_with(b"\0asm") {
+        "a component or a newer binary format; build a core module"
+    } else if bytes.starts_with(b"\x7fELF") {
+        "a native binary; build with --target wasm32-unknown-unknown"
+    } else {
+        "the bytes do not start as a module does"
+    }
+}
+
+fn check_imports(module: &Module) -> Result<(), CompileError> {
+    let known = [abi::IMPORT_LOG, abi::IMPORT_ABORT, abi::IMPORT_SETTING];
+    for import in module.imports() {
+        if import.module() == abi::IMPORT_MODULE && known.contains(&import.name()) {
+            continue;
+        }
+        let hint = match import.module() {
+            "wasi_snapshot_preview1" | "wasi_unstable" => {
+                "; there is no WASI here: build for wasm32-unknown-unknown"
+            }
+            "__wbindgen_placeholder__" => "; build without wasm-bindgen",
+            abi::IMPORT_MODULE => "; the module may be made for a newer broker",
+            _ => "",
+        };
+        return Err(CompileError::Import {
+            module: import.module().to_string(),
+            name: import.name().to_string(),
+            hint,
+        });
+    }
+    Ok(())
+}
+
+fn check_exports(module: &Module) -> Result<(), CompileError> {
+    use ValType::{I32, I64};
+    match module.get_export(abi::EXPORT_MEMORY) {
+        Some(ExternType::Memory(memory)) if !memory.is_64() && !memory.is_shared() => {}
+        _ => {
+            return Err(CompileError::Export {
+                name: abi::EXPORT_MEMORY,
+                wanted: "a 32-bit memory",
+                hint: "",
+            });
+        }
+    }
+    let newer = module.exports().any(|export| {
+        export.name().starts_with("millpond_transform_v") && export.name() != abi::EXPORT_TRANSFORM
+    });
+    let hint = if newer { "; it is made for another version of the contract" } else { "" };
+    let required = true;
+    let checks = [
+        (abi::EXPORT_TRANSFORM, &[I32, I32][..], &[I64][..], "(i32, i32) -> i64", required),
+        (abi::EXPORT_ALLOC, &[I32], &[I32], "(i32) -> i32", required),
+        (abi::EXPORT_INIT, &[], &[I32], "() -> i32", !required),
+        (abi::EXPORT_PROGRESS, &[], &[I32], "() -> i32", !required),
+    ];
+    for (name, params, results, wanted, required) in checks {
+        match module.get_export(name) {
+            Some(ExternType::Func(func))
+                if same(func.params(), params) && same(func.results(), results) => {}
+            None if !required => {}
+            _ => return Err(CompileError::Export { name, wanted, hint }),
+        }
+    }
+    Ok(())
+}
+
+fn same(found: impl ExactSizeIterator<Item = ValType>, wanted: &[ValType]) -> bool {
+    found.len() == wanted.len()
+        && found.zip(wanted).all(|(found, wanted)| match wanted {
+            ValType::I32 => matches!(found, ValType::I32),
+            ValType::I64 => matches!(found, ValType::I64),
+            _ => false,
+        })
+}
+
+fn initial_memory_bytes(module: &Module) -> u64 {
+    match module.get_export(abi::EXPORT_MEMORY) {
+        Some(ExternType::Memory(memory)) => memory.minimum().saturating_mul(memory.page_size()),
+        _ => 0,
+    }
+}

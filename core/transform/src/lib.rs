@@ -1,0 +1,47 @@
+//! The WASM host: modules run on batches before they are stored, in a sandbox with a memory and a
+//! CPU limit, with a policy for their failures.
+//!
+//! ```text
+//!   batch ── rows ── batch_buffer ──► guest ── verdicts ── policy ──► rows ── rebuild ── batches
+//!                                (instance, imports)   (isolate)
+//! ```
+//!
+//! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module.
+//! - [`Transform::deploy`]: a declaration ([`TransformSpec`]) and a module, tried once.
+//! - [`Chain`]: the transforms of one partition; [`run`] runs it on a batch.
+//!
+//! It must never trust a pointer, a length or a count of a guest, let one run longer than its
+//! budget, or change a batch of which it kept all records. It knows nothing of the engine: what
+//! becomes of an [`Outcome`] is decided there.
+
+mod abi;
+mod batch_buffer;
+mod chain;
+mod compile;
+mod fault;
+mod headers;
+mod host;
+mod imports;
+mod instance;
+mod isolate;
+mod logs;
+mod outcome;
+mod policy;
+mod rebuild;
+mod rows;
+mod runner;
+mod spec;
+mod stats;
+mod ticker;
+mod verdicts;
+
+pub use chain::{Chain, ChainError, DeployError, Transform, dead_letter_topic};
+pub use compile::{CompileError, CompiledModule};
+pub use fault::{Fault, Lie};
+pub use host::{Host, HostConfig, HostError};
+pub use logs::{Level, LogLine};
+pub use outcome::{Outcome, Output, OutputTopic};
+pub use policy::{FailurePolicy, OnFailure};
+pub use runner::{Report, run};
+pub use spec::{Limits, Sha256, SpecError, TransformSpec};
+pub use stats::StageStats;

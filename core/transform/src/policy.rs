@@ -1,0 +1,61 @@
+//! What becomes of a record that a transform failed on.
+//!
+//! No policy loses a record without a trace: what is skipped is counted and logged.
+
+use millpond_wire::limits;
+
+/// What to do with a record that a transform failed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailurePolicy {
+    /// How often a record that made the module trap, overrun or lie is run again in a fresh
+    /// instance. A record that the module itself called failed is not: it would do so again.
+    pub retries: u32,
+    /// What to do if that did not help.
+    pub then: OnFailure,
+}
+
+impl FailurePolicy {
+    /// Retries no more often than the program allows.
+    pub(crate) fn retries(self) -> u32 {
+        self.retries.min(limits::TRANSFORM_RETRIES_MAX)
+    }
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        FailurePolicy { retries: 0, then: OnFailure::DeadLetter }
+    }
+}
+
+/// The last resort for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The record as the transform got it goes to the dead-letter topic; headers say why.
+    #[default]
+    DeadLetter,
+    /// The record is dropped, counted and logged.
+    Skip,
+    /// The record goes on unchanged.
+    Pass,
+    /// The whole batch is refused; the producer gets an error for it.
+    Reject,
+}
+
+impl OnFailure {
+    /// The name in configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnFailure::DeadLetter => "dead-letter",
+            OnFailure::Skip => "skip",
+            OnFailure::Pass => "pass",
+            OnFailure::Reject => "reject",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [OnFailure::DeadLetter, OnFailure::Skip, OnFailure::Pass, OnFailure::Reject]
+            .into_iter()
+            .find(|policy| policy.name() == name)
+    }
+}

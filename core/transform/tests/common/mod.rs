@@ -1,0 +1,132 @@
+//! What the tests of the host share: one host, batches in, records out.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use millpond_transform::{
+    Chain, FailurePolicy, Host, HostConfig, OnFailure, Outcome, OutputTopic, Report, Sha256,
+    Transform, TransformSpec, run,
+};
+use millpond_wire::record::{Batch, BatchBuilder, Codec, Header};
+use std::sync::{Arc, OnceLock};
+
+pub const TOPIC: &str = "readings";
+pub const FIRST_INPUT: u64 = 1_000;
+
+/// The host of all tests of a file: compiling is what costs.
+pub fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host::new(HostConfig::default()).expect("a host"))
+}
+
+/// A declaration that a test changes, and the transform of it.
+pub async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
+    let mut spec = TransformSpec::new("subject", Sha256::of(wasm));
+    spec.version = "7".to_string();
+    change(&mut spec);
+    let module = host().compile(wasm).expect("the module compiles");
+    Transform::deploy(host(), spec, module).await.expect("the transform deploys")
+}
+
+pub async fn chain(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Chain {
+    Chain::new(vec![deploy(wasm, change).await], TOPIC, 3).expect("a chain")
+}
+
+pub fn policy(then: OnFailure) -> FailurePolicy {
+    FailurePolicy { retries: 0, then }
+}
+
+pub fn set(spec: &mut TransformSpec, settings: &[(&str, &str)]) {
+    for (key, value) in settings {
+        spec.settings.insert(key.to_string(), value.to_string());
+    }
+}
+
+/// A batch of these values; every record has a key, a header and its own timestamp.
+pub fn batch_of<V: AsRef<[u8]>>(codec: Codec, values: &[V]) -> Batch {
+    let mut builder = BatchBuilder::new(codec, None);
+    for (index, value) in values.iter().enumerate() {
+        let key = format!("key-{index}");
+        let headers = [Header { key: b"h", value: Some(b"v") }, Header { key: b"n", value: None }];
+        builder
+            .push(5_000 + index as i64, Some(key.as_bytes()), Some(value.as_ref()), &headers)
+            .expect("the record fits");
+    }
+    Batch::parse(builder.build().expect("a batch")).expect("the batch parses")
+}
+
+pub fn batch<V: AsRef<[u8]>>(values: &[V]) -> Batch {
+    batch_of(Codec::None, values)
+}
+
+pub async fn run_once(chain: &mut Chain, batch: &Batch) -> Report {
+    run(chain, batch, FIRST_INPUT).await
+}
+
+/// A record that came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub topic: Option<String>,
+    pub timestamp: i64,
+    pub key: Option<String>,
+    pub value: Option<String>,
+    pub headers: Vec<(String, Option<String>)>,
+}
+
+impl Record {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(found, _)| found == name);
+        found.and_then(|(_, value)| value.as_deref())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The records of a batch.
+pub fn records(batch: &Batch, topic: Option<&str>) -> Vec<Record> {
+    let section = batch.decompress(usize::MAX).expect("it decompresses");
+    let records = batch.records(&section).map(|record| {
+        let record = record.expect("a whole record");
+        Record {
+            topic: topic.map(str::to_string),
+            timestamp: record.timestamp,
+            key: record.key.map(text),
+            value: record.value.map(text),
+            headers: record.headers.map(|h| (text(h.key), h.value.map(text))).collect(),
+        }
+    });
+    records.collect()
+}
+
+/// All records that came out, in order. Panics unless the batch was changed.
+pub fn came_out(outcome: &Outcome) -> Vec<Record> {
+    let Outcome::Changed { outputs } = outcome else {
+        panic!("not changed: {outcome:?}");
+    };
+    let mut all = Vec::new();
+    for output in outputs {
+        // Whatever is stored must be a batch that the wire floor takes from anyone.
+        let parsed = Batch::parse(output.batch.raw().clone()).expect("a valid batch");
+        assert!(!parsed.header().has_producer());
+        parsed.check_produced(usize::MAX).expect("a batch as a producer may send it");
+        let topic = match &output.topic {
+            OutputTopic::Same => None,
+            OutputTopic::Named(name) => Some(name.as_str()),
+        };
+        all.extend(records(&parsed, topic));
+    }
+    all
+}
+
+/// The values that came out for the same topic.
+pub fn values(outcome: &Outcome) -> Vec<String> {
+    let same = came_out(outcome).into_iter().filter(|record| record.topic.is_none());
+    same.map(|record| record.value.unwrap_or_default()).collect()
+}
+
+/// The records that came out for another topic.
+pub fn sent_to(outcome: &Outcome, topic: &str) -> Vec<Record> {
+    let all = came_out(outcome).into_iter();
+    all.filter(|record| record.topic.as_deref() == Some(topic)).collect()
+}

@@ -1,0 +1,468 @@
+//! Every cap of the whole program, with the relations between them checked when it is compiled.
+//! A queue, map, buffer or wait that a peer, a file or a guest can grow has its bound here and
+//! nowhere else. This file must never hold anything but constants and assertions about them.
+//!
+//! Units stand last in the names: `_BYTES`, `_MS`, none for counts. A cap is what the code can
+//! survive, on a 512 MiB board; what an operator may set lower is a setting and has its default
+//! beside its cap (`DEFAULT_…`).
+
+/// One kibibyte.
+pub const KIB: usize = 1024;
+/// One mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+// ------------------------------------------------------------------------------------------------
+// Frames and requests (wire)
+// ------------------------------------------------------------------------------------------------
+
+/// Largest request frame taken from a peer that has not authenticated where that is asked for.
+pub const FRAME_BYTES_BEFORE_AUTH: usize = 64 * KIB;
+/// Largest request frame (Kafka: `socket.request.max.bytes`; a board cannot afford its 100 MiB).
+pub const FRAME_BYTES_MAX: usize = 16 * MIB;
+/// Largest response frame that our own client takes from a broker: other brokers answer a fetch
+/// with up to `fetch.max.bytes` and one batch more.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 64 * MIB;
+/// A frame's receive buffer starts at this size and then grows with what really arrives.
+pub const FRAME_BUFFER_START_BYTES: usize = 4 * KIB;
+/// Longest Kafka string (its length is an `INT16` in the versions without compact strings).
+pub const STRING_BYTES_MAX: usize = 32_767;
+/// Longest client id that is kept (for logs, groups and quotas); a longer one is refused.
+pub const CLIENT_ID_BYTES_MAX: usize = 1024;
+/// Most elements of one array in a message, whatever the remaining bytes would allow.
+pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
+/// Most tagged fields in one struct (KIP-482); unknown ones are skipped, not kept.
+pub const TAGGED_FIELDS_MAX: usize = 64;
+/// `Bytes` fields above this size are passed on by reference in an encoded message; smaller ones
+/// are copied, since a vectored write of many tiny pieces costs more than the copy.
+pub const ENCODE_COPY_BELOW_BYTES: usize = 4 * KIB;
+
+// ------------------------------------------------------------------------------------------------
+// Record batches (wire)
+// ------------------------------------------------------------------------------------------------
+
+/// Largest record batch as it stands on the wire and in the log, its 61-byte header included.
+pub const BATCH_BYTES_MAX: usize = 8 * MIB;
+/// Default of the topic setting `max.message.bytes` (Kafka's own default).
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = MIB + 12;
+/// Most records that one batch may claim to hold. What the bytes allow is checked as well.
+pub const BATCH_RECORDS_MAX: usize = 1_000_000;
+/// Most batches accepted in the records field of one partition of a produce request. Kafka allows
+/// one (magic 2); a few are harmless and are all checked.
+pub const BATCHES_PER_PRODUCE_MAX: usize = 64;
+/// Most batches split out of one fetched or read block of bytes in one go.
+pub const BATCHES_PER_SPLIT_MAX: usize = 128 * KIB;
+/// Most headers of one record.
+pub const RECORD_HEADERS_MAX: usize = 10_000;
+/// Most bytes that the records of one batch may have after decompression.
+pub const DECOMPRESSED_BYTES_MAX: usize = 16 * MIB;
+/// Up to this many output bytes any compression ratio is taken: a batch of equal readings
+/// compresses several thousand times and is no attack.
+pub const DECOMPRESS_RATIO_EXEMPT_BYTES: usize = 4 * MIB;
+/// Above `DECOMPRESS_RATIO_EXEMPT_BYTES`: most output bytes for each input byte.
+pub const DECOMPRESS_RATIO_MAX: usize = 1_000;
+/// Step by which a decompression buffer grows when its size cannot be told from the input.
+pub const DECOMPRESS_STEP_BYTES: usize = 64 * KIB;
+/// Largest zstd window (log2 of bytes): 8 MiB, what RFC 8878 3.1.1.1.2 asks decoders to support.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Scratch space kept for the next batch by a codec or a builder; more than this is given back.
+pub const CODEC_SCRATCH_KEPT_BYTES: usize = MIB;
+/// Blocks of the xerial framing of snappy that are written (the Java library's size).
+pub const SNAPPY_BLOCK_BYTES: usize = 32 * KIB;
+/// Blocks of the lz4 frames that are written.
+pub const LZ4_BLOCK_BYTES: usize = 64 * KIB;
+
+// ------------------------------------------------------------------------------------------------
+// Topics, partitions, metadata (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Longest topic name (Kafka: `Topic.MAX_NAME_LENGTH`).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Most topics of one node.
+pub const TOPICS_MAX: usize = 10_000;
+/// Most partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: usize = 1_000;
+/// Most partitions of one node.
+pub const PARTITIONS_MAX: usize = 20_000;
+/// Most topics in one CreateTopics, DeleteTopics or DescribeConfigs request.
+pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 1_000;
+/// Most topics auto-created by one metadata request.
+pub const AUTO_CREATED_TOPICS_PER_REQUEST_MAX: usize = 100;
+/// Most settings given for one topic.
+pub const TOPIC_CONFIGS_MAX: usize = 64;
+/// Longest value of one topic setting.
+pub const TOPIC_CONFIG_VALUE_BYTES_MAX: usize = 4 * KIB;
+/// Partitions of a topic that is created without a number.
+pub const DEFAULT_PARTITIONS: i32 = 1;
+
+// ------------------------------------------------------------------------------------------------
+// Produce (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Most (topic, partition) pairs in one produce request.
+pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
+/// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer states of the whole node.
+pub const PRODUCERS_MAX: usize = 100_000;
+/// Producer ids handed out from one journalled reservation.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Longest transactional id.
+pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
+/// Most batches of one partition between admission and commit.
+pub const PARTITION_PENDING_BATCHES_MAX: usize = 1_024;
+/// Most record bytes of the node between admission and durable; above it connections are not read.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
+
+// ------------------------------------------------------------------------------------------------
+// Fetch (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Most (topic, partition) pairs in one fetch request.
+pub const PARTITIONS_PER_FETCH_MAX: usize = 4_096;
+/// Most record bytes in one fetch response, whatever the client asks for; one batch may exceed it.
+pub const FETCH_BYTES_MAX: usize = 8 * MIB;
+/// Longest wait of a fetch for its `min_bytes`.
+pub const FETCH_WAIT_MS_MAX: u64 = 60_000;
+/// Most fetches that wait at the same time; further ones are answered at once with what is there.
+pub const FETCH_WAITERS_MAX: usize = 16_384;
+/// Most reads of history that are under way for one fetch.
+pub const HISTORY_READS_PER_FETCH_MAX: usize = 64;
+/// Most reads of history that are under way on the node.
+pub const HISTORY_READS_MAX: usize = 256;
+/// Most bytes read from segments at once for one partition of a fetch.
+pub const HISTORY_READ_BYTES_MAX: usize = 4 * MIB;
+/// Record bytes kept in memory, beyond what is not yet in segments, for consumers that keep up.
+pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
+
+// ------------------------------------------------------------------------------------------------
+// Consumer groups (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Longest group id.
+pub const GROUP_ID_BYTES_MAX: usize = 1024;
+/// Most groups of one node.
+pub const GROUPS_MAX: usize = 10_000;
+/// Most members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 1_000;
+/// Most members of all groups.
+pub const MEMBERS_MAX: usize = 20_000;
+/// Longest metadata of one member under one protocol.
+pub const MEMBER_METADATA_BYTES_MAX: usize = 256 * KIB;
+/// Longest assignment of one member.
+pub const MEMBER_ASSIGNMENT_BYTES_MAX: usize = 256 * KIB;
+/// Most protocols (assignors) that one member names.
+pub const MEMBER_PROTOCOLS_MAX: usize = 16;
+/// Bytes of member metadata and assignments of all groups together.
+pub const MEMBERS_BYTES_MAX: usize = 32 * MIB;
+/// Longest id of a member or of a group instance.
+pub const MEMBER_ID_BYTES_MAX: usize = 1024;
+/// Most committed offsets of one group.
+pub const GROUP_OFFSETS_MAX: usize = 20_000;
+/// Most committed offsets of the node.
+pub const OFFSETS_MAX: usize = 200_000;
+/// Longest metadata string beside a committed offset (Kafka: `offset.metadata.max.bytes`).
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4 * KIB;
+/// Shortest session timeout a member may ask for (Kafka: `group.min.session.timeout.ms`).
+pub const SESSION_TIMEOUT_MS_MIN: u64 = 6_000;
+/// Longest session timeout a member may ask for (Kafka: `group.max.session.timeout.ms`).
+pub const SESSION_TIMEOUT_MS_MAX: u64 = 1_800_000;
+/// Longest rebalance timeout a member may ask for (`max.poll.interval.ms` of the clients).
+pub const REBALANCE_TIMEOUT_MS_MAX: u64 = 3_600_000;
+/// Wait for more members before the first rebalance of a new group. Kafka waits 3 s; devices and
+/// tutorials gain nothing from it.
+pub const DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS: u64 = 100;
+/// How long an empty group keeps its offsets (Kafka: seven days).
+pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+
+// ------------------------------------------------------------------------------------------------
+// Journal, segments, checkpoints (storage)
+// ------------------------------------------------------------------------------------------------
+
+/// Largest journal entry: what one event decided, at most one whole request and its bookkeeping.
+pub const ENTRY_BYTES_MAX: usize = 32 * MIB;
+/// Most facts in one entry.
+pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
+/// Most entries in one commit (one aligned write).
+pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
+/// A commit that has gathered this many bytes is closed and the next one begins.
+pub const COMMIT_GATHER_BYTES: usize = 4 * MIB;
+/// Largest commit: the bytes gathered, one more entry, header, table and padding.
+pub const COMMIT_BYTES_MAX: usize = COMMIT_GATHER_BYTES + ENTRY_BYTES_MAX + MIB;
+/// Journal writes that are under way at once.
+pub const JOURNAL_WRITES_IN_FLIGHT: usize = 2;
+/// Block that journal writes are aligned to.
+pub const JOURNAL_BLOCK_BYTES: usize = 4 * KIB;
+/// Size of one journal file; a commit never spans two.
+pub const DEFAULT_JOURNAL_FILE_BYTES: usize = 64 * MIB;
+/// Files of the journal's ring.
+pub const DEFAULT_JOURNAL_FILES: usize = 4;
+/// Most files of the journal's ring.
+pub const JOURNAL_FILES_MAX: usize = 64;
+/// Size above which a segment is closed and the next one begun (topic setting `segment.bytes`).
+pub const DEFAULT_SEGMENT_BYTES: usize = 64 * MIB;
+/// Most bytes of a segment.
+pub const SEGMENT_BYTES_MAX: usize = 1024 * MIB;
+/// Most segments of one partition.
+pub const SEGMENTS_PER_PARTITION_MAX: usize = 64 * KIB;
+/// Most open segment files.
+pub const OPEN_SEGMENTS_MAX: usize = 512;
+/// Largest checkpoint (an engine snapshot and the map of segments).
+pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
+/// Largest single write of a segment at a checkpoint.
+pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
+/// Longest path below the data directory.
+pub const DATA_PATH_BYTES_MAX: usize = 512;
+
+// ------------------------------------------------------------------------------------------------
+// Transforms
+// ------------------------------------------------------------------------------------------------
+
+/// Longest name of a transform.
+pub const TRANSFORM_NAME_BYTES_MAX: usize = 128;
+/// Most transforms of one node.
+pub const TRANSFORMS_MAX: usize = 256;
+/// Most transforms in the chain of one topic.
+pub const TRANSFORMS_PER_TOPIC_MAX: usize = 8;
+/// Most topics that one transform names.
+pub const TOPICS_PER_TRANSFORM_MAX: usize = 256;
+/// Largest module.
+pub const MODULE_BYTES_MAX: usize = 8 * MIB;
+/// Most settings of one transform.
+pub const TRANSFORM_SETTINGS_MAX: usize = 64;
+/// Longest key of a setting of a transform.
+pub const TRANSFORM_SETTING_KEY_BYTES_MAX: usize = 256;
+/// Longest value of a setting of a transform.
+pub const TRANSFORM_SETTING_VALUE_BYTES_MAX: usize = 16 * KIB;
+/// Linear memory of an instance unless the transform says otherwise.
+pub const DEFAULT_TRANSFORM_MEMORY_BYTES: usize = 16 * MIB;
+/// Most linear memory that a transform may ask for.
+pub const TRANSFORM_MEMORY_BYTES_MAX: usize = 256 * MIB;
+/// Least linear memory that a transform may ask for: a Rust module starts with 17 pages.
+pub const TRANSFORM_MEMORY_BYTES_MIN: usize = 2 * MIB;
+/// CPU time for one batch unless the transform says otherwise.
+pub const DEFAULT_TRANSFORM_CPU_MS_PER_BATCH: u64 = 200;
+/// Most CPU time for one batch that a transform may ask for.
+pub const TRANSFORM_CPU_MS_PER_BATCH_MAX: u64 = 10_000;
+/// CPU time for compiling one module.
+pub const MODULE_COMPILE_MS_MAX: u64 = 30_000;
+/// Output bytes for each input byte of a batch, above `TRANSFORM_OUTPUT_EXEMPT_BYTES`.
+pub const DEFAULT_TRANSFORM_OUTPUT_RATIO: usize = 16;
+/// Output of a batch up to this size is allowed whatever the input was.
+pub const TRANSFORM_OUTPUT_EXEMPT_BYTES: usize = 64 * KIB;
+/// Most output bytes of one batch, all destinations together.
+pub const TRANSFORM_OUTPUT_BYTES_MAX: usize = 8 * MIB;
+/// Most records that may come out of one batch.
+pub const TRANSFORM_OUTPUT_RECORDS_MAX: usize = 200_000;
+/// Most destination topics of one batch.
+pub const TRANSFORM_OUTPUT_TOPICS_MAX: usize = 32;
+/// Most attempts at one record under the policy `retry`.
+pub const TRANSFORM_RETRIES_MAX: u32 = 10;
+/// Longest error text of a guest that is kept (logs, dead-letter headers).
+pub const TRANSFORM_ERROR_BYTES_MAX: usize = 1024;
+/// Longest log line of a guest.
+pub const TRANSFORM_LOG_LINE_BYTES_MAX: usize = 1024;
+/// Log lines kept for each transform.
+pub const TRANSFORM_LOG_LINES_KEPT: usize = 1_000;
+/// Log lines that a guest may write for one batch; further ones are counted and dropped.
+pub const TRANSFORM_LOG_LINES_PER_BATCH_MAX: usize = 100;
+/// Live instances of the node; the one idle longest goes first.
+pub const TRANSFORM_INSTANCES_MAX: usize = 256;
+/// Batches that wait for a worker, all transforms together.
+pub const TRANSFORM_QUEUE_MAX: usize = 4_096;
+/// Address space reserved for the memory of each instance: the most that a transform of this node
+/// may ask for. A Raspberry Pi's kernel has 39-bit addresses, 512 GiB for everything.
+pub const DEFAULT_TRANSFORM_RESERVATION_BYTES: usize = 64 * MIB;
+/// Linear memory of all instances of the node together.
+pub const DEFAULT_TRANSFORMS_MEMORY_BYTES: usize = 256 * MIB;
+/// Stack of a guest.
+pub const TRANSFORM_STACK_BYTES: usize = 256 * KIB;
+/// Most elements of a guest's tables.
+pub const TRANSFORM_TABLE_ELEMENTS_MAX: usize = 10_000;
+/// CPU time for a guest's start and its reading of the settings.
+pub const TRANSFORM_INIT_CPU_MS: u64 = 1_000;
+/// Runs that may be spent on finding the records of one batch that make a guest fail.
+pub const TRANSFORM_ISOLATION_RUNS_MAX: usize = 2_000;
+/// CPU time for the same, in times of that for the batch.
+pub const TRANSFORM_ISOLATION_CPU_FACTOR: u64 = 8;
+/// CPU time for a record that is run alone: this part of the batch's, and no less than the floor.
+pub const TRANSFORM_RECORD_CPU_DIVISOR: u64 = 8;
+/// The floor for it.
+pub const TRANSFORM_RECORD_CPU_MS_MIN: u64 = 5;
+/// Log lines of one transform in a second; further ones are counted and dropped.
+pub const TRANSFORM_LOG_LINES_PER_SECOND_MAX: u32 = 100;
+
+// ------------------------------------------------------------------------------------------------
+// Connections (node)
+// ------------------------------------------------------------------------------------------------
+
+/// Most TCP and TLS connections.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Most connections from one address.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+/// Most QUIC connections.
+pub const QUIC_CONNECTIONS_MAX: usize = 4_096;
+/// Most bidirectional streams of one QUIC connection at a time; each is a Kafka connection.
+pub const QUIC_STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// Flow-control window of one QUIC stream.
+pub const QUIC_STREAM_WINDOW_BYTES: u32 = 512 * KIB as u32;
+/// Flow-control window of one QUIC connection.
+pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 2 * MIB as u32;
+/// Requests of one connection that are read and not yet answered; above it reading stops.
+pub const CONNECTION_REQUESTS_IN_FLIGHT_MAX: usize = 64;
+/// Request bytes of one connection that are read and not yet answered; one request may exceed it.
+pub const CONNECTION_REQUEST_BYTES_MAX: usize = 8 * MIB;
+/// Response bytes of one connection that wait to be written; above it reading stops.
+pub const CONNECTION_RESPONSE_BYTES_MAX: usize = 16 * MIB;
+/// Time for a TLS or QUIC handshake.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// Time from the connection to its first whole request.
+pub const FIRST_REQUEST_MS_MAX: u64 = 30_000;
+/// Time from the first byte of a frame to its last (a sender of a byte a minute ends here).
+pub const FRAME_COMPLETION_MS_MAX: u64 = 30_000;
+/// Time in which a peer must take some byte of a response.
+pub const WRITE_STALL_MS_MAX: u64 = 30_000;
+/// A connection without a request for so long is closed (Kafka: `connections.max.idle.ms`).
+pub const IDLE_CONNECTION_MS_MAX: u64 = 600_000;
+/// Time that a graceful stop gives to requests under way.
+pub const SHUTDOWN_GRACE_MS_MAX: u64 = 10_000;
+
+// ------------------------------------------------------------------------------------------------
+// HTTP (node)
+// ------------------------------------------------------------------------------------------------
+
+/// Most HTTP connections.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Largest HTTP body that is no module.
+pub const HTTP_BODY_BYTES_MAX: usize = 256 * KIB;
+/// Largest HTTP body that brings a module: the module in base64 and what describes it.
+pub const HTTP_MODULE_BODY_BYTES_MAX: usize = MODULE_BYTES_MAX / 3 * 4 + 256 * KIB;
+/// Time for one HTTP request.
+pub const HTTP_REQUEST_MS_MAX: u64 = 60_000;
+/// Largest configuration file.
+pub const CONFIG_FILE_BYTES_MAX: usize = 256 * KIB;
+
+// ------------------------------------------------------------------------------------------------
+// Client (SDK)
+// ------------------------------------------------------------------------------------------------
+
+/// Record bytes that a producer holds before `send` waits (Java: `buffer.memory`).
+pub const DEFAULT_CLIENT_BUFFER_BYTES: usize = 32 * MIB;
+/// Record bytes of one batch (Java's `batch.size` is 16 KiB; its users raise it first of all).
+pub const DEFAULT_CLIENT_BATCH_BYTES: usize = 64 * KIB;
+/// Wait for more records before a batch is sent.
+pub const DEFAULT_CLIENT_LINGER_MS: u64 = 5;
+/// Requests under way on one connection; with idempotence at most five keep their order.
+pub const CLIENT_REQUESTS_IN_FLIGHT_MAX: usize = 5;
+/// Time within which a record must be delivered, retries included (`delivery.timeout.ms`).
+pub const DEFAULT_CLIENT_DELIVERY_MS: u64 = 120_000;
+/// Time within which a request must be answered (`request.timeout.ms`).
+pub const DEFAULT_CLIENT_REQUEST_MS: u64 = 30_000;
+/// Record bytes that a consumer asks for in one fetch.
+pub const DEFAULT_CLIENT_FETCH_BYTES: usize = 4 * MIB;
+/// Most brokers that a client keeps from a metadata response.
+pub const CLIENT_BROKERS_MAX: usize = 1_000;
+
+// ------------------------------------------------------------------------------------------------
+// Engine: what is held in memory between events
+// ------------------------------------------------------------------------------------------------
+
+/// Record bytes in memory, whether in segments or not, above which produces are refused until a
+/// checkpoint lets some go.
+pub const DEFAULT_UNFLUSHED_BYTES: usize = 128 * MIB;
+/// Duplicates of one batch in flight that wait for its answer; further ones are told to try again.
+pub const DUPLICATES_WAITING_MAX: usize = 8;
+/// Producers of one partition whose refused batch is remembered until they send it again.
+pub const REFUSED_PRODUCERS_PER_PARTITION_MAX: usize = 256;
+/// Wait before a fetch of history that found `HISTORY_READS_MAX` under way is tried again.
+pub const HISTORY_RETRY_MS: u64 = 20;
+/// Bytes of one entry after which a drained queue of batches continues in the next entry.
+pub const ENTRY_CLOSE_BYTES: usize = ENTRY_BYTES_MAX / 2;
+/// Member ids handed out by one group and not used yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = GROUP_MEMBERS_MAX;
+
+const _: () = {
+    assert!(DEFAULT_TAIL_BYTES <= DEFAULT_UNFLUSHED_BYTES);
+    assert!(ENTRY_CLOSE_BYTES + FRAME_BYTES_MAX <= ENTRY_BYTES_MAX);
+};
+
+// ------------------------------------------------------------------------------------------------
+// Relations: what must hold for the caps above to make sense together.
+// ------------------------------------------------------------------------------------------------
+const _: () = {
+    // A frame can carry one largest batch and its surroundings; a response one batch over budget.
+    assert!(FRAME_BYTES_BEFORE_AUTH < FRAME_BYTES_MAX);
+    assert!(FRAME_BUFFER_START_BYTES <= FRAME_BYTES_BEFORE_AUTH);
+    assert!(BATCH_BYTES_MAX + 64 * KIB <= FRAME_BYTES_MAX);
+    assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= CLIENT_FRAME_BYTES_MAX);
+    assert!(CLIENT_FRAME_BYTES_MAX <= i32::MAX as usize);
+    assert!(CLIENT_ID_BYTES_MAX <= STRING_BYTES_MAX);
+    // Batches.
+    assert!(DEFAULT_MAX_MESSAGE_BYTES <= BATCH_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX <= DECOMPRESSED_BYTES_MAX);
+    assert!(DECOMPRESS_RATIO_EXEMPT_BYTES <= DECOMPRESSED_BYTES_MAX);
+    assert!(1usize << ZSTD_WINDOW_LOG_MAX <= DECOMPRESSED_BYTES_MAX);
+    assert!(DECOMPRESSED_BYTES_MAX <= i32::MAX as usize);
+    assert!(BATCH_RECORDS_MAX <= i32::MAX as usize);
+    // The least record is 7 bytes: no batch that fits could hold more of them uncompressed than
+    // this, and compressed ones must not claim absurdly more.
+    assert!(BATCH_RECORDS_MAX >= DEFAULT_MAX_MESSAGE_BYTES / 7);
+    // A whole request fits an entry, an entry fits a commit, a commit fits a journal file.
+    assert!(FRAME_BYTES_MAX + FRAME_BYTES_MAX / 2 <= ENTRY_BYTES_MAX);
+    assert!(ENTRY_BYTES_MAX <= COMMIT_BYTES_MAX);
+    assert!(COMMIT_BYTES_MAX <= DEFAULT_JOURNAL_FILE_BYTES);
+    assert!(DEFAULT_JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES));
+    assert!(DEFAULT_JOURNAL_FILES >= 2 && DEFAULT_JOURNAL_FILES <= JOURNAL_FILES_MAX);
+    assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
+    assert!(SEGMENT_WRITE_BYTES_MAX <= DEFAULT_SEGMENT_BYTES);
+    assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
+    assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
+    // Engine.
+    assert!(PARTITIONS_PER_TOPIC_MAX <= PARTITIONS_MAX);
+    assert!(TOPIC_NAME_BYTES_MAX <= STRING_BYTES_MAX);
+    assert!(PRODUCERS_PER_PARTITION_MAX <= PRODUCERS_MAX);
+    assert!(IN_FLIGHT_BYTES_MAX >= FRAME_BYTES_MAX);
+    assert!(GROUP_MEMBERS_MAX <= MEMBERS_MAX);
+    assert!(GROUP_OFFSETS_MAX <= OFFSETS_MAX);
+    assert!(SESSION_TIMEOUT_MS_MIN < SESSION_TIMEOUT_MS_MAX);
+    assert!(HISTORY_READS_PER_FETCH_MAX <= HISTORY_READS_MAX);
+    assert!(HISTORY_READ_BYTES_MAX <= FETCH_BYTES_MAX);
+    // Transforms: what comes out of one fits a batch each, and an entry together.
+    assert!(TRANSFORM_OUTPUT_BYTES_MAX <= BATCH_BYTES_MAX);
+    assert!(TRANSFORM_OUTPUT_RECORDS_MAX <= BATCH_RECORDS_MAX);
+    assert!(TRANSFORM_OUTPUT_EXEMPT_BYTES <= TRANSFORM_OUTPUT_BYTES_MAX);
+    assert!(TRANSFORM_MEMORY_BYTES_MIN <= DEFAULT_TRANSFORM_MEMORY_BYTES);
+    assert!(DEFAULT_TRANSFORM_MEMORY_BYTES <= TRANSFORM_MEMORY_BYTES_MAX);
+    assert!(DEFAULT_TRANSFORM_CPU_MS_PER_BATCH <= TRANSFORM_CPU_MS_PER_BATCH_MAX);
+    assert!(TRANSFORMS_PER_TOPIC_MAX <= TRANSFORMS_MAX);
+    // Connections: a waiting fetch is not an idle connection; one request always fits.
+    assert!(FETCH_WAIT_MS_MAX < IDLE_CONNECTION_MS_MAX);
+    assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
+    assert!(QUIC_STREAM_WINDOW_BYTES <= QUIC_CONNECTION_WINDOW_BYTES);
+    assert!(CONNECTION_RESPONSE_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
+    assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= CONNECTION_REQUESTS_IN_FLIGHT_MAX);
+    assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT);
+    // Client.
+    assert!(DEFAULT_CLIENT_BATCH_BYTES <= DEFAULT_MAX_MESSAGE_BYTES);
+    assert!(DEFAULT_MAX_MESSAGE_BYTES <= DEFAULT_CLIENT_BUFFER_BYTES);
+    assert!(DEFAULT_CLIENT_REQUEST_MS <= DEFAULT_CLIENT_DELIVERY_MS);
+};
+
+// ------------------------------------------------------------------------------------------------
+// Decoding messages (wire)
+// ------------------------------------------------------------------------------------------------
+
+/// Memory that decoding a message may take whatever its size, beyond the frame itself.
+pub const DECODE_MEMORY_BYTES_BASE: usize = 2 * MIB;
+/// Memory that decoding may take on top for each byte of the frame: elements are larger in memory
+/// than on the wire, and a peer must not be able to multiply that.
+pub const DECODE_MEMORY_BYTES_PER_INPUT_BYTE: usize = 4;
+/// Largest frame taken before a connection has sent its first request that could be decoded.
+pub const FRAME_BYTES_BEFORE_FIRST_REQUEST: usize = MIB;
+
+const _: () = {
+    assert!(FRAME_BYTES_BEFORE_FIRST_REQUEST <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_BEFORE_AUTH <= FRAME_BYTES_BEFORE_FIRST_REQUEST);
+};

@@ -1,0 +1,242 @@
+//! A batch as the log keeps it: the bytes as they came and, beside them, its place in the
+//! partition. Must never copy records; the stamp is put on when the batch is written out.
+
+use super::batch::Batch;
+use super::error::BatchError;
+use super::header::{BatchHeader, HEADER_BYTES};
+use crate::limits;
+use crate::rope::Records;
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Base offset, batch length and leader epoch: the bytes that a stamp changes are among these.
+const STAMPED_BYTES: usize = 16;
+
+/// A batch with its base offset and leader epoch. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogBatch {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Epoch of the leader that appended it.
+    pub leader_epoch: i32,
+    /// Offset of the last record less the base offset.
+    pub last_offset_delta: i32,
+    max_timestamp: i64,
+    batch_length: i32,
+    raw: Bytes,
+}
+
+impl LogBatch {
+    /// Gives a batch its place. The bytes are shared with `batch`.
+    #[must_use]
+    pub fn stamp(batch: Batch, base_offset: i64, leader_epoch: i32) -> Self {
+        let header = *batch.header();
+        Self {
+            base_offset,
+            leader_epoch,
+            last_offset_delta: header.last_offset_delta,
+            max_timestamp: header.max_timestamp,
+            batch_length: header.batch_length,
+            raw: batch.into_raw(),
+        }
+    }
+
+    /// A batch that carries its own place, as [`LogBatch::write_to`] wrote it or as a broker
+    /// sent it: fully checked, the CRC included.
+    ///
+    /// # Errors
+    /// As [`Batch::parse`].
+    pub fn parse(raw: Bytes) -> Result<Self, BatchError> {
+        Batch::parse(raw).map(Self::from_own_stamp)
+    }
+
+    /// As [`LogBatch::parse`], the CRC left out: for bytes that another checksum has covered a
+    /// moment ago. Never for bytes of a peer.
+    ///
+    /// # Errors
+    /// As [`Batch::parse_trusted`].
+    pub fn parse_trusted(raw: Bytes) -> Result<Self, BatchError> {
+        Batch::parse_trusted(raw).map(Self::from_own_stamp)
+    }
+
+    /// Takes `raw` apart into the batches that fill it exactly, at most `max` of them.
+    ///
+    /// # Errors
+    /// As [`Batch::split`].
+    pub fn split(raw: Bytes, max: usize) -> Result<Vec<Self>, BatchError> {
+        Ok(Batch::split(raw, max)?.into_iter().map(Self::from_own_stamp).collect())
+    }
+
+    /// A parsed batch whose header already says where it stands.
+    #[must_use]
+    pub fn from_own_stamp(batch: Batch) -> Self {
+        let header = *batch.header();
+        Self::stamp(batch, header.base_offset, header.partition_leader_epoch)
+    }
+
+    /// Offset of the first record.
+    #[must_use]
+    pub const fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// Offset of the last record.
+    #[must_use]
+    pub const fn last_offset(&self) -> i64 {
+        self.base_offset.saturating_add(self.last_offset_delta as i64)
+    }
+
+    /// Offset after the last record.
+    #[must_use]
+    pub const fn next_offset(&self) -> i64 {
+        self.last_offset().saturating_add(1)
+    }
+
+    /// Greatest timestamp of the records, in ms since 1970.
+    #[must_use]
+    pub const fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Size of the batch, header included.
+    #[must_use]
+    pub const fn size_bytes(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// The header with the stamp on.
+    #[must_use]
+    pub fn header(&self) -> BatchHeader {
+        BatchHeader::read(&self.stamped_header())
+    }
+
+    /// The 61 bytes of the header with the stamp on.
+    #[must_use]
+    pub fn stamped_header(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0_u8; HEADER_BYTES];
+        // A parsed batch has at least a header.
+        if let Some(raw) = self.raw.first_chunk::<HEADER_BYTES>() {
+            bytes = *raw;
+        }
+        if let Some(front) = bytes.first_chunk_mut::<STAMPED_BYTES>() {
+            *front = self.stamped_front();
+        }
+        bytes
+    }
+
+    /// The bytes without the stamp, as they came.
+    #[must_use]
+    pub const fn unstamped(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// The stamped header, and the rest as a reference to the bytes as they came.
+    #[must_use]
+    pub fn chunks(&self) -> [Bytes; 2] {
+        [Bytes::copy_from_slice(&self.stamped_header()), self.raw.slice(HEADER_BYTES..)]
+    }
+
+    /// Appends the stamped batch to `into`, by copying.
+    pub fn write_to(&self, into: &mut impl BufMut) {
+        into.put_slice(&self.stamped_front());
+        into.put_slice(self.raw.get(STAMPED_BYTES..).unwrap_or_default());
+    }
+
+    /// The batch for reading its records; its header says where it stands in the log.
+    ///
+    /// # Errors
+    /// As [`Batch::parse_trusted`]: none for a batch that was parsed before.
+    pub fn to_batch(&self) -> Result<Batch, BatchError> {
+        let mut bytes = BytesMut::with_capacity(self.raw.len());
+        self.write_to(&mut bytes);
+        Batch::parse_trusted(bytes.freeze())
+    }
+
+    fn stamped_front(&self) -> [u8; STAMPED_BYTES] {
+        let mut front = [0_u8; STAMPED_BYTES];
+        let mut into: &mut [u8] = &mut front;
+        into.put_i64(self.base_offset);
+        into.put_i32(self.batch_length);
+        into.put_i32(self.leader_epoch);
+        front
+    }
+}
+
+/// The stamped batches one after the other, for a vectored write: large ones by reference, small
+/// ones and all headers gathered into one buffer, cut where needed.
+#[must_use]
+pub fn rope<'a, I>(batches: I) -> Records
+where
+    I: IntoIterator<Item = &'a LogBatch>,
+{
+    let mut gathered = BytesMut::new();
+    let mut chunks = Records::new();
+    for batch in batches {
+        if batch.size_bytes() < limits::ENCODE_COPY_BELOW_BYTES {
+            batch.write_to(&mut gathered);
+        } else {
+            gathered.extend_from_slice(&batch.stamped_front());
+            chunks.push(gathered.split().freeze());
+            chunks.push(batch.raw.slice(STAMPED_BYTES..));
+        }
+    }
+    chunks.push(gathered.freeze());
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::builder::BatchBuilder;
+    use super::super::codec::Codec;
+    use super::*;
+
+    fn batch(value_bytes: usize) -> Batch {
+        let mut builder = BatchBuilder::new(Codec::None, None).with_producer(7, 1, 40);
+        builder.push(5, Some(b"k"), Some(&vec![b'v'; value_bytes]), &[]).unwrap();
+        builder.push(9, None, None, &[]).unwrap();
+        builder.build_batch().unwrap()
+    }
+
+    #[test]
+    fn a_stamp_needs_no_new_crc_and_reads_back() {
+        let log = LogBatch::stamp(batch(10), 1_000, 3);
+        assert_eq!(
+            (log.base_offset(), log.last_offset(), log.next_offset()),
+            (1_000, 1_001, 1_002)
+        );
+        assert_eq!(log.max_timestamp(), 9);
+        let mut written = Vec::new();
+        log.write_to(&mut written);
+        assert_eq!(written.len(), log.size_bytes());
+        assert_eq!(log.chunks().concat(), written);
+        let again = LogBatch::parse(written.into()).unwrap();
+        assert_eq!((again.base_offset, again.leader_epoch), (1_000, 3));
+        assert_eq!(again.header(), log.header());
+        assert_eq!(again.header().producer_id, 7);
+        assert_eq!(log.to_batch().unwrap().header().base_offset, 1_000);
+    }
+
+    #[test]
+    fn a_rope_is_the_batches_in_order_and_copies_only_small_ones() {
+        let sizes = [10, 10_000, 20, 30, 5_000, 6_000, 40];
+        let mut offset = 0;
+        let mut plain = Vec::new();
+        let batches: Vec<LogBatch> = sizes
+            .iter()
+            .map(|size| {
+                let log = LogBatch::stamp(batch(*size), offset, 1);
+                offset = log.next_offset();
+                log.write_to(&mut plain);
+                log
+            })
+            .collect();
+        let rope = rope(&batches);
+        assert_eq!(rope.to_bytes(), plain);
+        let large = batches[1].unstamped();
+        assert!(
+            rope.chunks().iter().any(|chunk| chunk.as_ptr() == large[STAMPED_BYTES..].as_ptr())
+        );
+        let bases: Vec<i64> =
+            LogBatch::split(plain.into(), 10).unwrap().iter().map(LogBatch::base_offset).collect();
+        assert_eq!(bases, [0, 2, 4, 6, 8, 10, 12]);
+    }
+}

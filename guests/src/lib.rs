@@ -1,0 +1,52 @@
+//! The modules of `modules/`, as WebAssembly.
+//!
+//! The first four ship with the product. The hostile ones are what tests upload to see that the
+//! broker stands; they must never be part of a node.
+
+macro_rules! module {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("MILLPOND_GUESTS_DIR"), "/millpond_guest_", $name, ".wasm"))
+    };
+}
+
+/// Keeps the records whose JSON number field is within limits.
+pub const THRESHOLD: &[u8] = module!("threshold");
+/// Keeps listed JSON fields, renames them, converts their units.
+pub const PROJECTION: &[u8] = module!("projection");
+/// Makes one record of each line of a value.
+pub const SPLIT: &[u8] = module!("split");
+/// Sends records to topics by a JSON text field.
+pub const ROUTE: &[u8] = module!("route");
+
+/// Never comes back from a record that starts with `loop`.
+pub const HOSTILE_LOOP: &[u8] = module!("hostile_loop");
+/// Takes all memory on a record that starts with `memory`.
+pub const HOSTILE_MEMORY: &[u8] = module!("hostile_memory");
+/// Traps on `trap`, panics on `panic`, ends its stack on `stack`, fails in order on `fail`.
+pub const HOSTILE_TRAP: &[u8] = module!("hostile_trap");
+/// Answers a batch with the lie that a record of it names: `lie output-pointer`.
+pub const HOSTILE_LIES: &[u8] = module!("hostile_lies");
+/// Floods the log on a record that starts with `log`.
+pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
+
+/// The modules that ship, by the name that a deployment gives.
+pub const SHIPPED: [(&str, &[u8]); 4] = [
+    ("threshold", THRESHOLD),
+    ("projection", PROJECTION),
+    ("split", SPLIT),
+    ("route", ROUTE),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_module_is_webassembly_of_a_modest_size() {
+        let hostile = [HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, HOSTILE_LIES, HOSTILE_LOG];
+        for module in SHIPPED.iter().map(|(_, module)| *module).chain(hostile) {
+            assert!(module.starts_with(b"\0asm\x01\0\0\0"));
+            assert!(module.len() < 256 * 1024, "{} bytes", module.len());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The books of a run: what was promised, what was seen, and whether they agree. Shared by the
+//! clients. Must never talk to the node.
+
+use crate::client::is_dropped;
+use crate::history::{History, Partition, RecordId};
+use crate::trace::Trace;
+use millpond_wire::ErrorCode;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// Clones are the same books.
+#[derive(Clone)]
+pub struct Oracle {
+    trace: Trace,
+    books: Rc<RefCell<Books>>,
+}
+
+#[derive(Default)]
+struct Books {
+    history: History,
+    /// The value of each offset that a reader was ever shown.
+    seen: BTreeMap<(Partition, i64), RecordId>,
+    producer_ids: BTreeSet<i64>,
+    promised_commits: BTreeMap<(String, Partition), i64>,
+    /// Refusals in a row, by producer: a producer that is refused for ever lost its state.
+    refusals: BTreeMap<u32, u32>,
+    violations: Vec<String>,
+    reads: u64,
+}
+
+/// So many refusals of the same oldest batch are no accident.
+const REFUSALS_MAX: u32 = 2_000;
+
+impl Oracle {
+    /// Empty books.
+    pub fn new(trace: Trace) -> Oracle {
+        Oracle { trace, books: Rc::default() }
+    }
+
+    /// Something does not hold.
+    pub fn violated(&self, what: String) {
+        self.trace.note("ORACLE", || what.clone());
+        self.books.borrow_mut().violations.push(what);
+    }
+
+    /// A record is about to be sent for the first time.
+    pub fn sending(&self, partition: Partition, producer: u32) -> RecordId {
+        self.books.borrow_mut().history.sending(partition, producer)
+    }
+
+    /// A record is acknowledged; `None`: without an offset.
+    pub fn acknowledged(&self, partition: Partition, record: RecordId, offset: Option<i64>) {
+        let mut books = self.books.borrow_mut();
+        books.refusals.remove(&record.producer);
+        if is_dropped(partition, record) {
+            books.history.acknowledged_and_dropped(partition, record);
+        } else {
+            books.history.acknowledged(partition, record, offset);
+        }
+    }
+
+    /// The oldest batch of a producer was refused: it will be sent again, so it must be retriable.
+    pub fn refused(&self, producer: u32, sequence: i32, code: ErrorCode) {
+        let mut books = self.books.borrow_mut();
+        let refusals = books.refusals.entry(producer).or_default();
+        *refusals += 1;
+        let too_often = *refusals > REFUSALS_MAX;
+        drop(books);
+        if too_often || !code.is_retriable() {
+            self.violated(format!("producer {producer}, sequence {sequence}: refused with {code:?}"));
+        }
+    }
+
+    /// A producer id was given out: it may not be one that was given before.
+    pub fn producer_id_given(&self, id: i64) {
+        if !self.books.borrow_mut().producer_ids.insert(id) {
+            self.violated(format!("producer id {id} was given out twice"));
+        }
+    }
+
+    /// A commit is about to be sent.
+    pub fn committing(&self, group: &str, partition: Partition, offset: i64) {
+        self.books.borrow_mut().history.committing(group, partition, offset);
+    }
+
+    /// A commit is acknowledged.
+    pub fn committed(&self, group: &str, partition: Partition, offset: i64) {
+        let mut books = self.books.borrow_mut();
+        books.history.committed(group, partition, offset);
+        books.promised_commits.insert((group.to_owned(), partition), offset);
+    }
+
+    /// The highest commit that is acknowledged by now (-1: none).
+    pub fn commit_promised(&self, group: &str, partition: Partition) -> i64 {
+        let books = self.books.borrow();
+        books.promised_commits.get(&(group.to_owned(), partition)).copied().unwrap_or(-1)
+    }
+
+    /// A committed offset was asked for after `promised` had been acknowledged.
+    pub fn commit_found(&self, group: &str, partition: Partition, promised: i64, found: i64) {
+        if found < promised {
+            self.violated(format!(
+                "group {group}, partition {partition}: {promised} was committed, {found} is found"
+            ));
+        }
+        let violation = self.books.borrow().history.check_commit(group, partition, found);
+        // Commits that were acknowledged while the question travelled may not show in its answer.
+        if let Some(violation) = violation
+            && found >= self.commit_promised(group, partition)
+        {
+            self.violated(violation.to_string());
+        }
+    }
+
+    /// A reader was shown this record: the offset has this value for ever.
+    pub fn read(&self, partition: Partition, offset: i64, record: RecordId) {
+        let mut books = self.books.borrow_mut();
+        books.reads += 1;
+        let before = *books.seen.entry((partition, offset)).or_insert(record);
+        drop(books);
+        if before != record {
+            self.violated(format!(
+                "partition {partition}, offset {offset}: was {before}, is {record} now"
+            ));
+        }
+    }
+
+    /// A fetch was refused.
+    pub fn read_refused(&self, partition: Partition, offset: i64, code: ErrorCode) {
+        let expected = code.is_retriable();
+        if !expected {
+            self.violated(format!("partition {partition}: fetch from {offset} refused: {code:?}"));
+        }
+    }
+
+    /// Forgets nothing of what was promised, but begins the final reading anew; returns what
+    /// readers had been shown before.
+    pub fn begin_final_reading(&self) -> BTreeMap<(Partition, i64), RecordId> {
+        std::mem::take(&mut self.books.borrow_mut().seen)
+    }
+
+    /// Judges the final reading of a partition.
+    pub fn judge(&self, partition: Partition, shown: &BTreeMap<(Partition, i64), RecordId>) {
+        let range = (partition, i64::MIN)..=(partition, i64::MAX);
+        let books = self.books.borrow();
+        let found: Vec<(i64, RecordId)> =
+            books.seen.range(range.clone()).map(|((_, offset), record)| (*offset, *record)).collect();
+        let violations = books.history.check_partition(partition, 0, found);
+        let vanished: Vec<String> = shown
+            .range(range)
+            .filter(|(key, record)| books.seen.get(key) != Some(record))
+            .map(|((_, offset), record)| {
+                format!("partition {partition}, offset {offset}: {record} was shown and is not there")
+            })
+            .collect();
+        drop(books);
+        for violation in violations {
+            self.violated(violation.to_string());
+        }
+        for violation in vanished {
+            self.violated(violation);
+        }
+    }
+
+    /// How many records were acknowledged.
+    pub fn acknowledged_count(&self) -> usize {
+        self.books.borrow().history.acknowledged_count()
+    }
+
+    /// How many records readers were shown.
+    pub fn reads(&self) -> u64 {
+        self.books.borrow().reads
+    }
+
+    /// Everything that did not hold.
+    pub fn violations(&self) -> Vec<String> {
+        self.books.borrow().violations.clone()
+    }
+}

@@ -1,0 +1,90 @@
+//! Where the things under test are: the `millpond` binary, the repository, a scratch directory on
+//! a real disk. Never takes a stale binary: it is built anew unless `MILLPOND_BIN` names one.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::command::Program;
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// The broker's binary: `$MILLPOND_BIN`, else the workspace's own, built now.
+pub fn millpond() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| match std::env::var_os("MILLPOND_BIN") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "MILLPOND_BIN={}: no such file", path.display());
+            path
+        }
+        None => build(),
+    })
+}
+
+/// A program that has to run the binary, from `$MILLPOND_RUNNER`: an emulator, for a binary of
+/// another architecture.
+pub fn runner() -> Option<OsString> {
+    std::env::var_os("MILLPOND_RUNNER").filter(|program| !program.is_empty())
+}
+
+/// `millpond ARGUMENTS`, ready to run.
+pub fn millpond_program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Program {
+    let words = runner().into_iter().chain([millpond().into()]);
+    let mut words = words.chain(arguments.into_iter().map(Into::into));
+    let program = words.next().unwrap_or_default();
+    Program::new(PathBuf::from(program), words)
+}
+
+/// An empty directory of its own on the disk of the target directory (`/tmp` is often memory,
+/// which knows no O_DIRECT). Removed when dropped.
+pub fn scratch() -> tempfile::TempDir {
+    let parent = profile_dir().join("millpond-scratch");
+    std::fs::create_dir_all(&parent)
+        .and_then(|()| tempfile::Builder::new().prefix("run-").tempdir_in(&parent))
+        .unwrap_or_else(|error| panic!("{}: {error}", parent.display()))
+}
+
+/// `target/debug` or `target/release`: two above this test's own `deps/NAME`.
+fn profile_dir() -> PathBuf {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => panic!("where is this test? {error}"),
+    };
+    match own.parent().and_then(Path::parent) {
+        Some(dir) => dir.to_path_buf(),
+        None => panic!("{}: not in a target directory", own.display()),
+    }
+}
+
+fn build() -> PathBuf {
+    let profile_dir = profile_dir();
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("release") => "release",
+        _ => "dev",
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", "millpond", "--profile", profile]);
+    command.current_dir(repository());
+    if let Some(target) = profile_dir.parent() {
+        command.arg("--target-dir").arg(target);
+    }
+    // What cargo set for this test is not meant for another package.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    match command.status() {
+        Ok(status) if status.success() => profile_dir.join("millpond"),
+        Ok(status) => panic!("cargo build -p millpond: {status}"),
+        Err(error) => panic!("cargo build -p millpond: {error}"),
+    }
+}

@@ -1,0 +1,302 @@
+//! A real broker in a process of its own: started, awaited, killed, started again on the same
+//! data. Its log is shown when the test fails; it never outlives the test.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::{Outcome, Program, pid_of};
+use crate::log::Log;
+use crate::{binary, ports};
+
+/// How long a broker may take to become ready, or to stop when asked.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The configuration of most tests: as without a file, with a journal that takes less to write.
+pub const SMALL: &str = "\
+[topics]
+auto_create = true
+
+[journal]
+file_bytes = \"8MiB\"
+files = 3
+";
+
+/// How a broker is to be started.
+pub struct Setup {
+    launcher: Vec<OsString>,
+    arguments: Vec<OsString>,
+    config: Option<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        let config = Some(SMALL.to_owned());
+        Setup { launcher: Vec::new(), arguments: Vec::new(), config, environment: Vec::new() }
+    }
+}
+
+impl Setup {
+    /// No configuration file at all: what a person gets who types `millpond serve`.
+    pub fn without_config() -> Setup {
+        Setup { config: None, ..Setup::default() }
+    }
+
+    /// More arguments after `millpond serve`.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Setup {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// More text at the end of the configuration file.
+    pub fn config(mut self, text: &str) -> Setup {
+        self.config.get_or_insert_default().push_str(text);
+        self
+    }
+
+    /// A variable in its environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A program that starts the broker: its command line goes before the broker's own. It must
+    /// become the broker (`exec`), for the broker is killed by its process id.
+    pub fn launcher<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Setup {
+        self.launcher = words.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Start it in a new data directory and wait until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Broker {
+        let home = binary::scratch();
+        if let Some(text) = &self.config {
+            let path = home.path().join("millpond.toml");
+            std::fs::write(&path, text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        }
+        let (kafka, http) = (ports::free(), ports::free());
+        let log = Log::default();
+        let process = spawn(&self, home.path(), kafka, http, &log);
+        let mut broker = Broker { setup: self, home, kafka, http, log, process: Some(process) };
+        broker.wait_until_ready();
+        broker
+    }
+}
+
+/// A running (or killed) broker with its data directory.
+pub struct Broker {
+    setup: Setup,
+    home: TempDir,
+    kafka: SocketAddr,
+    http: SocketAddr,
+    log: Log,
+    process: Option<Child>,
+}
+
+impl Broker {
+    /// Start one with [`SMALL`], on free ports.
+    #[track_caller]
+    pub fn start() -> Broker {
+        Setup::default().start()
+    }
+
+    /// Where Kafka is spoken, TCP and UDP alike.
+    pub fn kafka(&self) -> SocketAddr {
+        self.kafka
+    }
+
+    /// `HOST:PORT` for clients.
+    pub fn bootstrap(&self) -> String {
+        self.kafka.to_string()
+    }
+
+    /// `http://HOST:PORT`, the administration address.
+    pub fn http(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// What it has printed, over all its lives.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The text behind a path of the HTTP listener.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        match get(&format!("{}{path}", self.http())) {
+            Ok(text) => text,
+            Err(error) => panic!("GET {path}: {error}"),
+        }
+    }
+
+    /// The sum over all label sets of a metric, None if it is not exported.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics");
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Resident memory in bytes.
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.process.as_ref().map_or(0, Child::id);
+        let path = format!("/proc/{pid}/status");
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        match resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
+            Some(kib) => kib * 1024,
+            None => panic!("{path}: no VmRSS: the broker is gone"),
+        }
+    }
+
+    /// Put a file beside the data and tell its path.
+    #[track_caller]
+    pub fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.home.path().join(name);
+        match std::fs::write(&path, content) {
+            Ok(()) => path.display().to_string(),
+            Err(error) => panic!("{path:?}: {error}"),
+        }
+    }
+
+    /// Run `millpond ARGUMENTS` as a person at a shell would.
+    pub fn cli(&self, arguments: &[&str]) -> Outcome {
+        self.cli_program(arguments).run(Duration::from_secs(60))
+    }
+
+    /// The same with something on its standard input.
+    pub fn cli_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        self.cli_program(arguments).run_with_input(input, Duration::from_secs(60))
+    }
+
+    fn cli_program(&self, arguments: &[&str]) -> Program {
+        let program = binary::millpond_program(arguments.iter().copied());
+        program.in_dir(self.home.path())
+    }
+
+    /// kill -9, and wait until it is dead.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().ok();
+        }
+    }
+
+    /// Kill it if it runs, start it on the same data and ports, wait until it is ready.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.kill();
+        let (kafka, http) = (self.kafka, self.http);
+        self.process = Some(spawn(&self.setup, self.home.path(), kafka, http, &self.log));
+        self.wait_until_ready();
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        let Some(mut process) = self.process.take() else { panic!("the broker does not run") };
+        kill_process(pid_of(&process), Signal::TERM).ok();
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match process.try_wait() {
+                Ok(Some(status)) => return status,
+                Ok(None) if Instant::now() < give_up => {
+                    self.log.wait_for_news(Duration::from_millis(20));
+                }
+                _ => {
+                    process.kill().ok();
+                    process.wait().ok();
+                    panic!("the broker did not stop within {PATIENCE:?} of SIGTERM");
+                }
+            }
+        }
+    }
+
+    /// Panics if it died by itself.
+    #[track_caller]
+    pub fn expect_alive(&mut self) {
+        let ended = self.process.as_mut().map(Child::try_wait);
+        assert!(matches!(ended, Some(Ok(None))), "the broker does not run: {ended:?}");
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let give_up = Instant::now() + PATIENCE;
+        let url = format!("{}/readyz", self.http());
+        let mut last = String::new();
+        while Instant::now() < give_up {
+            match get(&url) {
+                Ok(_) => return,
+                Err(error) => last = error,
+            }
+            self.expect_alive();
+            // Every line that it prints is an occasion to look again.
+            self.log.wait_for_news(Duration::from_millis(10));
+        }
+        panic!("the broker was not ready after {PATIENCE:?}: {last}");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the broker's log (its end)\n{}\n---", self.log.tail(150));
+        }
+    }
+}
+
+fn spawn(setup: &Setup, home: &Path, kafka: SocketAddr, http: SocketAddr, log: &Log) -> Child {
+    let broker = binary::runner().into_iter().chain([binary::millpond().into()]);
+    let mut words = setup.launcher.iter().cloned().chain(broker);
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command.args(words).arg("serve");
+    command.arg("--data-dir").arg(home.join("data"));
+    command.arg("--listen").arg(kafka.to_string());
+    command.arg("--http").arg(http.to_string());
+    if setup.config.is_some() {
+        command.arg("--config").arg(home.join("millpond.toml"));
+    }
+    command.args(&setup.arguments);
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(home).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("{program:?}: cannot be started: {error}"),
+    };
+    if let Some(pipe) = child.stdout.take() {
+        log.follow(pipe);
+    }
+    if let Some(pipe) = child.stderr.take() {
+        log.follow(pipe);
+    }
+    child
+}
+
+fn get(url: &str) -> Result<String, String> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
+    let agent: ureq::Agent = config.build().into();
+    let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+    answer.body_mut().read_to_string().map_err(|error| error.to_string())
+}

@@ -1,0 +1,60 @@
+//! The real clients: where tests/setup put them, and how one of their stories is run. A client
+//! that is missing fails its test, with the command that installs it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::binary::repository;
+use crate::broker::Broker;
+use crate::command::{Outcome, Program};
+
+const STORY_TIME: Duration = Duration::from_secs(120);
+
+/// Run one story of a Python client.
+#[track_caller]
+pub fn python(broker: &Broker, script: &str, story: &str) {
+    let python = home().join(".venv/bin/python");
+    require(python.is_file(), "the Python clients");
+    tell(broker, &python, &home().join("python").join(script), story);
+}
+
+/// Run one story of kafkajs.
+#[track_caller]
+pub fn kafkajs(broker: &Broker, story: &str) {
+    require(home().join("node_modules/kafkajs").is_dir(), "kafkajs");
+    tell(broker, &on_path("node"), &home().join("node/kafkajs_stories.js"), story);
+}
+
+/// Run kcat against the broker.
+#[track_caller]
+pub fn kcat(broker: &Broker, arguments: &[&str], input: &[u8]) -> Outcome {
+    let bootstrap = broker.bootstrap();
+    let all = ["-b", &bootstrap].into_iter().chain(arguments.iter().copied());
+    Program::new(on_path("kcat"), all).run_with_input(input, STORY_TIME)
+}
+
+fn home() -> PathBuf {
+    repository().join("tests/clients")
+}
+
+#[track_caller]
+fn tell(broker: &Broker, interpreter: &Path, script: &Path, story: &str) {
+    let bootstrap = broker.bootstrap();
+    let words = [script.as_os_str(), story.as_ref(), bootstrap.as_ref()];
+    let outcome = Program::new(interpreter, words).run(STORY_TIME);
+    assert!(outcome.succeeded(), "{outcome}");
+    assert!(outcome.stdout.contains(&format!("ok {story}")), "it did not say ok: {outcome}");
+}
+
+#[track_caller]
+fn on_path(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|at| at.is_file());
+    require(found.is_some(), program);
+    found.unwrap_or_default()
+}
+
+#[track_caller]
+fn require(there: bool, what: &str) {
+    assert!(there, "{what}: not installed. Run `tests/setup` (as root, or with sudo) and try again");
+}

@@ -1,0 +1,16 @@
+//! The workbench of the end-to-end tests: start a real broker process, run real clients against
+//! it, kill it, and judge what is left.
+//!
+//! Must never be skipped over: a helper that lacks something (a binary, a client, a package)
+//! panics and names the command that installs it. Nothing here sleeps blindly: whatever is waited
+//! for is an event with a deadline.
+
+pub mod binary;
+pub mod broker;
+pub mod clients;
+pub mod command;
+pub mod dice;
+pub mod history;
+pub mod kafka;
+pub mod log;
+pub mod ports;

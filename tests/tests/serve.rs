@@ -1,0 +1,68 @@
+//! What a person gets who types `millpond serve`: ready without a configuration, one node at a
+//! time on a data directory, a graceful stop, metrics that a dashboard can read.
+
+use millpond_tests::binary;
+use millpond_tests::broker::{Broker, PATIENCE, Setup};
+use millpond_tests::kafka::Kafka;
+
+#[track_caller]
+fn kafka(broker: &Broker) -> Kafka {
+    Kafka::connect(broker.kafka(), PATIENCE).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_broker_without_configuration_serves_and_shows_its_fingerprint() {
+    let mut broker = Setup::without_config().start();
+    let log = broker.log().text().to_lowercase();
+    assert!(log.contains("fingerprint"), "the development certificate is shown: {log}");
+    assert_eq!(kafka(&broker).produce_new_topic("hello", b"world").unwrap(), 0);
+    assert!(broker.get("/healthz").len() < 200, "health is short");
+    assert!(broker.stop().success());
+}
+
+#[test]
+fn a_graceful_stop_keeps_everything_and_the_restart_is_ready_at_once() {
+    let mut broker = Broker::start();
+    kafka(&broker).produce_new_topic("kept", b"1").unwrap();
+    kafka(&broker).commit("readers", "kept", 0, 1).unwrap();
+    assert!(broker.stop().success());
+    broker.restart();
+    let mut client = kafka(&broker);
+    assert_eq!(client.read("kept", 0, 0).unwrap().len(), 1);
+    assert_eq!(client.committed("readers", "kept", 0).unwrap(), 1);
+    assert_eq!(client.produce("kept", 0, &[b"2"]).unwrap(), 1);
+}
+
+#[test]
+fn a_second_broker_on_the_same_data_is_refused_with_words() {
+    let broker = Broker::start();
+    let data = broker.data_dir().display().to_string();
+    let arguments =
+        ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let said = binary::millpond_program(arguments).run(PATIENCE).expect_failure();
+    assert!(said.contains(&data) || said.to_lowercase().contains("lock"), "{said}");
+}
+
+#[test]
+fn metrics_are_prometheus_text_with_our_names_and_the_exporters() {
+    let broker = Broker::start();
+    kafka(&broker).produce_new_topic("counted", b"1").unwrap();
+    let text = broker.get("/metrics");
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let value = line.rsplit(' ').next().unwrap_or_default();
+        assert!(value.parse::<f64>().is_ok(), "not an exposition line: {line}");
+    }
+    assert!(text.contains("millpond_"), "our own names: {text}");
+    assert_eq!(broker.metric("kafka_topic_partition_current_offset"), Some(1.0), "{text}");
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration_is_refused_by_its_name() {
+    let home = binary::scratch();
+    let file = home.path().join("bad.toml");
+    std::fs::write(&file, "[journal]\nfile_bites = \"8MiB\"\n").unwrap();
+    let file = file.display().to_string();
+    let said = binary::millpond_program(["serve", "--config", &file]).run(PATIENCE);
+    let said = said.expect_failure();
+    assert!(said.contains("file_bites"), "{said}");
+}

@@ -1,0 +1,275 @@
+//! Modules on the produce path, deployed as a person does: what a filter leaves, what each failure
+//! policy does to a record that its module loops, traps, eats memory or lies on, and that nobody
+//! else notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millpond_guests as guests;
+use millpond_tests::broker::{Broker, PATIENCE};
+use millpond_tests::kafka::{CallError, Found, Kafka};
+use millpond_wire::record::{BatchBuilder, Codec};
+
+#[track_caller]
+fn kafka(broker: &Broker) -> Kafka {
+    Kafka::connect(broker.kafka(), PATIENCE).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// `millpond transform deploy NAME --module FILE --topic TOPIC MORE...`
+#[track_caller]
+fn deploy(broker: &Broker, name: &str, module: &[u8], topic: &str, more: &[&str]) {
+    let file = broker.file(&format!("{name}.wasm"), module);
+    let http = broker.http();
+    let words = ["transform", "--http", &http, "deploy", name, "--module", &file, "--topic", topic];
+    broker.cli(&[&words[..], more].concat()).expect_success();
+}
+
+/// `millpond transform WORDS...`
+#[track_caller]
+fn transform(broker: &Broker, words: &[&str]) -> String {
+    let http = broker.http();
+    broker.cli(&[&["transform", "--http", &http][..], words].concat()).expect_success()
+}
+
+fn texts(found: &[Found]) -> Vec<String> {
+    found.iter().map(Found::text).collect()
+}
+
+fn celsius(degrees: i32) -> String {
+    format!("{{\"device\":\"pump-1\",\"celsius\":{degrees}}}")
+}
+
+const ABOVE_70: [&str; 4] = ["--set", "field=celsius", "--set", "min=70"];
+
+#[test]
+fn a_filter_keeps_what_is_wanted_and_the_rest_takes_no_offset() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("readings", 1).unwrap();
+    deploy(&broker, "hot", guests::THRESHOLD, "readings", &ABOVE_70);
+    let values: Vec<String> = (60..80).map(celsius).collect();
+    let bytes: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+    let offset = client.produce("readings", 0, &bytes).unwrap();
+    assert_eq!(offset, -1, "no offset to tell: the module changed the batch");
+    let found = client.read("readings", 0, 0).unwrap();
+    assert_eq!(texts(&found), values[10..]);
+    let offsets: Vec<i64> = found.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, (0..10).collect::<Vec<i64>>(), "what was dropped took no offset");
+    // A batch of which nothing is left is accepted all the same.
+    assert_eq!(client.produce("readings", 0, &[celsius(3).as_bytes()]).unwrap(), -1);
+    assert_eq!(client.list_offset("readings", 0, -1).unwrap(), 10);
+}
+
+#[test]
+fn a_batch_that_the_module_leaves_alone_is_stored_byte_for_byte() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("untouched", 1).unwrap();
+    deploy(&broker, "hot", guests::THRESHOLD, "untouched", &ABOVE_70);
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut builder = BatchBuilder::new(codec, None);
+        for degrees in 70..90 {
+            let value = celsius(degrees);
+            builder.push(1_700_000_000_000, Some(b"k"), Some(value.as_bytes()), &[]).unwrap();
+        }
+        let sent = builder.build().unwrap();
+        let offset = client.produce_bytes("untouched", 0, sent.clone()).unwrap();
+        assert!(offset >= 0, "an untouched batch has an offset");
+        let stored = client.fetch_bytes("untouched", 0, offset).unwrap();
+        // The base offset and the leader epoch are the broker's; the length, the CRC and all that
+        // the CRC covers are the producer's.
+        assert_eq!(stored.slice(8..12), sent.slice(8..12), "{codec:?}");
+        assert_eq!(stored.slice(16..sent.len()), sent.slice(16..), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_transform_is_in_force_after_kill_9_and_gone_after_its_deletion() {
+    let mut broker = Broker::start();
+    kafka(&broker).create_topic("readings", 1).unwrap();
+    deploy(&broker, "hot", guests::THRESHOLD, "readings", &ABOVE_70);
+    broker.restart();
+    let mut client = kafka(&broker);
+    client.produce("readings", 0, &[celsius(5).as_bytes(), celsius(75).as_bytes()]).unwrap();
+    assert_eq!(texts(&client.read("readings", 0, 0).unwrap()), [celsius(75)]);
+    assert!(transform(&broker, &["list"]).contains("hot"));
+    transform(&broker, &["describe", "hot"]);
+    transform(&broker, &["logs", "hot"]);
+    transform(&broker, &["delete", "hot"]);
+    assert_eq!(client.produce("readings", 0, &[celsius(5).as_bytes()]).unwrap(), 1);
+    broker.restart();
+    assert_eq!(kafka(&broker).produce("readings", 0, &[celsius(6).as_bytes()]).unwrap(), 2);
+}
+
+#[test]
+fn what_is_not_a_module_is_refused_with_words_and_changes_nothing() {
+    let broker = Broker::start();
+    kafka(&broker).create_topic("readings", 1).unwrap();
+    let file = broker.file("not.wasm", b"\0asm\x01\0\0\0 and then prose");
+    let http = broker.http();
+    let words = ["transform", "--http", &http, "deploy", "bad", "--module", &file];
+    let said = broker.cli(&[&words[..], &["--topic", "readings"]].concat()).expect_failure();
+    assert!(said.contains("error"), "{said}");
+    assert!(!transform(&broker, &["list"]).contains("bad"));
+    assert_eq!(kafka(&broker).produce("readings", 0, &[b"plain"]).unwrap(), 0);
+}
+
+/// Each module, and a record that it behaves badly on.
+fn hostile() -> [(&'static str, &'static [u8], &'static str); 6] {
+    [
+        ("loop", guests::HOSTILE_LOOP, "loop"),
+        ("memory", guests::HOSTILE_MEMORY, "memory"),
+        ("trap", guests::HOSTILE_TRAP, "trap"),
+        ("panic", guests::HOSTILE_TRAP, "panic"),
+        ("stack", guests::HOSTILE_TRAP, "stack"),
+        ("lies", guests::HOSTILE_LIES, "lie output-pointer"),
+    ]
+}
+
+/// Deploy every hostile module with a policy on a topic of its own, send it a good, a bad and a
+/// good record in one batch, and hand over what the producer was told and what is kept.
+fn with_policy(
+    policy: &str,
+    mut judge: impl FnMut(&Broker, &str, &str, Result<i64, CallError>, Vec<String>),
+) {
+    let mut broker = Broker::start();
+    let mut client = kafka(&broker);
+    for (name, module, bad) in hostile() {
+        client.create_topic(name, 1).unwrap();
+        let limits = ["--limit", "cpu_ms_per_batch=50", "--on-failure", policy];
+        deploy(&broker, name, module, name, &limits);
+        let told = client.produce(name, 0, &[b"good 1", bad.as_bytes(), b"good 2"]);
+        let kept = texts(&client.read(name, 0, 0).unwrap());
+        judge(&broker, name, bad, told, kept);
+        broker.expect_alive();
+    }
+}
+
+#[test]
+fn skip_costs_a_hostile_module_its_own_record_only() {
+    with_policy("skip", |_, name, _, told, kept| {
+        assert!(told.is_ok(), "{name}: {told:?}");
+        assert_eq!(kept, ["good 1", "good 2"], "{name}");
+    });
+}
+
+#[test]
+fn pass_keeps_the_record_that_a_hostile_module_failed_on_unchanged() {
+    with_policy("pass", |_, name, bad, told, kept| {
+        assert!(told.is_ok(), "{name}: {told:?}");
+        assert_eq!(kept, ["good 1", bad, "good 2"], "{name}");
+    });
+}
+
+#[test]
+fn reject_refuses_the_whole_batch_and_keeps_nothing_of_it() {
+    with_policy("reject", |_, name, _, told, kept| {
+        assert!(matches!(told, Err(CallError::Code(_))), "{name}: {told:?}");
+        assert!(kept.is_empty(), "{name}: {kept:?}");
+    });
+}
+
+#[test]
+fn a_dead_letter_holds_the_original_record_and_says_what_happened() {
+    with_policy("dead-letter", |broker, name, bad, told, kept| {
+        assert!(told.is_ok(), "{name}: {told:?}");
+        assert_eq!(kept, ["good 1", "good 2"], "{name}");
+        let letters = kafka(broker).read(&format!("{name}.dead-letter"), 0, 0).unwrap();
+        assert_eq!(texts(&letters), [bad], "{name}");
+        let header = |key| letters[0].header(key).unwrap_or_default();
+        assert!(!header("millpond.error").is_empty(), "{name}: {letters:?}");
+        assert_eq!(header("millpond.transform"), name);
+        assert_eq!(header("millpond.version"), "1");
+        assert_eq!(header("millpond.topic"), name);
+        assert_eq!(header("millpond.partition"), "0");
+    });
+}
+
+#[test]
+fn a_decompression_bomb_on_a_transformed_topic_is_refused_and_costs_no_memory() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("bombed", 1).unwrap();
+    deploy(&broker, "hot", guests::THRESHOLD, "bombed", &ABOVE_70);
+    let before = broker.resident_bytes();
+    for codec in [Codec::Gzip, Codec::Zstd, Codec::Lz4] {
+        let told = client.produce_bytes("bombed", 0, bomb(codec));
+        assert!(told.is_err(), "{codec:?}: {told:?}");
+    }
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 96 << 20, "memory grew by {} MiB", grown >> 20);
+    assert_eq!(client.list_offset("bombed", 0, -1).unwrap(), 0);
+}
+
+/// A batch whose records section says three records and inflates to far more than is allowed:
+/// a good header and CRC over compressed zeros.
+fn bomb(codec: Codec) -> Bytes {
+    let zeros = vec![0; 64 << 20];
+    let mut builder = BatchBuilder::new(codec, None);
+    for _ in 0..3 {
+        builder.push(1_700_000_000_000, None, Some(b"x"), &[]).unwrap();
+    }
+    let mut header = builder.build().unwrap()[..61].to_vec();
+    let mut packed = Vec::new();
+    millpond_wire::record::compress(codec, None, &zeros, &mut packed).unwrap();
+    header.extend(packed);
+    let length = (header.len() - 12) as i32;
+    header[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32c(&header[21..]);
+    header[17..21].copy_from_slice(&crc.to_be_bytes());
+    header.into()
+}
+
+/// CRC-32C bit by bit: slow, and nobody else's code.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    };
+    !bytes.iter().fold(!0, step)
+}
+
+#[test]
+fn another_topic_is_as_fast_while_a_module_loops() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("calm", 1).unwrap();
+    client.create_topic("storm", 1).unwrap();
+    p99(&mut client, "calm", 50);
+    let alone = p99(&mut client, "calm", 400);
+    let limits = ["--limit", "cpu_ms_per_batch=100", "--on-failure", "skip"];
+    deploy(&broker, "loop", guests::HOSTILE_LOOP, "storm", &limits);
+    let stop = Arc::new(AtomicBool::new(false));
+    let storm = {
+        let (stop, mut client) = (stop.clone(), kafka(&broker));
+        std::thread::spawn(move || {
+            let mut batches = 0;
+            while !stop.load(Ordering::Relaxed) {
+                client.produce("storm", 0, &[b"loop", b"loop", b"fine"])?;
+                batches += 1;
+            }
+            Ok::<u32, CallError>(batches)
+        })
+    };
+    let beside = p99(&mut client, "calm", 400);
+    stop.store(true, Ordering::Relaxed);
+    let batches = storm.join().expect("the storm").expect("the storm is answered");
+    assert!(batches > 0, "the storm never blew");
+    // Generous: this machine does other things too. A wait behind a looping module would be 100 ms.
+    let allowed = (alone * 5).max(Duration::from_millis(50));
+    assert!(beside <= allowed, "p99 alone {alone:?}, beside a looping module {beside:?}");
+}
+
+/// The 99th percentile of acknowledged single produces.
+fn p99(client: &mut Kafka, topic: &str, count: usize) -> Duration {
+    let mut times: Vec<Duration> = (0..count)
+        .map(|_| {
+            let begun = Instant::now();
+            client.produce(topic, 0, &[b"tick"]).unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[count * 99 / 100]
+}
