@@ -11,15 +11,25 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-unknown-unknown";
 
 fn main() {
-    for path in ["modules", "../wasm-sdk/src", "../wasm-sdk/Cargo.toml", "build.rs"] {
-        println!("cargo::rerun-if-changed={path}");
-    }
+    watch_sources();
     let out_dir = PathBuf::from(variable("OUT_DIR"));
     let modules = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("modules");
     let target_dir = out_dir.join("wasm");
     build(&modules, &target_dir);
     let built = target_dir.join(TARGET).join("release");
     println!("cargo::rustc-env=MILLPOND_GUESTS_DIR={}", built.display());
+}
+
+/// All but what a build by hand leaves in `modules/target`.
+fn watch_sources() {
+    for path in ["../wasm-sdk/src", "../wasm-sdk/Cargo.toml", "build.rs"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    let entries = std::fs::read_dir("modules")
+        .unwrap_or_else(|error| fail(&format!("cannot read guests/modules: {error}")));
+    for entry in entries.flatten().filter(|entry| entry.file_name() != "target") {
+        println!("cargo::rerun-if-changed={}", entry.path().display());
+    }
 }
 
 fn build(modules: &Path, target_dir: &Path) {

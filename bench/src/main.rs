@@ -1,2 +1,173 @@
-//! bench
-fn main() {}
+//! `millpond-bench`: measures the real broker and, in the same run and interleaved with it, the
+//! bound that the machine sets. It reports ratios with their spread, and misses as misses.
+
+mod broker;
+mod error;
+mod figures;
+mod latency;
+mod load;
+mod machine;
+mod payload;
+mod procfs;
+mod raw;
+mod report;
+mod scrape;
+mod spread;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use millpond_storage::disk::{BackendChoice, Disk, RealDisk};
+
+use error::{Context, Outcome};
+use figures::{Bench, scratch};
+use load::saturate::Pressure;
+use machine::Machine;
+use report::{Figure, Report};
+
+/// Measures Millpond and the machine's bound in one run.
+#[derive(Debug, Parser)]
+#[command(name = "millpond-bench", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The broker's program [default: the release build beside this one, built now under cargo].
+    #[arg(long, global = true, value_name = "FILE")]
+    bin: Option<PathBuf>,
+    /// A directory on the file system to measure [default: beside this program].
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Everything shorter: a look, not a measurement.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// How often each pair is measured.
+    #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    rounds: u8,
+    /// TCP connections of the saturating load.
+    #[arg(long, global = true, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    connections: u16,
+    /// Requests under way on each of them.
+    #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
+    in_flight: u16,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// All figures.
+    Figures,
+    /// Saturated durable produce against the raw write loop.
+    Produce,
+    /// Acknowledgement latency at 2,000 records/s against the raw write and sync.
+    AckLatency,
+    /// Bytes written and syncs for each byte of payload, 500 devices over QUIC.
+    Wear,
+    /// The threshold filter inline against native, and a produce with it against one without.
+    Transform,
+    /// Memory, size, start to first acknowledgement.
+    Footprint,
+}
+
+type Measure = fn(&Bench) -> Outcome<Figure>;
+
+impl Command {
+    fn figures(self) -> Vec<Measure> {
+        match self {
+            Self::Figures => vec![
+                figures::produce::figure,
+                figures::ack_latency::figure,
+                figures::wear::figure,
+                figures::transform::figure,
+                figures::footprint::figure,
+            ],
+            Self::Produce => vec![figures::produce::figure],
+            Self::AckLatency => vec![figures::ack_latency::figure],
+            Self::Wear => vec![figures::wear::figure],
+            Self::Transform => vec![figures::transform::figure],
+            Self::Footprint => vec![figures::footprint::figure],
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match measure(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millpond-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(cli: Cli) -> Outcome<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("WARNING: this is no release build; its figures mean nothing.");
+    }
+    let binary = broker::find_binary(cli.bin.as_deref())?;
+    let dir = match cli.dir {
+        Some(dir) => dir,
+        None => std::env::current_exe()
+            .context("where this program is")?
+            .parent()
+            .context("the directory of this program")?
+            .to_path_buf(),
+    };
+    let mut machine = Machine::look(&dir, backend(&dir)?)?;
+    let bench = Bench {
+        binary,
+        dir,
+        rounds: usize::from(cli.rounds),
+        pressure: Pressure {
+            connections: usize::from(cli.connections),
+            in_flight: usize::from(cli.in_flight),
+        },
+        quick: cli.quick,
+    };
+    let measures = cli.command.figures();
+    let mut figures = Vec::with_capacity(measures.len());
+    for figure in measures {
+        figures.push(figure(&bench)?);
+    }
+    machine.finished();
+    let report = Report { machine, command: command_line(), figures };
+    if cli.json {
+        println!("{}", serde_json::to_string_pretty(&report).context("writing JSON")?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// How the disk is driven here: asked of it, in a directory that goes again.
+fn backend(dir: &std::path::Path) -> Outcome<&'static str> {
+    let scratch = scratch(dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("a runtime")?.block_on(async {
+        let disk = RealDisk::open(scratch.path(), BackendChoice::Auto).context("the disk")?;
+        Ok(disk.backend_name())
+    })
+}
+
+/// What makes the report again.
+fn command_line() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo run --release -p millpond-bench -- {}", arguments.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        for word in ["figures", "produce", "ack-latency", "wear", "transform", "footprint"] {
+            let line = format!("millpond-bench --quick {word} --json --rounds 2");
+            assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
+        }
+    }
+}

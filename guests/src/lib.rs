@@ -30,12 +30,8 @@ pub const HOSTILE_LIES: &[u8] = module!("hostile_lies");
 pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
 
 /// The modules that ship, by the name that a deployment gives.
-pub const SHIPPED: [(&str, &[u8]); 4] = [
-    ("threshold", THRESHOLD),
-    ("projection", PROJECTION),
-    ("split", SPLIT),
-    ("route", ROUTE),
-];
+pub const SHIPPED: [(&str, &[u8]); 4] =
+    [("threshold", THRESHOLD), ("projection", PROJECTION), ("split", SPLIT), ("route", ROUTE)];
 
 #[cfg(test)]
 mod tests {

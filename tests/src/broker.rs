@@ -204,10 +204,16 @@ impl Broker {
     /// Kill it if it runs, start it on the same data and ports, wait until it is ready.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.restart_without_waiting();
+        self.wait_until_ready();
+    }
+
+    /// The same, but do not wait: it may still be recovering.
+    #[track_caller]
+    pub fn restart_without_waiting(&mut self) {
         self.kill();
         let (kafka, http) = (self.kafka, self.http);
         self.process = Some(spawn(&self.setup, self.home.path(), kafka, http, &self.log));
-        self.wait_until_ready();
     }
 
     /// SIGTERM, and how it ended.

@@ -56,5 +56,8 @@ fn on_path(program: &str) -> PathBuf {
 
 #[track_caller]
 fn require(there: bool, what: &str) {
-    assert!(there, "{what}: not installed. Run `tests/setup` (as root, or with sudo) and try again");
+    assert!(
+        there,
+        "{what}: not installed. Run `tests/setup` (as root, or with sudo) and try again"
+    );
 }

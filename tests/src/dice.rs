@@ -14,9 +14,9 @@ impl Dice {
     /// The seed in the environment variable `MILLPOND_SEED`, or a fresh one from the clock.
     pub fn seed_from_environment() -> u64 {
         match std::env::var("MILLPOND_SEED") {
-            Ok(text) => text
-                .parse()
-                .unwrap_or_else(|_| panic!("MILLPOND_SEED={text}: not a number")),
+            Ok(text) => {
+                text.parse().unwrap_or_else(|_| panic!("MILLPOND_SEED={text}: not a number"))
+            }
             Err(_) => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(1, |since| since.as_nanos() as u64 % 1_000_000_007),

@@ -19,9 +19,7 @@ use millpond_wire::messages::list_offsets_request::{
 use millpond_wire::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use millpond_wire::messages::offset_fetch_request::{
-    OffsetFetchRequest, OffsetFetchRequestTopic,
-};
+use millpond_wire::messages::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestTopic};
 use millpond_wire::messages::produce_request::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
 };
@@ -221,17 +219,11 @@ impl Kafka {
     }
 
     /// The offset of the earliest record (`at` -2), or behind the latest (`at` -1).
-    pub fn list_offset(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        at: i64,
-    ) -> Result<i64, CallError> {
+    pub fn list_offset(&mut self, topic: &str, partition: i32, at: i64) -> Result<i64, CallError> {
         let asked = ListOffsetsPartition {
             partition_index: partition,
             current_leader_epoch: -1,
             timestamp: at,
-            ..Default::default()
         };
         let topics = vec![ListOffsetsTopic { name: topic.into(), partitions: vec![asked] }];
         let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
@@ -333,7 +325,6 @@ impl Kafka {
         let topic = OffsetCommitRequestTopic {
             name: topic.into(),
             partitions: vec![committed],
-            ..Default::default()
         };
         let request = OffsetCommitRequest {
             group_id: group.into(),
@@ -361,7 +352,6 @@ impl Kafka {
         let topic = OffsetFetchRequestTopic {
             name: topic.into(),
             partition_indexes: vec![partition],
-            ..Default::default()
         };
         let request = OffsetFetchRequest {
             group_id: group.into(),
@@ -403,9 +393,10 @@ fn records_of(mut rest: Bytes, offset: i64, found: &mut Vec<Found>) -> Result<()
 
 fn found_record(offset: i64, record: &Record<'_>) -> Found {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers = record.headers.clone().map(|header| {
-        (text(header.key), Bytes::copy_from_slice(header.value.unwrap_or_default()))
-    });
+    let headers = record
+        .headers
+        .clone()
+        .map(|header| (text(header.key), Bytes::copy_from_slice(header.value.unwrap_or_default())));
     Found {
         offset,
         key: record.key.map(Bytes::copy_from_slice),

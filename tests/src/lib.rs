@@ -12,5 +12,6 @@ pub mod command;
 pub mod dice;
 pub mod history;
 pub mod kafka;
+pub mod load;
 pub mod log;
 pub mod ports;

@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn a_line_is_awaited_and_colours_are_gone() {
         let log = Log::default();
-        let reader = log.follow(std::io::Cursor::new(b"one\n\x1b[32m INFO\x1b[0m ready\n".to_vec()));
+        let reader =
+            log.follow(std::io::Cursor::new(b"one\n\x1b[32m INFO\x1b[0m ready\n".to_vec()));
         assert_eq!(log.wait_for("ready", Duration::from_secs(5)).as_deref(), Some(" INFO ready"));
         assert_eq!(log.wait_for("absent", Duration::from_millis(1)), None);
         reader.join().unwrap();

@@ -15,7 +15,9 @@ fn records_go_through_a_filter_onto_disk_and_out_again() {
     let mut broker = Broker::start();
     let bootstrap = broker.bootstrap();
     let topic = ["topic", "--bootstrap", &bootstrap];
-    broker.cli(&[&topic[..], &["create", "readings", "--partitions", "2"]].concat()).expect_success();
+    broker
+        .cli(&[&topic[..], &["create", "readings", "--partitions", "2"]].concat())
+        .expect_success();
     let listed = broker.cli(&[&topic[..], &["list"]].concat()).expect_success();
     assert!(listed.contains("readings"), "{listed}");
 

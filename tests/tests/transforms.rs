@@ -225,7 +225,9 @@ fn bomb(codec: Codec) -> Bytes {
 /// CRC-32C bit by bit: slow, and nobody else's code.
 fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
     };
     !bytes.iter().fold(!0, step)
 }

@@ -23,8 +23,6 @@ impl Failure {
 
 impl<E: Display> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure {
-            message: error.to_string(),
-        }
+        Failure { message: error.to_string() }
     }
 }

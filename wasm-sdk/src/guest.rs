@@ -33,12 +33,7 @@ impl<T: Transform> Default for Guest<T> {
 impl<T: Transform> Guest<T> {
     /// Before anything was called.
     pub const fn new() -> Self {
-        Guest {
-            transform: None,
-            input: Vec::new(),
-            given: (0, 0),
-            output: Output::new(),
-        }
+        Guest { transform: None, input: Vec::new(), given: (0, 0), output: Output::new() }
     }
 
     /// `millpond_alloc`.

@@ -123,3 +123,8 @@ macro_rules! register {
 pub mod __private {
     pub use crate::guest::{Guest, progress_address};
 }
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -130,11 +130,7 @@ struct Span {
 }
 
 impl Span {
-    const NULL: Span = Span {
-        in_input: false,
-        start: 0,
-        len: abi::NULL,
-    };
+    const NULL: Span = Span { in_input: false, start: 0, len: abi::NULL };
 
     fn pointer(self, input: u32, arena: u32) -> u32 {
         if self.len == abi::NULL {
@@ -177,10 +173,7 @@ impl Output {
             value: self.span(emit.value),
             topic: match emit.topic {
                 Some(topic) => self.span(Some(topic.as_bytes())),
-                None => Span {
-                    len: 0,
-                    ..Span::NULL
-                },
+                None => Span { len: 0, ..Span::NULL },
             },
             first_header,
             header_count: self.headers.len() as u32 - first_header,
@@ -214,19 +207,11 @@ impl Output {
         let (input, input_len) = self.input;
         let offset = (bytes.as_ptr() as usize).wrapping_sub(input);
         if offset < input_len && bytes.len() <= input_len - offset {
-            return Span {
-                in_input: true,
-                start: offset as u32,
-                len: bytes.len() as u32,
-            };
+            return Span { in_input: true, start: offset as u32, len: bytes.len() as u32 };
         }
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(bytes);
-        Span {
-            in_input: false,
-            start,
-            len: bytes.len() as u32,
-        }
+        Span { in_input: false, start, len: bytes.len() as u32 }
     }
 
     pub(crate) fn start_batch(&mut self, input: &[u8], records: usize) {
@@ -297,11 +282,8 @@ impl Output {
         let total = emit_entries + self.emits.len() * abi::EMIT_BYTES;
         self.encoded.clear();
         self.encoded.resize(total, 0);
-        let at = place(&Parts {
-            arena: &self.arena,
-            verdicts: &self.verdicts,
-            encoded: &self.encoded,
-        });
+        let at =
+            place(&Parts { arena: &self.arena, verdicts: &self.verdicts, encoded: &self.encoded });
 
         let (verdicts, _) = self.verdicts.as_chunks_mut::<{ abi::VERDICT_BYTES }>();
         for verdict in verdicts {

@@ -10,9 +10,7 @@ pub struct Random {
 
 impl Random {
     pub(crate) fn new(seed: u64, input_number: u64, ordinal: u32) -> Self {
-        let mut random = Random {
-            state: seed ^ input_number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        };
+        let mut random = Random { state: seed ^ input_number.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
         random.state = random.next_u64() ^ u64::from(ordinal);
         random
     }

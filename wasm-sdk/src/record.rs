@@ -160,9 +160,7 @@ impl<'a> Headers<'a> {
     /// The value of the last header of this name, as Kafka's `lastHeader`. The outer `None`: no
     /// such header; the inner: a header without a value.
     pub fn get(&self, name: &str) -> Option<Option<&'a [u8]>> {
-        self.filter(|(found, _)| *found == name.as_bytes())
-            .last()
-            .map(|(_, value)| value)
+        self.filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
     }
 }
 
@@ -170,9 +168,7 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (entry, rest) = self
-            .entries
-            .split_first_chunk::<{ abi::HEADER_ENTRY_BYTES }>()?;
+        let (entry, rest) = self.entries.split_first_chunk::<{ abi::HEADER_ENTRY_BYTES }>()?;
         self.entries = rest;
         let name = slice(self.bytes, u32_at(entry, 0), u32_at(entry, 4) as usize)?;
         let value = nullable(self.bytes, u32_at(entry, 8), u32_at(entry, 12))?;

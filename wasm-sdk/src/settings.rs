@@ -23,20 +23,13 @@ enum Source {
 
 impl Settings {
     pub(crate) fn from_host() -> Self {
-        Settings {
-            source: Source::Host,
-        }
+        Settings { source: Source::Host }
     }
 
     /// Settings for a native test.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
-        let map = pairs
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
-        Settings {
-            source: Source::Map(map),
-        }
+        let map = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Settings { source: Source::Map(map) }
     }
 
     /// The value of a setting, if it was set.
@@ -52,8 +45,7 @@ impl Settings {
     /// # Errors
     /// Names the setting that is missing.
     pub fn required(&self, name: &str) -> Result<String, Failure> {
-        self.get(name)
-            .ok_or_else(|| Failure::from(format!("the setting `{name}` is required")))
+        self.get(name).ok_or_else(|| Failure::from(format!("the setting `{name}` is required")))
     }
 
     /// A setting as a number, a boolean, or whatever else is parsed from text.

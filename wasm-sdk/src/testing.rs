@@ -26,10 +26,7 @@ pub struct TestRecord {
 impl TestRecord {
     /// A record with this value and nothing else.
     pub fn of(value: &[u8]) -> Self {
-        TestRecord {
-            value: Some(value.to_vec()),
-            ..TestRecord::default()
-        }
+        TestRecord { value: Some(value.to_vec()), ..TestRecord::default() }
     }
 
     /// Sets the key.
@@ -71,11 +68,7 @@ pub struct Outcome {
 impl Outcome {
     /// Kept, nothing emitted.
     pub fn keep() -> Self {
-        Outcome {
-            kept: true,
-            emitted: Vec::new(),
-            failed: None,
-        }
+        Outcome { kept: true, emitted: Vec::new(), failed: None }
     }
 
     /// Dropped, nothing emitted.
@@ -85,19 +78,12 @@ impl Outcome {
 
     /// Dropped, and these emitted.
     pub fn emit(emitted: Vec<TestRecord>) -> Self {
-        Outcome {
-            kept: false,
-            emitted,
-            failed: None,
-        }
+        Outcome { kept: false, emitted, failed: None }
     }
 
     /// Failed with this message.
     pub fn failed(message: &str) -> Self {
-        Outcome {
-            failed: Some(message.to_string()),
-            ..Outcome::drop()
-        }
+        Outcome { failed: Some(message.to_string()), ..Outcome::drop() }
     }
 }
 
@@ -129,10 +115,72 @@ pub fn run<T: Transform>(
     } else {
         Memory::of(&input, &mut output).outcomes()
     };
-    Ok(Report {
-        outcomes,
-        logged: host::take_logged(),
-    })
+    Ok(Report { outcomes, logged: host::take_logged() })
+}
+
+/// A transform and a batch, laid out once, to be run many times: what the code costs natively.
+#[derive(Debug)]
+pub struct Prepared<T> {
+    transform: T,
+    input: Vec<u8>,
+    output: Output,
+}
+
+impl<T: Transform> Prepared<T> {
+    /// Makes the transform and lays the records out.
+    ///
+    /// # Errors
+    /// What `Transform::new` refused.
+    pub fn new(settings: &[(&str, &str)], records: &[TestRecord]) -> Result<Self, Failure> {
+        Ok(Prepared {
+            transform: T::new(&Settings::from_pairs(settings))?,
+            input: encode_input(records),
+            output: Output::new(),
+        })
+    }
+
+    /// Runs it; says whether every record was kept and nothing emitted.
+    pub fn run(&mut self) -> bool {
+        run_batch(&mut self.transform, &self.input, &mut self.output);
+        self.output.is_untouched()
+    }
+}
+
+/// A transform that runs natively on batch after batch, as an instance does in the broker: what a
+/// benchmark compares the module with.
+#[derive(Debug)]
+pub struct Native<T> {
+    transform: T,
+    output: Output,
+}
+
+impl<T: Transform> Native<T> {
+    /// Makes the transform with these settings.
+    ///
+    /// # Errors
+    /// What `Transform::new` refused.
+    pub fn new(settings: &[(&str, &str)]) -> Result<Self, Failure> {
+        Ok(Native {
+            transform: T::new(&Settings::from_pairs(settings))?,
+            output: Output::new(),
+        })
+    }
+
+    /// Runs one batch that [`encode_input`] laid out. Gives the length of the answer that a host
+    /// would read: 0 if every record is kept.
+    pub fn run(&mut self, input: &[u8]) -> usize {
+        run_batch(&mut self.transform, input, &mut self.output);
+        if self.output.is_untouched() {
+            return 0;
+        }
+        let nowhere = |_: &_| Addresses {
+            input: 0,
+            arena: 0,
+            verdicts: 0,
+            encoded: 0,
+        };
+        self.output.encode(nowhere).len()
+    }
 }
 
 /// An input buffer as the broker lays it out; for benchmarks and tests of the layout.
@@ -226,10 +274,7 @@ impl Memory {
         let encoded = encoded.to_vec();
         bytes.extend_from_slice(output.verdict_bytes());
         bytes.extend_from_slice(&encoded);
-        Memory {
-            bytes,
-            output_at: encoded_at,
-        }
+        Memory { bytes, output_at: encoded_at }
     }
 
     fn word(&self, at: usize) -> usize {
@@ -329,16 +374,10 @@ mod tests {
 
     #[test]
     fn every_verdict_reaches_its_record() {
-        let several = TestRecord::of(b"several")
-            .key(b"k")
-            .header("h", b"v")
-            .timestamp_ms(5);
+        let several = TestRecord::of(b"several").key(b"k").header("h", b"v").timestamp_ms(5);
         let records = [
             TestRecord::of(b"drop"),
-            TestRecord::of(b"replace")
-                .key(b"k")
-                .header("h", b"v")
-                .timestamp_ms(7),
+            TestRecord::of(b"replace").key(b"k").header("h", b"v").timestamp_ms(7),
             several.clone(),
             TestRecord::of(b"fail"),
             TestRecord::of(b"route"),
@@ -346,17 +385,11 @@ mod tests {
         ];
         let outcomes = run::<Puppet>(&[], &records).unwrap().outcomes;
         assert_eq!(outcomes[0], Outcome::drop());
-        let replaced = TestRecord::of(b"replaced")
-            .key(b"k")
-            .header("h", b"v")
-            .timestamp_ms(7);
+        let replaced = TestRecord::of(b"replaced").key(b"k").header("h", b"v").timestamp_ms(7);
         assert_eq!(outcomes[1], Outcome::emit(vec![replaced]));
         assert!(outcomes[2].kept);
         let tombstone = TestRecord::default().timestamp_ms(9);
-        assert_eq!(
-            outcomes[2].emitted,
-            [several.key(b"new").header("n", b"1"), tombstone]
-        );
+        assert_eq!(outcomes[2].emitted, [several.key(b"new").header("n", b"1"), tombstone]);
         assert_eq!(outcomes[3], Outcome::failed("no such trick"));
         let routed = TestRecord::of(b"route").topic("elsewhere");
         assert_eq!(outcomes[4], Outcome::emit(vec![routed]));

@@ -1,9 +1,74 @@
-//! The SDK of Millpond.
+//! The SDK of Millpond: produce, consume and administer over QUIC, TLS or TCP, in the Kafka
+//! protocol, against Millpond or anything else that speaks it.
+//!
+//! It never starts a thread (its tasks run on your tokio runtime, `current_thread` or not), never
+//! holds more memory than it was given, and never trusts a broker that you have not named.
+//!
+//! # Where and whom to trust
+//! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas. For
+//! QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
+//! of an authority.
+//!
+//! # Producing
+//! [`Producer::send`] takes a [`Record`] and returns a [`DeliveryFuture`]: the record is on its way,
+//! and the future brings its [`Delivery`] (partition, offset) or says why there is none, and whether
+//! it [may be written all the same](DeliveryError::may_be_written). Records gather in batches for
+//! each partition (`linger`, `batch_bytes`); with idempotence, the default, retries neither double
+//! nor reorder them. When `buffer_bytes` are waiting, `send` waits too: that is backpressure, and
+//! [`Producer::try_send`] is for those who would rather be told.
+//!
+//! ```no_run
+//! use millpond_client::{ClientConfig, Codec, Producer, Record, Trust};
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ClientConfig::new("quic://127.0.0.1:9092")?
+//!     .trust(Trust::fingerprint("9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:\
+//!                                A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15:B0:F0:0A:08")?)
+//!     .client_id("boiler-room");
+//! let producer = Producer::builder()
+//!     .compression(Codec::Zstd)
+//!     .linger(Duration::from_millis(20))
+//!     .buffer_bytes(4 * 1024 * 1024)
+//!     .connect(config)
+//!     .await?;
+//!
+//! // Many at once: each `send` returns as soon as there is room in the buffer.
+//! let mut deliveries = Vec::new();
+//! for reading in [20.5, 20.7, 21.0] {
+//!     let record = Record::to("telemetry").key("boiler-1").value(reading.to_string());
+//!     deliveries.push(producer.send(record).await?);
+//! }
+//! for delivery in deliveries {
+//!     match delivery.await {
+//!         // No offset: a transform of the broker changed or dropped the record.
+//!         Ok(delivery) => println!("partition {}: {:?}", delivery.partition, delivery.offset),
+//!         Err(error) if error.may_be_written() => println!("in doubt: {error}"),
+//!         Err(error) => println!("not written, safe to send again: {error}"),
+//!     }
+//! }
+//! producer.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Consuming
+//! [`Consumer::poll`] returns records, [`Consumer::commit`] remembers for the group what was
+//! returned; see [`Consumer`].
+//!
+//! # Administering
+//! [`Admin`] creates, lists, describes and deletes topics and groups; see there.
+//!
+//! # Below
+//! [`Client`] shares lines and metadata between all of these; [`Connection`] is one Kafka
+//! connection, for tools that speak the protocol themselves. Over QUIC every lane of a client is a
+//! stream of one connection to that broker, so that a slow answer on one never delays another;
+//! [`QuicSocket`] lets many clients of one process share a UDP socket.
 
 pub mod admin;
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod consumer;
 pub mod error;
 pub mod metadata;
 pub mod producer;
@@ -17,7 +82,10 @@ pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
+pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
 pub use error::{CallError, ClientError, ConnectError};
+pub use millpond_wire::ErrorCode;
+pub use millpond_wire::record::Codec;
 pub use producer::{
     Acks, Delivery, DeliveryError, DeliveryFuture, Producer, ProducerBuilder, ProducerMetrics,
     Record, SendError, TrySendError,

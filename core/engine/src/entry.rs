@@ -399,10 +399,9 @@ impl Fact {
                 configs: take.strings("topic configs")?,
             },
             2 => Fact::TopicDeleted { id: take.uuid("topic id")? },
-            3 => Fact::PartitionsAdded {
-                id: take.uuid("topic id")?,
-                total: take.u32("partitions")?,
-            },
+            3 => {
+                Fact::PartitionsAdded { id: take.uuid("topic id")?, total: take.u32("partitions")? }
+            }
             4 => {
                 let partition = take.partition()?;
                 let sent = if take.bool("has sent")? { Some(Sent::take(take)?) } else { None };
@@ -432,10 +431,9 @@ impl Fact {
                 id: take.uuid("topic id")?,
                 configs: take.strings("topic configs")?,
             },
-            14 => Fact::LeaderEpoch {
-                partition: take.partition()?,
-                epoch: take.i32("leader epoch")?,
-            },
+            14 => {
+                Fact::LeaderEpoch { partition: take.partition()?, epoch: take.i32("leader epoch")? }
+            }
             value => return Err(EntryError::Newer { what: "fact", value }),
         })
     }

@@ -316,13 +316,14 @@ fn take_tail(log: &Partition, offset: i64, cap: usize, at_least_one: bool) -> Re
     let mut batches = Vec::new();
     for batch in log.readable_from(offset) {
         let fits = bytes + batch.size_bytes() <= cap;
-        if !fits && !(at_least_one && batches.is_empty()) {
+        let must_give = at_least_one && batches.is_empty();
+        if !fits && !must_give {
             break;
         }
         bytes += batch.size_bytes();
         batches.push(batch);
     }
-    rope(batches).into_iter().collect()
+    rope(batches)
 }
 
 fn min_bytes(request: &FetchRequest) -> usize {

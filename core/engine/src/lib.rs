@@ -33,6 +33,7 @@ pub mod transform;
 mod units;
 mod view;
 
+pub use api::api_versions;
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};
 pub use counters::Counters;

@@ -285,12 +285,7 @@ impl Engine {
     }
 
     /// A batch gets its offsets. Returns the first, and the log append time or -1.
-    fn append(
-        &mut self,
-        key: PartitionKey,
-        batch: Batch,
-        range: Option<SentRange>,
-    ) -> (i64, i64) {
+    fn append(&mut self, key: PartitionKey, batch: Batch, range: Option<SentRange>) -> (i64, i64) {
         let stamps = self.state.catalog.by_id(key.topic_id);
         let is_stamped = stamps.is_some_and(crate::topic::Topic::has_log_append_time);
         let wall_ms = self.now.wall_ms;

@@ -46,7 +46,8 @@ impl Topic {
     /// The keys of all partitions.
     pub fn keys(&self) -> impl Iterator<Item = PartitionKey> {
         let topic_id = self.id;
-        (0..self.partitions.len()).map(move |index| PartitionKey { topic_id, partition: index as i32 })
+        (0..self.partitions.len())
+            .map(move |index| PartitionKey { topic_id, partition: index as i32 })
     }
 }
 

@@ -82,9 +82,9 @@ const fn row(
 }
 
 /// `max.message.bytes`.
-pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// `message.timestamp.type`.
-pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 
 /// Every topic configuration, by name.
 #[rustfmt::skip]
@@ -149,7 +149,7 @@ pub enum ConfigError {
 
 /// The row of a name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static TopicConfig> {
+pub(crate) fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|config| config.name == name)
 }
 
@@ -157,7 +157,7 @@ pub fn find(name: &str) -> Option<&'static TopicConfig> {
 ///
 /// # Errors
 /// The first that cannot be accepted.
-pub fn validate(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+pub(crate) fn validate(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
     if configs.len() > limits::TOPIC_CONFIGS_MAX {
         return Err(ConfigError::TooMany(configs.len()));
     }

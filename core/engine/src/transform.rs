@@ -156,7 +156,7 @@ pub enum AdminResponse {
     /// All that are deployed, in order of application.
     Transforms(Vec<Deployment>),
     /// The one that was asked about or deployed.
-    Transform(Deployment),
+    Transform(Box<Deployment>),
 }
 
 /// Why an `AdminRequest` was refused.
@@ -191,6 +191,13 @@ impl TransformTable {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Deployment> {
         self.by_id.values().find(|deployment| deployment.spec.name == name)
+    }
+
+    /// How many transforms but `name` run on a topic, paused ones included.
+    pub(crate) fn on_topic(&self, topic: &str, name: &str) -> usize {
+        let runs_on =
+            |d: &&Deployment| d.spec.name != name && d.spec.topics.iter().any(|t| t == topic);
+        self.by_id.values().filter(runs_on).count()
     }
 
     pub(crate) fn deploy(&mut self, deployment: Deployment) {
@@ -299,10 +306,7 @@ impl Deployment {
             2 => FailureAction::Pass,
             3 => FailureAction::Reject,
             value => {
-                return Err(CodecError::Impossible {
-                    what: "failure action",
-                    value: value.into(),
-                });
+                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
             }
         };
         let dead_letter_topic = take.option_string("dead letter topic")?;

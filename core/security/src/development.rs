@@ -86,11 +86,7 @@ pub fn development_certificate(
         Err(error) => return Err(at("read", &path)(error)),
     };
     if let Some(identity) = stored.filter(|identity| covers(identity, hosts)) {
-        return Ok(DevelopmentCertificate {
-            identity,
-            certificate_file,
-            is_new: false,
-        });
+        return Ok(DevelopmentCertificate { identity, certificate_file, is_new: false });
     }
     let made = make(hosts)?;
     // The public copy first: once the identity stands, both do.
@@ -99,18 +95,12 @@ pub fn development_certificate(
     let both = format!("{}{}", made.key_pem, made.certificate_pem);
     files::replace(&path, both.as_bytes(), 0o600).map_err(at("write", &path))?;
     tracing::info!(fingerprint = %made.identity.fingerprint(), "development certificate made");
-    Ok(DevelopmentCertificate {
-        identity: made.identity,
-        certificate_file,
-        is_new: true,
-    })
+    Ok(DevelopmentCertificate { identity: made.identity, certificate_file, is_new: true })
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Identity, DevelopmentError> {
-    let damaged = |reason: &str| DevelopmentError::Damaged {
-        path: path.into(),
-        reason: reason.to_owned(),
-    };
+    let damaged =
+        |reason: &str| DevelopmentError::Damaged { path: path.into(), reason: reason.to_owned() };
     let certificate = CertificateDer::from_pem_slice(text)
         .map_err(|_| damaged("it holds no readable certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(text)
@@ -122,9 +112,7 @@ fn covers(identity: &Identity, hosts: &[String]) -> bool {
     let Some(Ok(certificate)) = identity.chain().first().map(ParsedCertificate::try_from) else {
         return false;
     };
-    let wanted = ALWAYS_NAMED
-        .into_iter()
-        .chain(hosts.iter().map(String::as_str));
+    let wanted = ALWAYS_NAMED.into_iter().chain(hosts.iter().map(String::as_str));
     wanted.into_iter().all(|host| {
         ServerName::try_from(host).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
     })
@@ -137,30 +125,15 @@ struct Made {
 }
 
 fn make(hosts: &[String]) -> Result<Made, DevelopmentError> {
-    let fault = |reason: String| DevelopmentError::Unmakeable {
-        hosts: hosts.to_vec(),
-        reason,
-    };
+    let fault = |reason: String| DevelopmentError::Unmakeable { hosts: hosts.to_vec(), reason };
     let mut names: Vec<String> = ALWAYS_NAMED.map(str::to_owned).to_vec();
-    names.extend(
-        hosts
-            .iter()
-            .filter(|host| !ALWAYS_NAMED.contains(&host.as_str()))
-            .cloned(),
-    );
-    if let Some(bad) = names
-        .iter()
-        .find(|name| ServerName::try_from(name.as_str()).is_err())
-    {
-        return Err(fault(format!(
-            "`{bad}` is neither a DNS name nor an address"
-        )));
+    names.extend(hosts.iter().filter(|host| !ALWAYS_NAMED.contains(&host.as_str())).cloned());
+    if let Some(bad) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+        return Err(fault(format!("`{bad}` is neither a DNS name nor an address")));
     }
     let mut params = CertificateParams::new(names).map_err(|error| fault(error.to_string()))?;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Millpond development certificate");
+    params.distinguished_name.push(DnType::CommonName, "Millpond development certificate");
     params.not_before = rcgen::date_time_ymd(1970, 1, 1);
     params.not_after = rcgen::date_time_ymd(2099, 12, 31);
     params.is_ca = IsCa::ExplicitNoCa;
@@ -168,25 +141,15 @@ fn make(hosts: &[String]) -> Result<Made, DevelopmentError> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(|error| fault(error.to_string()))?;
-    let certificate = params
-        .self_signed(&key)
-        .map_err(|error| fault(error.to_string()))?;
+    let certificate = params.self_signed(&key).map_err(|error| fault(error.to_string()))?;
     let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|e| fault(e.to_owned()))?;
     let identity = Identity::new(vec![certificate.der().clone()], private)
         .map_err(|error| fault(error.to_string()))?;
-    Ok(Made {
-        identity,
-        certificate_pem: certificate.pem(),
-        key_pem: key.serialize_pem(),
-    })
+    Ok(Made { identity, certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
 }
 
 fn at<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> DevelopmentError + 'a {
-    move |source| DevelopmentError::File {
-        doing,
-        path: path.into(),
-        source,
-    }
+    move |source| DevelopmentError::File { doing, path: path.into(), source }
 }
 
 #[cfg(test)]
@@ -227,11 +190,7 @@ mod tests {
         assert!(second.is_new);
         assert_ne!(first.identity.fingerprint(), second.identity.fingerprint());
         assert!(covers(&second.identity, &hosts));
-        assert!(
-            !development_certificate(directory.path(), &hosts)
-                .unwrap()
-                .is_new
-        );
+        assert!(!development_certificate(directory.path(), &hosts).unwrap().is_new);
     }
 
     #[test]

@@ -13,9 +13,7 @@ pub(crate) fn read_small(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = file.take(limit_bytes + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > limit_bytes {
-        return Err(io::Error::other(format!(
-            "the file is larger than {limit_bytes} bytes"
-        )));
+        return Err(io::Error::other(format!("the file is larger than {limit_bytes} bytes")));
     }
     Ok(bytes)
 }
@@ -65,10 +63,7 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            assert_eq!(
-                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
     }
 

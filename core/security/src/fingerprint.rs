@@ -42,9 +42,9 @@ impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map(Self).ok_or_else(|| FingerprintError {
-            text: text.chars().take(100).collect(),
-        })
+        parse(text)
+            .map(Self)
+            .ok_or_else(|| FingerprintError { text: text.chars().take(100).collect() })
     }
 }
 
@@ -87,22 +87,13 @@ mod tests {
         let text = fingerprint.to_string();
         assert!(text.starts_with("BA:78:16:BF:"), "{text}");
         assert_eq!(text.parse::<Fingerprint>(), Ok(fingerprint));
-        assert_eq!(
-            text.replace(':', "").to_lowercase().parse::<Fingerprint>(),
-            Ok(fingerprint)
-        );
+        assert_eq!(text.replace(':', "").to_lowercase().parse::<Fingerprint>(), Ok(fingerprint));
     }
 
     #[test]
     fn short_long_and_foreign_texts_are_refused() {
         let good = Fingerprint::from_bytes([7; 32]).to_string();
-        for bad in [
-            "",
-            "07",
-            &good[..good.len() - 1],
-            &format!("{good}:07"),
-            "zz",
-        ] {
+        for bad in ["", "07", &good[..good.len() - 1], &format!("{good}:07"), "zz"] {
             assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
         }
     }

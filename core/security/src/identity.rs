@@ -25,16 +25,10 @@ impl Identity {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, rustls::Error> {
-        let first = chain
-            .first()
-            .ok_or(rustls::Error::NoCertificatesPresented)?;
+        let first = chain.first().ok_or(rustls::Error::NoCertificatesPresented)?;
         let fingerprint = Fingerprint::of(first);
         CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())?;
-        Ok(Self {
-            chain,
-            key,
-            fingerprint,
-        })
+        Ok(Self { chain, key, fingerprint })
     }
 
     /// The chain, end entity first.
@@ -55,11 +49,7 @@ impl Identity {
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self {
-            chain: self.chain.clone(),
-            key: self.key.clone_key(),
-            fingerprint: self.fingerprint,
-        }
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), fingerprint: self.fingerprint }
     }
 }
 

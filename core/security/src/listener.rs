@@ -59,11 +59,7 @@ pub fn check_listener(
             "with the development certificate, which proves nothing to them"
         }
     };
-    Err(ListenerRefused {
-        listener: listener.to_owned(),
-        address,
-        lack,
-    })
+    Err(ListenerRefused { listener: listener.to_owned(), address, lack })
 }
 
 #[cfg(test)]
@@ -90,36 +86,17 @@ mod tests {
 
     #[test]
     fn every_other_address_needs_an_operators_certificate() {
-        for address in [
-            "0.0.0.0",
-            "::",
-            "192.168.1.5",
-            "10.0.0.1",
-            "fe80::1",
-            "::ffff:10.0.0.1",
-        ] {
+        for address in ["0.0.0.0", "::", "192.168.1.5", "10.0.0.1", "fe80::1", "::ffff:10.0.0.1"] {
             assert!(check(address, Plaintext, false).is_err(), "{address}");
-            assert!(
-                check(address, DevelopmentCertificate, false).is_err(),
-                "{address}"
-            );
-            assert_eq!(
-                check(address, OperatorCertificate, false),
-                Ok(ListenerStanding::Protected)
-            );
+            assert!(check(address, DevelopmentCertificate, false).is_err(), "{address}");
+            assert_eq!(check(address, OperatorCertificate, false), Ok(ListenerStanding::Protected));
         }
     }
 
     #[test]
     fn insecure_must_be_said_and_is_reported() {
-        assert_eq!(
-            check("0.0.0.0", Plaintext, true),
-            Ok(ListenerStanding::InsecureByWish)
-        );
-        assert_eq!(
-            check("0.0.0.0", OperatorCertificate, true),
-            Ok(ListenerStanding::Protected)
-        );
+        assert_eq!(check("0.0.0.0", Plaintext, true), Ok(ListenerStanding::InsecureByWish));
+        assert_eq!(check("0.0.0.0", OperatorCertificate, true), Ok(ListenerStanding::Protected));
     }
 
     #[test]

@@ -122,10 +122,8 @@ pub fn load_identity(certificate: &Path, key: &Path) -> Result<Identity, PemErro
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    files::read_small(path, PEM_FILE_BYTES_MAX).map_err(|source| PemError::Unreadable {
-        path: path.into(),
-        source,
-    })
+    files::read_small(path, PEM_FILE_BYTES_MAX)
+        .map_err(|source| PemError::Unreadable { path: path.into(), source })
 }
 
 /// Names the fault without quoting the file: a line of it may be key material.
@@ -138,16 +136,11 @@ fn malformed(path: &Path, error: &rustls_pki_types::pem::Error) -> PemError {
         Error::SectionTooLarge => "a section is too large",
         _ => "it cannot be parsed",
     };
-    PemError::Malformed {
-        path: path.into(),
-        reason: reason.to_owned(),
-    }
+    PemError::Malformed { path: path.into(), reason: reason.to_owned() }
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
+    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -168,11 +161,7 @@ mod tests {
         let key = directory.path().join("key.pem");
         fs::write(&certificate, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        Files {
-            directory,
-            certificate,
-            key,
-        }
+        Files { directory, certificate, key }
     }
 
     #[test]
@@ -185,9 +174,7 @@ mod tests {
     #[test]
     fn swapped_paths_are_named() {
         let files = files();
-        let error = load_identity(&files.key, &files.certificate)
-            .unwrap_err()
-            .to_string();
+        let error = load_identity(&files.key, &files.certificate).unwrap_err().to_string();
         assert!(error.contains("key.pem holds no certificate"), "{error}");
         assert!(error.contains("swapped"), "{error}");
     }

@@ -28,10 +28,7 @@ pub struct ServerTlsError {
 pub fn server_tls(identity: &Identity) -> Result<Arc<ServerConfig>, ServerTlsError> {
     build(identity)
         .map(Arc::new)
-        .map_err(|source| ServerTlsError {
-            fingerprint: identity.fingerprint(),
-            source,
-        })
+        .map_err(|source| ServerTlsError { fingerprint: identity.fingerprint(), source })
 }
 
 fn build(identity: &Identity) -> Result<ServerConfig, rustls::Error> {

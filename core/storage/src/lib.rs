@@ -5,16 +5,20 @@
 //! It must never acknowledge what is not on the device, never rewrite acknowledged bytes, never
 //! take damage for a torn tail.
 
+pub mod checkpoint;
 mod clock;
 mod config;
 pub mod disk;
+mod durable_engine;
 mod fields;
 pub mod journal;
 mod metrics;
+pub mod segments;
 mod signal;
 
 pub use clock::StorageClock;
 pub use config::StorageConfig;
+pub use durable_engine::{DurableEngine, FatalDiskError, OpenError, ReplayFault, Shell};
 pub use metrics::{
     LATENCY_BOUNDS_US, LatencyHistogram, RecoveryReport, StorageMetrics, WriteCause,
 };

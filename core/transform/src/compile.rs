@@ -5,9 +5,11 @@
 
 use crate::abi;
 use crate::imports::GuestState;
+use crate::module_shape;
 use crate::spec::Sha256;
 use millpond_wire::limits as caps;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ValType};
@@ -75,6 +77,14 @@ pub enum CompileError {
     /// Not WebAssembly, or with features that are off.
     #[error("not a WebAssembly module that can run here: {0}")]
     Invalid(String),
+    /// More, or larger, functions than are compiled.
+    #[error("the module has {what}; up to {max} are compiled")]
+    Shape {
+        /// What there is too much of.
+        what: String,
+        /// The cap.
+        max: usize,
+    },
     /// An import that does not exist.
     #[error("the module imports `{module}.{name}`, which is not there{hint}")]
     Import {
@@ -111,7 +121,8 @@ pub(crate) fn compile(
     }
     let started = Instant::now();
     let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
-    let module = Module::from_binary(engine, wasm).map_err(invalid)?;
+    module_shape::check(wasm)?;
+    let module = compile_guarded(engine, wasm)?.map_err(invalid)?;
     check_imports(&module)?;
     check_exports(&module)?;
     let pre = linker.instantiate_pre(&module).map_err(invalid)?;
@@ -123,6 +134,12 @@ pub(crate) fn compile(
         memory_bytes: initial_memory_bytes(&module),
         compile_time: started.elapsed(),
     })
+}
+
+/// A compiler that panics on a module must not take a thread of the node with it.
+fn compile_guarded(engine: &Engine, wasm: &[u8]) -> Result<wasmtime::Result<Module>, CompileError> {
+    catch_unwind(AssertUnwindSafe(|| Module::from_binary(engine, wasm)))
+        .map_err(|_| CompileError::Invalid("the compiler failed on it".to_string()))
 }
 
 fn not_a_module(bytes: &[u8]) -> &'static str {

@@ -158,13 +158,14 @@ fn setting(
 ) -> wasmtime::Result<i32> {
     let (memory, state) = memory_and_state(&mut caller)?;
     let key = slice(memory, "a setting's key", key, u64::from(key_bytes)).map_err(stop)?;
+    let room = range("a setting's buffer", memory.len(), buffer, u64::from(buffer_bytes));
+    let room = room.map_err(stop)?;
     let settings = Arc::clone(&state.settings);
     let value = std::str::from_utf8(key).ok().and_then(|key| settings.get(key));
     let Some(value) = value else {
         return Ok(-1);
     };
-    let room = range("a setting's buffer", memory.len(), buffer, u64::from(buffer_bytes));
-    let room = memory.get_mut(room.map_err(stop)?).unwrap_or_default();
+    let room = memory.get_mut(room).unwrap_or_default();
     if let Some(place) = room.get_mut(..value.len()) {
         place.copy_from_slice(value.as_bytes());
     }

@@ -25,6 +25,7 @@ mod imports;
 mod instance;
 mod isolate;
 mod logs;
+mod module_shape;
 mod outcome;
 mod policy;
 mod rebuild;

@@ -59,6 +59,14 @@ async fn run_chain(
         code: ErrorCode::CorruptMessage,
         message: format!("the batch cannot be read for its transforms: {error}"),
     };
+    if batch.records_count() as usize > caps::TRANSFORM_INPUT_RECORDS_MAX {
+        let max = caps::TRANSFORM_INPUT_RECORDS_MAX;
+        let message = format!(
+            "a batch of {} records: up to {max} go through transforms",
+            batch.records_count()
+        );
+        return Err(Rejected { code: ErrorCode::RecordListTooLarge, message });
+    }
     let section = batch.decompress(caps::DECOMPRESSED_BYTES_MAX).map_err(corrupt)?;
     let mut flow = Flow {
         rows: rows::of_batch(batch, &section).map_err(corrupt)?,

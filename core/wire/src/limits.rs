@@ -271,6 +271,13 @@ pub const TRANSFORM_LOG_LINES_PER_BATCH_MAX: usize = 100;
 pub const TRANSFORM_INSTANCES_MAX: usize = 256;
 /// Batches that wait for a worker, all transforms together.
 pub const TRANSFORM_QUEUE_MAX: usize = 4_096;
+/// Most records of a batch that goes through transforms: a million tiny ones would cost the host
+/// ten times their own size.
+pub const TRANSFORM_INPUT_RECORDS_MAX: usize = 200_000;
+/// Largest function of a module: what one takes to compile grows faster than its size.
+pub const MODULE_FUNCTION_BYTES_MAX: usize = 512 * KIB;
+/// Most functions of a module.
+pub const MODULE_FUNCTIONS_MAX: usize = 50_000;
 /// Address space reserved for the memory of each instance: the most that a transform of this node
 /// may ask for. A Raspberry Pi's kernel has 39-bit addresses, 512 GiB for everything.
 pub const DEFAULT_TRANSFORM_RESERVATION_BYTES: usize = 64 * MIB;

@@ -9,10 +9,7 @@ use super::scan::{end_of_text, end_of_value, skip_space};
 pub fn members(object: &[u8]) -> Members<'_> {
     let open = skip_space(object, 0);
     let is_object = object.get(open) == Some(&b'{');
-    Members {
-        bytes: object,
-        at: is_object.then_some(open + 1),
-    }
+    Members { bytes: object, at: is_object.then_some(open + 1) }
 }
 
 /// See [`members`].
@@ -65,15 +62,9 @@ mod tests {
                 (text(name), text(value))
             })
             .collect();
-        let expected = [
-            ("a", r#"[1, {"b":"]}"}]"#),
-            (r#"c\"d"#, r#""e\\""#),
-            ("f", "null"),
-        ];
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
+        let expected = [("a", r#"[1, {"b":"]}"}]"#), (r#"c\"d"#, r#""e\\""#), ("f", "null")];
+        let expected: Vec<_> =
+            expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(found, expected);
     }
 

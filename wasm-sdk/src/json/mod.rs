@@ -82,11 +82,7 @@ mod tests {
     fn the_field_is_found_wherever_it_stands() {
         for before in 0..40 {
             let json = format!("{{\"{}\":0,\"temp\":{before}}}", "p".repeat(before + 1));
-            assert_eq!(
-                number(json.as_bytes(), "temp"),
-                Some(before as f64),
-                "{json}"
-            );
+            assert_eq!(number(json.as_bytes(), "temp"), Some(before as f64), "{json}");
             let last = format!("{}{{\"temp\":7}}", " ".repeat(before));
             assert_eq!(number(last.as_bytes(), "temp"), Some(7.0));
         }
@@ -97,10 +93,7 @@ mod tests {
         assert_eq!(number(br#"{"":1}"#, ""), Some(1.0));
         assert_eq!(number(br#"{"t":1,"tt":2}"#, "tt"), Some(2.0));
         assert_eq!(number(br#"{"tt":1,"t":2}"#, "t"), Some(2.0));
-        assert_eq!(
-            number("{\"température\":3}".as_bytes(), "température"),
-            Some(3.0)
-        );
+        assert_eq!(number("{\"température\":3}".as_bytes(), "température"), Some(3.0));
     }
 
     #[test]

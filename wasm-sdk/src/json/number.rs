@@ -60,9 +60,7 @@ fn scan_exponent(text: &[u8], at: usize) -> Option<(i32, usize)> {
     let mut end = start;
     let mut power = 0_i32;
     while let Some(digit @ b'0'..=b'9') = text.get(end) {
-        power = power
-            .saturating_mul(10)
-            .saturating_add(i32::from(digit - b'0'));
+        power = power.saturating_mul(10).saturating_add(i32::from(digit - b'0'));
         end += 1;
     }
     let power = power.min(100_000);
@@ -79,10 +77,7 @@ impl Digits {
     #[inline]
     fn take(&mut self, text: &[u8], mut at: usize) -> usize {
         while let Some(digit @ b'0'..=b'9') = text.get(at) {
-            self.value = self
-                .value
-                .wrapping_mul(10)
-                .wrapping_add(u64::from(digit - b'0'));
+            self.value = self.value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
             self.count += 1;
             at += 1;
         }
@@ -96,11 +91,7 @@ impl Digits {
         }
         let value = self.value as f64;
         let power = *TENS.get(exponent.unsigned_abs() as usize)?;
-        Some(if exponent < 0 {
-            value / power
-        } else {
-            value * power
-        })
+        Some(if exponent < 0 { value / power } else { value * power })
     }
 }
 
@@ -154,9 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in [
-            "", "-", ".5", "5.", "1e", "1e+", "+1", "nan", "1x", "0x10", "\"1\"", "1 ",
-        ] {
+        for text in ["", "-", ".5", "5.", "1e", "1e+", "+1", "nan", "1x", "0x10", "\"1\"", "1 "] {
             assert_eq!(parse_number(text.as_bytes()), None, "{text}");
         }
         assert_eq!(leading_number(b"12,"), Some(12.0));
@@ -165,24 +154,10 @@ mod tests {
 
     #[test]
     fn written_numbers_read_back_the_same() {
-        for number in [
-            0.0,
-            -1.5,
-            0.1,
-            1e-9,
-            1.0e22,
-            123456.789,
-            f64::MIN_POSITIVE,
-            f64::MAX,
-        ] {
+        for number in [0.0, -1.5, 0.1, 1e-9, 1.0e22, 123456.789, f64::MIN_POSITIVE, f64::MAX] {
             let mut text = Vec::new();
             write_number(&mut text, number);
-            assert_eq!(
-                parse_number(&text),
-                Some(number),
-                "{}",
-                String::from_utf8_lossy(&text)
-            );
+            assert_eq!(parse_number(&text), Some(number), "{}", String::from_utf8_lossy(&text));
         }
         let mut text = Vec::new();
         write_number(&mut text, f64::NAN);

@@ -80,26 +80,13 @@ mod tests {
     #[test]
     fn escapes_are_resolved() {
         let json = br#""a\"b\\c\/\n\u00e9\ud83d\ude00""#;
-        assert_eq!(
-            parse_string(json).as_deref(),
-            Some("a\"b\\c/\n\u{e9}\u{1f600}")
-        );
-        assert!(matches!(
-            parse_string(b"\"plain\""),
-            Some(Cow::Borrowed("plain"))
-        ));
+        assert_eq!(parse_string(json).as_deref(), Some("a\"b\\c/\n\u{e9}\u{1f600}"));
+        assert!(matches!(parse_string(b"\"plain\""), Some(Cow::Borrowed("plain"))));
     }
 
     #[test]
     fn broken_escapes_are_refused() {
-        for json in [
-            r#""\x""#,
-            r#""\u12""#,
-            r#""\ud83d""#,
-            r#""\ud83d\u0041""#,
-            "plain",
-            "\"",
-        ] {
+        for json in [r#""\x""#, r#""\u12""#, r#""\ud83d""#, r#""\ud83d\u0041""#, "plain", "\""] {
             assert_eq!(parse_string(json.as_bytes()), None, "{json}");
         }
     }

@@ -6,8 +6,10 @@
 mod groups;
 mod topics;
 
+pub(crate) use groups::committed;
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use topics::{NewTopic, OffsetSpec, PartitionOffset, Setting};
+pub(crate) use topics::{list_offsets_request, partition_offsets};
 
 use crate::client::Client;
 use crate::connection::Connection;

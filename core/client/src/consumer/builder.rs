@@ -154,12 +154,8 @@ impl ConsumerBuilder {
     /// # Errors
     /// [`ClientError::Config`] for settings that make no sense.
     pub fn build(self, client: Client) -> Result<Consumer, ClientError> {
-        let refuse = |setting, reason: &str| {
-            Err(ClientError::Config {
-                setting,
-                reason: reason.to_owned(),
-            })
-        };
+        let refuse =
+            |setting, reason: &str| Err(ClientError::Config { setting, reason: reason.to_owned() });
         if self.topics.is_empty() == self.partitions.is_empty() {
             return refuse("topics", "give either topics or partitions");
         }

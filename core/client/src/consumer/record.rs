@@ -1,8 +1,8 @@
 //! A record as it was read. Values only; key, value and headers are slices of one buffer.
 
 use bytes::Bytes;
-use millpond_wire::record::Batch;
 use millpond_wire::limits;
+use millpond_wire::record::Batch;
 use std::sync::Arc;
 
 /// One record of a partition.
@@ -37,9 +37,8 @@ pub(crate) fn records_of(
     if batch.attributes().is_control() {
         return Ok(Vec::new());
     }
-    let section = batch
-        .decompress(limits::DECOMPRESSED_BYTES_MAX)
-        .map_err(|error| error.to_string())?;
+    let section =
+        batch.decompress(limits::DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
     for record in batch.records(&section) {
         let record = record.map_err(|error| error.to_string())?;
@@ -75,10 +74,7 @@ mod tests {
             let mut builder = BatchBuilder::new(codec, None);
             for n in 0..50_i64 {
                 let value = format!("value {n}");
-                let header = Header {
-                    key: b"h",
-                    value: Some(b"x"),
-                };
+                let header = Header { key: b"h", value: Some(b"x") };
                 builder.push(n, None, Some(value.as_bytes()), &[header]).unwrap();
             }
             let batch = Batch::parse(builder.build().unwrap()).unwrap();

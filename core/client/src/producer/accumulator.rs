@@ -298,7 +298,8 @@ impl Accumulator {
     ) -> bool {
         let round = shipments.get_mut(round_start..).unwrap_or_default();
         if let Some(shipment) = round.iter_mut().find(|shipment| shipment.broker == broker) {
-            let size = self.queues.get(at).map_or(0, Queue::next_bytes);
+            let is_retiring = matches!(self.identity, Identity::Retiring { .. });
+            let size = self.queues.get(at).map_or(0, |queue| queue.next_bytes(is_retiring));
             if shipment.bytes() + size <= self.policy.request_bytes {
                 let parcel = self.ship(at);
                 let shipped = parcel.is_some();
@@ -382,7 +383,7 @@ impl Accumulator {
                 self.release(batch);
             }
             Verdict::Refused { code, message } => {
-                let error = queue.refused(code, message);
+                let error = queue.refused(code, message, batch.is_uncertain);
                 self.fail(at, batch, error);
             }
             Verdict::Retry { uncertain, why } => {
@@ -404,23 +405,25 @@ impl Accumulator {
         }
     }
 
-    /// The broker expected another sequence number. If an earlier batch of ours is missing, that
-    /// explains it, and this one is not written. If none is, the broker has lost its state of us.
+    /// The broker expected another sequence number. An earlier batch of ours that is on its way
+    /// again explains that, and so does one that was given up; else the broker has lost its state.
+    ///
+    /// A batch in doubt stays in doubt: an old request with it may still arrive, right after the
+    /// one that was missing. So it may go again under its old stamp, but never under a new one.
     fn out_of_order(&mut self, now_ms: u64, at: usize, mut batch: Batch) {
         let Some(queue) = self.queues.get_mut(at) else { return };
         let why: Arc<str> = "the broker expected another sequence number".into();
         batch.last_problem = Some(Arc::clone(&why));
-        if queue.has_gap || queue.has_stamped_before(batch.id) {
-            batch.is_uncertain = false;
-            self.retry(now_ms, at, batch);
-        } else if batch.is_uncertain {
+        let is_explained = queue.has_gap || queue.has_stamped_before(batch.id);
+        if batch.is_uncertain && (queue.has_gap || !is_explained) {
             let error = queue.undecided(why);
-            self.retire(true);
-            self.fail(at, batch, error);
-        } else {
-            self.retire(true);
-            self.retry(now_ms, at, batch);
+            self.retire(!is_explained);
+            return self.fail(at, batch, error);
         }
+        if !is_explained {
+            self.retire(true);
+        }
+        self.retry(now_ms, at, batch);
     }
 
     fn retry(&mut self, now_ms: u64, at: usize, batch: Batch) {
@@ -511,6 +514,17 @@ impl Accumulator {
     /// Buffer bytes of batches settled since the last call.
     pub(crate) fn take_released_bytes(&mut self) -> usize {
         std::mem::take(&mut self.released_bytes)
+    }
+}
+
+#[cfg(test)]
+impl Accumulator {
+    pub(crate) fn set_next_sequence_for_test(&mut self, at: usize, sequence: i32) {
+        self.queues[at].next_sequence = sequence;
+    }
+
+    pub(crate) fn identity_for_test(&self) -> Identity {
+        self.identity
     }
 }
 

@@ -26,8 +26,11 @@ pub struct Delivery {
 /// A record that was not (or perhaps not) delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// The broker refused it for good; it is not written.
-    #[error("{topic}/{partition}: refused: {} ({code:?}){}", code.message(), detail(.message))]
+    /// The broker refused it for good.
+    #[error(
+        "{topic}/{partition}: refused: {} ({code:?}){}{}", code.message(), detail(.message),
+        maybe(*may_be_written)
+    )]
     Refused {
         /// The topic.
         topic: Arc<str>,
@@ -37,6 +40,8 @@ pub enum DeliveryError {
         code: ErrorCode,
         /// The broker's own words, if it had any.
         message: Option<Arc<str>>,
+        /// Whether an earlier try was sent and never answered.
+        may_be_written: bool,
     },
     /// No try succeeded in time.
     #[error("{topic}/{partition}: not delivered within {after_ms} ms{}; last problem: {last}", maybe(*may_be_written))]
@@ -72,8 +77,9 @@ impl DeliveryError {
     /// Whether the record may stand in the log all the same. If not, sending it again is safe.
     pub fn may_be_written(&self) -> bool {
         match self {
-            Self::Refused { .. } => false,
-            Self::TimedOut { may_be_written, .. } => *may_be_written,
+            Self::Refused { may_be_written, .. } | Self::TimedOut { may_be_written, .. } => {
+                *may_be_written
+            }
             Self::Undecided { .. } | Self::Closed => true,
         }
     }

@@ -6,6 +6,10 @@
 //! thread: its one task runs on the caller's tokio runtime and ends with the producer.
 
 mod accumulator;
+#[cfg(test)]
+mod accumulator_sim;
+#[cfg(test)]
+mod accumulator_tests;
 mod batch;
 mod builder;
 mod delivery;
@@ -195,7 +199,7 @@ impl Producer {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(SendError::Closed.into()),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 return Err(TrySendError::Full(Box::new(record)));
-            },
+            }
         }
         Ok(shared.append(&record, partitions, bytes)?)
     }

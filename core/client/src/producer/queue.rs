@@ -58,11 +58,17 @@ impl Queue {
         }
     }
 
-    /// Which waiting batch is next: the first, or while an identity retires the first in doubt.
+    /// Which waiting batch is next. While an identity retires, only what decides a batch in doubt
+    /// goes: the stamped ones in order, or past a gap that none of them can close the one itself.
     pub(crate) fn next(&self, is_retiring: bool) -> Option<usize> {
-        match is_retiring {
-            false => (!self.waiting.is_empty()).then_some(0),
-            true => self.waiting.iter().position(|batch| batch.is_uncertain),
+        if !is_retiring {
+            return (!self.waiting.is_empty()).then_some(0);
+        }
+        let in_doubt = self.waiting.iter().position(|batch| batch.is_uncertain)?;
+        let first_stamped = self.waiting.iter().position(|batch| batch.stamp.is_some());
+        match self.has_gap {
+            true => Some(in_doubt),
+            false => first_stamped,
         }
     }
 
@@ -121,9 +127,10 @@ impl Queue {
         broken
     }
 
-    /// Size of the batch at the front: an upper bound while it is not encoded.
-    pub(crate) fn next_bytes(&self) -> usize {
-        self.waiting.front().map_or(0, Batch::size_bytes)
+    /// Size of the batch that is next: an upper bound while it is not encoded.
+    pub(crate) fn next_bytes(&self, is_retiring: bool) -> usize {
+        let next = self.next(is_retiring).and_then(|next| self.waiting.get(next));
+        next.map_or(0, Batch::size_bytes)
     }
 
     /// Tells the callers of batches under way that their time is over. The batches stay until
@@ -196,12 +203,18 @@ impl Queue {
         }
     }
 
-    pub(crate) fn refused(&self, code: ErrorCode, message: Option<Arc<str>>) -> DeliveryError {
+    pub(crate) fn refused(
+        &self,
+        code: ErrorCode,
+        message: Option<Arc<str>>,
+        may_be_written: bool,
+    ) -> DeliveryError {
         DeliveryError::Refused {
             topic: Arc::clone(&self.topic),
             partition: self.partition,
             code,
             message,
+            may_be_written,
         }
     }
 
@@ -215,7 +228,7 @@ impl Queue {
 
     /// Records that cannot be encoded are refused before they are sent.
     pub(crate) fn unencodable(&self, error: &BuildError) -> DeliveryError {
-        self.refused(ErrorCode::InvalidRecord, Some(error.to_string().into()))
+        self.refused(ErrorCode::InvalidRecord, Some(error.to_string().into()), false)
     }
 }
 

@@ -4,10 +4,10 @@
 
 use super::member::{Member, copy_protocols};
 use super::{Ctx, Group, GroupState};
+use crate::config::EngineConfig;
 use crate::units::{Peer, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
-use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::join_group_response::JoinGroupResponseMember;
 use millpond_wire::messages::{JoinGroupRequest, JoinGroupResponse, Response};
 
@@ -21,14 +21,14 @@ pub(crate) struct Join<'a> {
 
 impl Join<'_> {
     /// What can be judged without looking at the group.
-    pub(crate) fn check(&self, ctx: &Ctx<'_>) -> Result<(), ErrorCode> {
+    pub(crate) fn check(&self, config: &EngineConfig) -> Result<(), ErrorCode> {
         let request = self.request;
         if !is_valid_group_id(&request.group_id) {
             return Err(ErrorCode::InvalidGroupId);
         }
         let session_ms = request.session_timeout_ms;
-        let shortest = ctx.config.group_min_session_timeout_ms;
-        if session_ms < shortest || session_ms > ctx.config.group_max_session_timeout_ms {
+        let shortest = config.group_min_session_timeout_ms;
+        if session_ms < shortest || session_ms > config.group_max_session_timeout_ms {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
         let is_long = |text: &str| text.len() > limits::MEMBER_ID_BYTES_MAX;
@@ -84,7 +84,7 @@ impl Group {
 
     fn try_join(&mut self, ctx: &mut Ctx<'_>, join: &Join<'_>) -> Result<(), ErrorCode> {
         let request = join.request;
-        if !self.accepts(&request.protocol_type, &request.protocols, join.instance_id()) {
+        if !self.accepts(join) {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         if request.member_id.is_empty() {
@@ -122,9 +122,11 @@ impl Group {
         let is_leader = self.leader.as_ref() == Some(&request.member_id);
         let member = self.known_member(&request.member_id, join.instance_id())?;
         let says_the_same = member.protocols.len() == request.protocols.len()
-            && member.protocols.iter().zip(&request.protocols).all(|((name, metadata), new)| {
-                *name == new.name && *metadata == new.metadata
-            });
+            && member
+                .protocols
+                .iter()
+                .zip(&request.protocols)
+                .all(|((name, metadata), new)| *name == new.name && *metadata == new.metadata);
         let goes_on = match state {
             GroupState::CompletingRebalance => says_the_same,
             GroupState::Stable => says_the_same && !is_leader,
@@ -167,6 +169,9 @@ impl Group {
         let Some(member) = self.members.get_mut(&join.request.member_id) else { return };
         let lost = member.join.take();
         fill_member(member, ctx, join);
+        if self.members.len() == 1 {
+            self.protocol_type = Some(join.request.protocol_type.clone());
+        }
         // The same member asks twice: the first request has lost its meaning.
         if let Some((id, _)) = lost
             && id != join.id
@@ -223,25 +228,23 @@ impl Group {
         }
     }
 
-    /// Whether one with these protocols can be in the group. A static member that comes back is
-    /// not compared with itself.
-    fn accepts(
-        &self,
-        protocol_type: &str,
-        protocols: &[JoinGroupRequestProtocol],
-        instance_id: Option<&str>,
-    ) -> bool {
-        if protocol_type.is_empty() || protocols.is_empty() {
+    /// Whether one with these protocols can be in the group. A member that comes back is not
+    /// compared with itself.
+    fn accepts(&self, join: &Join<'_>) -> bool {
+        let request = join.request;
+        if request.protocol_type.is_empty() || request.protocols.is_empty() {
             return false;
         }
-        let returning = instance_id.and_then(|id| self.statics.get(id));
-        let mut others = self.members.iter().filter(|(id, _)| Some(*id) != returning).peekable();
-        if others.peek().is_none() {
+        let returning = join.instance_id().and_then(|id| self.statics.get(id));
+        let is_other = |id: &String| Some(id) != returning && *id != request.member_id;
+        let others = self.members.iter().filter(|(id, _)| is_other(id));
+        let others: Vec<&Member> = others.map(|(_, member)| member).collect();
+        if others.is_empty() {
             return true;
         }
-        let others: Vec<&Member> = others.map(|(_, member)| member).collect();
-        self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols
+        self.protocol_type.as_ref() == Some(&request.protocol_type)
+            && request
+                .protocols
                 .iter()
                 .any(|protocol| others.iter().all(|member| member.supports(&protocol.name)))
     }

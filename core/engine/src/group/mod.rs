@@ -7,10 +7,10 @@ mod join;
 mod member;
 mod rebalance;
 mod sync;
-#[cfg(test)]
-mod tests;
 
+pub(crate) use join::{Join, is_valid_group_id, join_error};
 pub(crate) use member::Member;
+pub(crate) use sync::sync_error;
 
 use crate::config::EngineConfig;
 use crate::rng::Rng;
@@ -101,8 +101,7 @@ impl Ctx<'_> {
         let short: String = name.chars().take(MEMBER_NAME_CHARS).collect();
         let bits = u128::from_be_bytes(self.rng.bytes16());
         let text = format!("{bits:032x}");
-        let (a, b, c, d, e) =
-            (&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
+        let (a, b, c, d, e) = (&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
         format!("{short}-{a}-{b}-{c}-{d}-{e}")
     }
 }

@@ -174,10 +174,13 @@ impl Group {
     /// Each member votes for its first protocol that all support; the leader's order decides ties.
     fn choose_protocol(&self) -> Option<String> {
         let leader = self.members.get(self.leader.as_ref()?)?;
-        let all_support =
-            |name: &String| self.members.values().all(|member| member.supports(name));
-        let shared: Vec<&String> =
-            leader.protocols.iter().map(|(name, _)| name).filter(|name| all_support(name)).collect();
+        let all_support = |name: &String| self.members.values().all(|member| member.supports(name));
+        let shared: Vec<&String> = leader
+            .protocols
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| all_support(name))
+            .collect();
         let vote = |member: &super::Member| {
             let names = member.protocols.iter().map(|(name, _)| name);
             names.into_iter().find_map(|name| shared.iter().position(|s| *s == name))

@@ -51,9 +51,8 @@ impl Group {
                 Ok(())
             }
             GroupState::CompletingRebalance => {
-                let is_large = |assignment: &Bytes| {
-                    assignment.len() > limits::MEMBER_ASSIGNMENT_BYTES_MAX
-                };
+                let is_large =
+                    |assignment: &Bytes| assignment.len() > limits::MEMBER_ASSIGNMENT_BYTES_MAX;
                 if request.assignments.iter().any(|one| is_large(&one.assignment)) {
                     return Err(ErrorCode::InvalidRequest);
                 }

@@ -12,13 +12,13 @@ use super::CliError;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// A node's HTTP address.
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     agent: Agent,
     base: String,
 }
 
 impl HttpClient {
-    pub(super) fn new(base: &str) -> Self {
+    pub(crate) fn new(base: &str) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(90)))
             .timeout_connect(Some(Duration::from_secs(5)))
@@ -29,19 +29,24 @@ impl HttpClient {
         Self { agent: config.into(), base }
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.json(self.agent.get(self.url(path)).call())
     }
 
-    pub(super) fn delete(&self, path: &str) -> Result<(), CliError> {
+    /// An answer as it is.
+    pub(crate) fn get_text(&self, path: &str) -> Result<String, CliError> {
+        self.text(self.agent.get(self.url(path)).call())
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<(), CliError> {
         self.done(self.agent.delete(self.url(path)).call())
     }
 
-    pub(super) fn post(&self, path: &str) -> Result<(), CliError> {
+    pub(crate) fn post(&self, path: &str) -> Result<(), CliError> {
         self.done(self.agent.post(self.url(path)).send_empty())
     }
 
-    pub(super) fn post_bytes<T: DeserializeOwned>(&self, path: &str, header: (&str, &str), body: &[u8]) -> Result<T, CliError> {
+    pub(crate) fn post_bytes<T: DeserializeOwned>(&self, path: &str, header: (&str, &str), body: &[u8]) -> Result<T, CliError> {
         self.json(self.agent.post(self.url(path)).header(header.0, header.1).send(body))
     }
 

@@ -18,7 +18,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use error::CliError;
-pub(crate) use text::print;
+pub(crate) use http_client::HttpClient;
+pub(crate) use text::{bytes, print, print_json};
 
 use crate::config::{Config, Overrides, reference};
 use crate::demo::{self, DemoArgs};
@@ -145,7 +146,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Consume(args) => session::block_on(consume::run(args, json)),
         Command::Group(args) => session::block_on(group::run(args, json)),
         Command::Transform(args) => transform::run(args, json),
-        Command::Demo(args) => session::block_on(demo::run(args)),
+        Command::Demo(args) => demo::run(&args, json),
         Command::Doctor(args) => doctor::run(&args, json),
         Command::Config(args) => config(&args, json),
         Command::Version => version(json),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 /// A sender, by its place in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SourceId(usize);
 
 /// Everything that was sent in this run.
@@ -179,18 +179,6 @@ impl Ledger {
     }
 }
 
-impl PartialOrd for SourceId {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for SourceId {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +256,7 @@ mod tests {
             ledger.seen("a", 2);
             assert!(ledger.tally().adds_up());
             ledger.seen("b", 0);
-            assert_eq!(ledger.tally().adds_up(), true);
+            assert!(ledger.tally().adds_up());
             assert_eq!(ledger.tally().failed, 1);
         }
     }

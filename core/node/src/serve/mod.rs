@@ -79,13 +79,45 @@ impl PhaseCell {
 /// # Errors
 /// What kept it from starting, or ended it.
 pub(crate) fn run(config: &Config) -> Result<(), CliError> {
+    start(config, None)
+}
+
+/// A node within another command: whom to tell where it is reached, and who tells it to stop.
+pub(crate) struct Inside {
+    /// Told once clients are served; the banner is not printed.
+    pub(crate) ready: oneshot::Sender<Reached>,
+    /// A word, or its sender's end, stops the node. Signals are the other command's business.
+    pub(crate) stop: oneshot::Receiver<()>,
+}
+
+/// Where a node is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    /// Of the first listener.
+    pub(crate) kafka: SocketAddr,
+    pub(crate) http: Option<SocketAddr>,
+    /// SHA-256 of the certificate of the first listener.
+    pub(crate) fingerprint: Option<String>,
+    /// From the start to this word.
+    pub(crate) startup: Duration,
+}
+
+/// Runs a node within another command, on the calling thread.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_inside(config: &Config, inside: Inside) -> Result<(), CliError> {
+    start(config, Some(inside))
+}
+
+fn start(config: &Config, inside: Option<Inside>) -> Result<(), CliError> {
     log::start(&config.log.level)?;
     let started = Instant::now();
     let data_dir = make_data_dir(&config.node.data_dir)?;
     let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id)).map_err(|e| CliError::failed(e.to_string()))?;
     let bound = listeners::bind(config, &data_dir)?;
     let runtime = workers(config)?;
-    let result = runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }));
+    let result = runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }, inside));
     runtime.shutdown_timeout(WORKERS_END_WITHIN);
     result
 }
@@ -99,9 +131,12 @@ struct Node<'a> {
     bound: Vec<Bound>,
 }
 
-async fn supervise(node: Node<'_>) -> Result<(), CliError> {
+async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliError> {
     let config = node.config;
-    let mut signals = Signals::new()?;
+    let (mut stops, ready) = match inside {
+        Some(inside) => (Stops::Told(Some(inside.stop)), Some(inside.ready)),
+        None => (Stops::Signals(Signals::new()?), None),
+    };
     let phase = PhaseCell::default();
     let counters = Arc::new(Counters::default());
     let (stop, stopped) = watch::channel(false);
@@ -112,6 +147,7 @@ async fn supervise(node: Node<'_>) -> Result<(), CliError> {
     let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
 
     let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http.as_ref().map(|h| h.address));
+    let reached = Reached::of(&node, http.as_ref().map(|h| h.address));
     let engine_config = engine_config(&node);
     let doors = Doors::open(node.bound, config, &wiring)?;
     let (quit, told_to_quit) = oneshot::channel();
@@ -132,14 +168,18 @@ async fn supervise(node: Node<'_>) -> Result<(), CliError> {
     let mut thread = engine_thread::spawn(plan)?;
     let opened = tokio::select! {
         opened = is_open => opened.ok(),
-        () = signals.stop() => None,
+        () = stops.stop() => None,
     };
     if let Some(opened) = opened {
         let encrypted = doors.encrypted.serve(&engine);
         phase.set(Phase::Serving);
-        banner::print(&summary, &opened, node.started.elapsed())?;
+        match (ready, reached) {
+            // Whoever does not listen any more stops the node, too.
+            (Some(ready), Some(reached)) => drop(ready.send(Reached { startup: node.started.elapsed(), ..reached })),
+            _ => banner::print(&summary, &opened, node.started.elapsed())?,
+        }
         tokio::select! {
-            () = signals.stop() => tracing::info!("stopping: requests under way are finished"),
+            () = stops.stop() => tracing::info!("stopping: requests under way are finished"),
             ended = &mut thread.ended => return engine_thread::result(ended),
         }
         phase.set(Phase::Stopping);
@@ -152,13 +192,44 @@ async fn supervise(node: Node<'_>) -> Result<(), CliError> {
     let _ = quit.send(());
     tokio::select! {
         ended = &mut thread.ended => engine_thread::result(ended)?,
-        () = signals.stop() => return Err(CliError::failed("stopped at once by a second signal; the journal is replayed at the next start")),
+        () = stops.stop() => return Err(CliError::failed("stopped at once by a second signal; the journal is replayed at the next start")),
     }
     if let Some(http) = http {
         let _ = timeout(WORKERS_END_WITHIN, http.task).await;
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+impl Reached {
+    fn of(node: &Node<'_>, http: Option<SocketAddr>) -> Option<Self> {
+        let first = node.bound.first()?;
+        let fingerprint = first.tls.as_ref().map(|tls| tls.fingerprint.to_string());
+        Some(Self { kafka: first.address, http, fingerprint, startup: Duration::ZERO })
+    }
+}
+
+/// What ends a node.
+enum Stops {
+    Signals(Signals),
+    /// Nothing once it was told.
+    Told(Option<oneshot::Receiver<()>>),
+}
+
+impl Stops {
+    /// Completes when the node is to stop; with signals once more for each further one.
+    async fn stop(&mut self) {
+        match self {
+            Self::Signals(signals) => signals.stop().await,
+            Self::Told(told) => match told {
+                Some(word) => {
+                    let _ = word.await;
+                    *told = None;
+                }
+                None => std::future::pending().await,
+            },
+        }
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -36,7 +36,7 @@ async fn produce(journal: Rc<TestJournal>, clock: SimClock, mut rng: SimRng, mut
             seq += 1;
         }
         while journal.queued_bytes() > 60_000 {
-            journal.progress().await;
+            journal.progress_past(journal.progress_count()).await;
         }
         clock.sleep_until_ns(clock.now_ns() + rng.below(3_000_000)).await;
     }
@@ -96,7 +96,7 @@ fn live(seed: u64, laps: &Cell<u64>, lost: &Cell<u64>) {
             let len = truth.written.get(&entry.seq).copied();
             assert_eq!(len, Some(entry.bytes.len()), "seed {seed}: entry {expected}");
             let wanted = content(entry.seq + entry.bytes.len() as u64, entry.bytes.len());
-            assert_eq!(entry.bytes, wanted, "seed {seed}: entry {expected}");
+            assert!(entry.bytes == wanted, "seed {seed}: bytes of entry {expected}");
             expected += 1;
         }
         assert!(expected > released, "seed {seed}: {released} was released, {expected} is next");

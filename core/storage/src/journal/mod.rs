@@ -19,13 +19,14 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub(crate) use open::holds_commits;
 pub use open::{JOURNAL_DIR, JournalConfig, OpenJournalError};
 pub use recovery::{EntryBytes, JournalDamage, RecoverError};
 pub use ring::{JournalPosition, RingPosition, RingShape};
 
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Meter;
-use crate::signal::Signal;
+use crate::signal::{Past, Signal};
 use queue::Queue;
 
 /// Why the journal's writer stopped for good.
@@ -150,9 +151,14 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         self.state.borrow().is_starved
     }
 
-    /// Waits until the durable mark moves or the queue shrinks.
-    pub async fn progress(&self) {
-        self.progress.past(self.progress.count()).await;
+    /// How often the durable mark moved, or the ring was found full.
+    pub(crate) fn progress_count(&self) -> u64 {
+        self.progress.count()
+    }
+
+    /// Waits until [`Journal::progress_count`] is above `seen`.
+    pub(crate) fn progress_past(&self, seen: u64) -> Past<'_> {
+        self.progress.past(seen)
     }
 
     /// Asks for a commit boundary after the last entry handed over so far. The position comes from

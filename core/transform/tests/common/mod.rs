@@ -3,46 +3,54 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use millpond_transform::{
-    Chain, FailurePolicy, Host, HostConfig, OnFailure, Outcome, OutputTopic, Report, Sha256,
-    Transform, TransformSpec, run,
+    Chain, CompiledModule, FailurePolicy, Host, HostConfig, OnFailure, Outcome, OutputTopic,
+    Report, Sha256, Transform, TransformSpec, run,
 };
 use millpond_wire::record::{Batch, BatchBuilder, Codec, Header};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
-pub const TOPIC: &str = "readings";
-pub const FIRST_INPUT: u64 = 1_000;
+pub(crate) const TOPIC: &str = "readings";
+pub(crate) const FIRST_INPUT: u64 = 1_000;
 
 /// The host of all tests of a file: compiling is what costs.
-pub fn host() -> &'static Host {
+pub(crate) fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| Host::new(HostConfig::default()).expect("a host"))
 }
 
+/// The module, compiled once for all tests of a file.
+pub(crate) fn compiled(wasm: &[u8]) -> CompiledModule {
+    static MODULES: Mutex<BTreeMap<Sha256, CompiledModule>> = Mutex::new(BTreeMap::new());
+    let mut modules = MODULES.lock().expect("no test panics while it compiles");
+    let compile = || host().compile(wasm).expect("the module compiles");
+    modules.entry(Sha256::of(wasm)).or_insert_with(compile).clone()
+}
+
 /// A declaration that a test changes, and the transform of it.
-pub async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
+pub(crate) async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
     let mut spec = TransformSpec::new("subject", Sha256::of(wasm));
     spec.version = "7".to_string();
     change(&mut spec);
-    let module = host().compile(wasm).expect("the module compiles");
-    Transform::deploy(host(), spec, module).await.expect("the transform deploys")
+    Transform::deploy(host(), spec, compiled(wasm)).await.expect("the transform deploys")
 }
 
-pub async fn chain(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Chain {
+pub(crate) async fn chain(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Chain {
     Chain::new(vec![deploy(wasm, change).await], TOPIC, 3).expect("a chain")
 }
 
-pub fn policy(then: OnFailure) -> FailurePolicy {
+pub(crate) fn policy(then: OnFailure) -> FailurePolicy {
     FailurePolicy { retries: 0, then }
 }
 
-pub fn set(spec: &mut TransformSpec, settings: &[(&str, &str)]) {
+pub(crate) fn set(spec: &mut TransformSpec, settings: &[(&str, &str)]) {
     for (key, value) in settings {
         spec.settings.insert(key.to_string(), value.to_string());
     }
 }
 
 /// A batch of these values; every record has a key, a header and its own timestamp.
-pub fn batch_of<V: AsRef<[u8]>>(codec: Codec, values: &[V]) -> Batch {
+pub(crate) fn batch_of<V: AsRef<[u8]>>(codec: Codec, values: &[V]) -> Batch {
     let mut builder = BatchBuilder::new(codec, None);
     for (index, value) in values.iter().enumerate() {
         let key = format!("key-{index}");
@@ -54,26 +62,26 @@ pub fn batch_of<V: AsRef<[u8]>>(codec: Codec, values: &[V]) -> Batch {
     Batch::parse(builder.build().expect("a batch")).expect("the batch parses")
 }
 
-pub fn batch<V: AsRef<[u8]>>(values: &[V]) -> Batch {
+pub(crate) fn batch<V: AsRef<[u8]>>(values: &[V]) -> Batch {
     batch_of(Codec::None, values)
 }
 
-pub async fn run_once(chain: &mut Chain, batch: &Batch) -> Report {
+pub(crate) async fn run_once(chain: &mut Chain, batch: &Batch) -> Report {
     run(chain, batch, FIRST_INPUT).await
 }
 
 /// A record that came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub topic: Option<String>,
-    pub timestamp: i64,
-    pub key: Option<String>,
-    pub value: Option<String>,
-    pub headers: Vec<(String, Option<String>)>,
+pub(crate) struct Record {
+    pub(crate) topic: Option<String>,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) headers: Vec<(String, Option<String>)>,
 }
 
 impl Record {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(found, _)| found == name);
         found.and_then(|(_, value)| value.as_deref())
     }
@@ -84,7 +92,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The records of a batch.
-pub fn records(batch: &Batch, topic: Option<&str>) -> Vec<Record> {
+pub(crate) fn records(batch: &Batch, topic: Option<&str>) -> Vec<Record> {
     let section = batch.decompress(usize::MAX).expect("it decompresses");
     let records = batch.records(&section).map(|record| {
         let record = record.expect("a whole record");
@@ -100,7 +108,7 @@ pub fn records(batch: &Batch, topic: Option<&str>) -> Vec<Record> {
 }
 
 /// All records that came out, in order. Panics unless the batch was changed.
-pub fn came_out(outcome: &Outcome) -> Vec<Record> {
+pub(crate) fn came_out(outcome: &Outcome) -> Vec<Record> {
     let Outcome::Changed { outputs } = outcome else {
         panic!("not changed: {outcome:?}");
     };
@@ -120,13 +128,13 @@ pub fn came_out(outcome: &Outcome) -> Vec<Record> {
 }
 
 /// The values that came out for the same topic.
-pub fn values(outcome: &Outcome) -> Vec<String> {
+pub(crate) fn values(outcome: &Outcome) -> Vec<String> {
     let same = came_out(outcome).into_iter().filter(|record| record.topic.is_none());
     same.map(|record| record.value.unwrap_or_default()).collect()
 }
 
 /// The records that came out for another topic.
-pub fn sent_to(outcome: &Outcome, topic: &str) -> Vec<Record> {
+pub(crate) fn sent_to(outcome: &Outcome, topic: &str) -> Vec<Record> {
     let all = came_out(outcome).into_iter();
     all.filter(|record| record.topic.as_deref() == Some(topic)).collect()
 }

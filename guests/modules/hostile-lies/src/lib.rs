@@ -77,12 +77,7 @@ impl Lie {
             words[emit + 4] = base;
             words[emit + 5] = 4;
         }
-        Lie {
-            base,
-            words,
-            pointer: base,
-            bytes: abi::OUTPUT_HEADER_BYTES as u32,
-        }
+        Lie { base, words, pointer: base, bytes: abi::OUTPUT_HEADER_BYTES as u32 }
     }
 
     /// The lies by name.
@@ -140,15 +135,9 @@ impl Lie {
 
 /// `millpond_transform_v1`.
 pub fn transform(pointer: u32, bytes: u32) -> u64 {
-    HEARD.set(Heard {
-        lie: None,
-        records: 0,
-    });
+    HEARD.set(Heard { lie: None, records: 0 });
     let honest = GUEST.with_borrow_mut(|guest| guest.transform(pointer, bytes));
-    let heard = HEARD.replace(Heard {
-        lie: None,
-        records: 0,
-    });
+    let heard = HEARD.replace(Heard { lie: None, records: 0 });
     let Some(name) = heard.lie else {
         return honest;
     };

@@ -34,10 +34,7 @@ struct Field {
 impl Transform for Projection {
     fn new(settings: &Settings) -> Result<Self, Failure> {
         let list = settings.required("fields")?;
-        let fields: Vec<_> = list
-            .split(',')
-            .map(Field::parse)
-            .collect::<Result<_, _>>()?;
+        let fields: Vec<_> = list.split(',').map(Field::parse).collect::<Result<_, _>>()?;
         let missing_is_error = match settings.get("missing").as_deref() {
             None | Some("skip") => false,
             Some("error") => true,
@@ -68,10 +65,7 @@ impl Projection {
     fn find_fields(&mut self, value: &[u8]) {
         self.found.fill(None);
         for (name, text) in json::members(value) {
-            let listed = self
-                .fields
-                .iter()
-                .position(|field| field.name.as_bytes() == name);
+            let listed = self.fields.iter().position(|field| field.name.as_bytes() == name);
             if let Some(found) = listed.and_then(|index| self.found.get_mut(index)) {
                 let start = text.as_ptr() as usize - value.as_ptr() as usize;
                 *found = Some((start, start + text.len()));
@@ -130,11 +124,7 @@ impl Field {
         written_name.push(b':');
         let convert = (scale.is_some() || offset.is_some())
             .then(|| (scale.unwrap_or(1.0), offset.unwrap_or(0.0)));
-        Ok(Field {
-            name,
-            written_name,
-            convert,
-        })
+        Ok(Field { name, written_name, convert })
     }
 }
 
@@ -184,10 +174,7 @@ mod tests {
     fn a_list_that_makes_no_sense_is_refused() {
         for fields in ["", "a,", "a as", "a * x", "a / 2", "a as b c"] {
             let settings = [("fields", fields)];
-            assert!(
-                testing::run::<Projection>(&settings, &[]).is_err(),
-                "{fields}"
-            );
+            assert!(testing::run::<Projection>(&settings, &[]).is_err(), "{fields}");
         }
     }
 }

@@ -68,17 +68,10 @@ mod tests {
 
     #[test]
     fn a_copy_leaves_the_record_where_it_was_sent() {
-        let settings = [
-            ("field", "kind"),
-            ("cases", "alarm=alarms"),
-            ("copy", "true"),
-        ];
+        let settings = [("field", "kind"), ("cases", "alarm=alarms"), ("copy", "true")];
         let records = [TestRecord::of(br#"{"kind":"alarm"}"#)];
         let report = testing::run::<Route>(&settings, &records).unwrap();
         assert!(report.outcomes[0].kept);
-        assert_eq!(
-            report.outcomes[0].emitted[0].topic.as_deref(),
-            Some("alarms")
-        );
+        assert_eq!(report.outcomes[0].emitted[0].topic.as_deref(), Some("alarms"));
     }
 }

@@ -51,15 +51,9 @@ mod tests {
 
     #[test]
     fn each_part_becomes_a_record() {
-        let records = [
-            TestRecord::of(b"a\n\nb\n").key(b"k"),
-            TestRecord::of(b"whole"),
-        ];
+        let records = [TestRecord::of(b"a\n\nb\n").key(b"k"), TestRecord::of(b"whole")];
         let report = testing::run::<Split>(&[], &records).unwrap();
-        let parts = vec![
-            TestRecord::of(b"a").key(b"k"),
-            TestRecord::of(b"b").key(b"k"),
-        ];
+        let parts = vec![TestRecord::of(b"a").key(b"k"), TestRecord::of(b"b").key(b"k")];
         assert_eq!(report.outcomes, [Outcome::emit(parts), Outcome::keep()]);
     }
 

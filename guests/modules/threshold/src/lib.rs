@@ -70,11 +70,7 @@ impl Transform for Threshold {
                 Missing::Drop => Ok(Verdict::Drop),
             };
         };
-        Ok(if self.min <= number && number <= self.max {
-            self.inside
-        } else {
-            self.outside
-        })
+        Ok(if self.min <= number && number <= self.max { self.inside } else { self.outside })
     }
 }
 
@@ -130,10 +126,7 @@ mod tests {
             &[("field", "t"), ("max", "1"), ("keep", "both")],
             &[("field", "t"), ("max", "1"), ("missing", "what")],
         ] {
-            assert!(
-                testing::run::<Threshold>(settings, &[]).is_err(),
-                "{settings:?}"
-            );
+            assert!(testing::run::<Threshold>(settings, &[]).is_err(), "{settings:?}");
         }
     }
 }

@@ -1,0 +1,178 @@
+//! What the broker takes before it does anything: memory, idle and with many devices connected;
+//! the size of the program; the time from its start to its first acknowledgement.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
+use millpond_wire::messages::metadata_request::MetadataRequestTopic;
+use millpond_wire::messages::{MetadataRequest, Request, Response};
+use millpond_wire::{ApiKey, ErrorCode};
+
+use crate::broker::Broker;
+use crate::error::{BenchError, Context, Outcome};
+use crate::figures::{Bench, progress};
+use crate::load::fleet::Fleet;
+use crate::load::frames::{expect_taken, frame};
+use crate::payload::Telemetry;
+use crate::procfs::Memory;
+use crate::report::Figure;
+use crate::spread::Spread;
+
+/// Devices, each with a QUIC connection.
+const DEVICES: usize = 500;
+/// The version of Metadata that is spoken.
+const METADATA_VERSION: i16 = 9;
+/// A start that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After a start, before memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Measures.
+pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
+    let mut figure = Figure::new(
+        "footprint",
+        format!("memory of the process, idle and with {DEVICES} QUIC devices; size; start"),
+    );
+    let (mut idle, mut connected) = (Vec::new(), Vec::new());
+    for round in 1..=if bench.quick { 1 } else { 2 } {
+        progress(&format!("footprint, memory, round {round}"));
+        let (one, many) = memory(bench)?;
+        idle.push(one);
+        connected.push(many);
+    }
+    memory_lines(&mut figure, &idle, &connected);
+    let size = fs::metadata(&bench.binary).context("the broker's binary")?.len();
+    let size = Spread::one(mib(size));
+    figure.line("program, as built for release", Some(size), "MiB");
+    let (mut fresh, mut again) = (Vec::new(), Vec::new());
+    for round in 1..=bench.rounds + 2 {
+        progress(&format!("footprint, start, round {round}"));
+        let home = bench.scratch()?;
+        fresh.push(first_ack_ms(bench, home.path())?);
+        again.push(first_ack_ms(bench, home.path())?);
+    }
+    figure.line("start to first ack, new data directory", Spread::of(&fresh), "ms");
+    figure.line("start to first ack, existing one", Spread::of(&again), "ms");
+    Ok(figure)
+}
+
+/// Idle, and with all devices connected, each of which has sent one record.
+fn memory(bench: &Bench) -> Outcome<(Memory, Memory)> {
+    let (broker, _home) = bench.broker()?;
+    thread::sleep(SETTLE);
+    let idle = broker.memory()?;
+    broker.create_topic("fleet", 64)?;
+    let fleet = Fleet::connect(broker.kafka(), "fleet", 64, (DEVICES, 200))?;
+    fleet.idle(SETTLE);
+    let connected = broker.memory()?;
+    fleet.close();
+    broker.stop()?;
+    Ok((idle, connected))
+}
+
+fn memory_lines(figure: &mut Figure, idle: &[Memory], connected: &[Memory]) {
+    type Part = fn(&Memory) -> u64;
+    let parts: [(&str, Part); 3] = [
+        ("RSS", |memory| memory.rss_bytes),
+        ("PSS", |memory| memory.pss_bytes),
+        ("anonymous", |memory| memory.anonymous_bytes),
+    ];
+    let of = |samples: &[Memory], part: Part| {
+        let mib: Vec<f64> = samples.iter().map(|memory| mib(part(memory))).collect();
+        Spread::of(&mib)
+    };
+    for (name, part) in parts {
+        figure.line(format!("{name}, idle"), of(idle, part), "MiB");
+    }
+    for (name, part) in parts {
+        figure.line(format!("{name}, {DEVICES} devices"), of(connected, part), "MiB");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+    let each: Vec<f64> = idle
+        .iter()
+        .zip(connected)
+        .map(|(one, many)| many.rss_bytes.saturating_sub(one.rss_bytes) as f64)
+        .map(|bytes| bytes / 1024.0 / DEVICES as f64)
+        .collect();
+    figure.line("RSS, for each device", Spread::of(&each), "KiB");
+}
+
+#[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// From the start of the process to the acknowledgement of a record, in ms.
+fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
+    let metadata = metadata_frame("first")?;
+    let produce = frame("first", 0, Telemetry::new(4).batch(1, 200)?)?;
+    let started = Instant::now();
+    let broker = Broker::spawn(&bench.binary, home)?;
+    let mut socket = connect(broker.kafka(), started + PATIENCE)?;
+    socket.set_nodelay(true).context("a socket's option")?;
+    socket.set_read_timeout(Some(PATIENCE)).context("a socket's option")?;
+    expect_topic(exchange(&mut socket, &metadata)?)?;
+    expect_taken(exchange(&mut socket, &produce)?)?;
+    let took = started.elapsed();
+    broker.stop()?;
+    Ok(took.as_secs_f64() * 1e3)
+}
+
+/// Connects as soon as somebody listens.
+fn connect(address: SocketAddr, give_up: Instant) -> Outcome<TcpStream> {
+    loop {
+        match TcpStream::connect(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if Instant::now() > give_up => return Err(error).context("connecting"),
+            Err(_) => thread::sleep(Duration::from_micros(500)),
+        }
+    }
+}
+
+fn exchange(socket: &mut TcpStream, request: &[u8]) -> Outcome<Bytes> {
+    socket.write_all(request).context("sending")?;
+    let mut decoder = FrameDecoder::for_responses();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(response) = decoder.next_frame().context("receiving")? {
+            return Ok(response);
+        }
+        let read = socket.read(&mut buffer).context("receiving")?;
+        if read == 0 {
+            return Err(BenchError::new("receiving", "the broker closed the connection"));
+        }
+        decoder.extend(buffer.get(..read).unwrap_or_default());
+    }
+}
+
+/// Asks for a topic, so that it is made.
+fn metadata_frame(topic: &str) -> Outcome<Bytes> {
+    let request = Request::Metadata(MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(topic.to_owned()),
+            ..Default::default()
+        }]),
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    });
+    let chunks = encode_request(METADATA_VERSION, 0, Some("millpond-bench"), &request);
+    Ok(chunks.context("encoding a metadata request")?.concat().into())
+}
+
+fn expect_topic(response: Bytes) -> Outcome<()> {
+    let decoded = decode_response(ApiKey::Metadata, METADATA_VERSION, response);
+    let (_, Response::Metadata(metadata)) = decoded.context("reading metadata")? else {
+        return Err(BenchError::new("metadata", "answered by something else"));
+    };
+    let code = metadata.topics.first().map(|topic| topic.error_code);
+    match code == Some(ErrorCode::None.code()) {
+        true => Ok(()),
+        false => Err(BenchError::new("making a topic on first use", format!("{code:?}"))),
+    }
+}

@@ -1,0 +1,145 @@
+//! Records as devices send them: JSON telemetry of an exact size, filled up with this machine's
+//! own kernel counters. Never zeros: a disk or a codec may be too good at those.
+
+use std::fs;
+
+use millpond_wire::record::{BatchBuilder, Codec};
+
+use crate::error::{Context, Outcome};
+
+/// The field that filters look at: evenly spread from 0 to 99.99.
+pub(crate) const FIELD: &str = "temperature";
+
+/// Makes telemetry; the same seed makes the same.
+pub(crate) struct Telemetry {
+    counters: Vec<(String, u64)>,
+    random: u64,
+    sequence: u64,
+}
+
+impl Telemetry {
+    /// From this machine's counters as they are now.
+    pub(crate) fn new(seed: u64) -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let text = read("/proc/vmstat") + &read("/proc/meminfo");
+        Self { counters: counters(&text), random: seed, sequence: 0 }
+    }
+
+    /// The next record's value, of exactly `bytes` (at least 160).
+    pub(crate) fn value(&mut self, bytes: usize) -> Vec<u8> {
+        let device = self.next() % 500;
+        let (temperature, humidity) = (self.next() % 10_000, self.next() % 10_000);
+        self.sequence += 1;
+        let mut text = format!(
+            "{{\"device\":\"pump-{device:04}\",\"ts\":{},\"seq\":{},\"humidity\":{}.{:02},\
+             \"{FIELD}\":{}.{:02},\"state\":\"running\"",
+            1_763_700_000_000 + self.sequence * 1_000,
+            self.sequence,
+            humidity / 100,
+            humidity % 100,
+            temperature / 100,
+            temperature % 100,
+        );
+        let mut at = self.next() as usize;
+        while !self.counters.is_empty() {
+            let jitter = self.next() % 1_000;
+            let (name, value) = &self.counters[at % self.counters.len()];
+            let member = format!(",\"{name}\":{}", value + jitter);
+            if text.len() + member.len() + NOTE_BYTES_MIN > bytes {
+                break;
+            }
+            text.push_str(&member);
+            at += 1;
+        }
+        self.note(text, bytes)
+    }
+
+    /// Fills up to the exact size with text that does not repeat, and closes the object.
+    fn note(&mut self, mut text: String, bytes: usize) -> Vec<u8> {
+        text.push_str(",\"note\":\"");
+        while text.len() < bytes.saturating_sub(2) {
+            let digit = self.next() % 36;
+            text.extend(char::from_digit(digit as u32, 36));
+        }
+        text.push_str("\"}");
+        text.into_bytes()
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A batch without compression of `records` records of `value_bytes` each, without keys, from
+    /// no particular producer, so that it can be sent any number of times.
+    pub(crate) fn batch(&mut self, records: usize, value_bytes: usize) -> Outcome<bytes::Bytes> {
+        let mut builder = BatchBuilder::new(Codec::None, None);
+        for index in 0..records {
+            let value = self.value(value_bytes);
+            let timestamp = 1_763_700_000_000 + index as i64;
+            builder.push(timestamp, None, Some(&value), &[]).context("building a batch")?;
+        }
+        builder.build().context("building a batch")
+    }
+}
+
+/// `,"note":""}`, and then some.
+const NOTE_BYTES_MIN: usize = 12;
+
+/// Lines `name value` or `name: value kB`.
+fn counters(text: &str) -> Vec<(String, u64)> {
+    let parse = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = fields.next()?.trim_end_matches(':');
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Some((name.to_owned(), fields.next()?.parse().ok()?)).filter(|_| plain)
+    };
+    text.lines().filter_map(parse).filter(|(_, value)| *value > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_of_exactly_the_size_asked_for() {
+        let mut telemetry = Telemetry::new(1);
+        for bytes in [195, 200, 257, 1024] {
+            let value = telemetry.value(bytes);
+            assert_eq!(value.len(), bytes);
+            let json: serde_json::Value = serde_json::from_slice(&value).unwrap();
+            let field = json[FIELD].as_f64().unwrap();
+            assert!((0.0..100.0).contains(&field), "{field}");
+        }
+    }
+
+    #[test]
+    fn without_counters_there_is_still_telemetry() {
+        let mut telemetry = Telemetry { counters: Vec::new(), random: 1, sequence: 0 };
+        let value = telemetry.value(300);
+        assert_eq!(value.len(), 300);
+        assert!(serde_json::from_slice::<serde_json::Value>(&value).is_ok());
+    }
+
+    #[test]
+    fn the_field_is_evenly_spread() {
+        let mut telemetry = Telemetry::new(7);
+        let hot = (0..2_000).filter(|_| {
+            let json: serde_json::Value = serde_json::from_slice(&telemetry.value(200)).unwrap();
+            json[FIELD].as_f64().unwrap() >= 90.0
+        });
+        let hot = hot.count();
+        assert!((140..260).contains(&hot), "{hot} of 2000");
+    }
+
+    #[test]
+    fn a_batch_is_one_that_the_broker_takes() {
+        let raw = Telemetry::new(3).batch(63, 1024).unwrap();
+        let batch = millpond_wire::record::Batch::parse(raw).unwrap();
+        assert_eq!(batch.header().records_count, 63);
+    }
+}

@@ -1,0 +1,76 @@
+//! From the messages of the wire to the engine and back: one thin file per family of requests.
+//! Decides nothing that outlives a request.
+
+pub mod api_versions;
+mod cluster;
+mod configs;
+mod fetch;
+mod groups;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod produce;
+mod producer_ids;
+mod topics;
+mod transforms;
+
+use crate::engine::Engine;
+use crate::units::{Peer, RequestId};
+use millpond_wire::messages::{Request, Response};
+
+/// Hands a request to its family.
+pub(crate) fn dispatch(
+    engine: &mut Engine,
+    id: RequestId,
+    peer: &Peer,
+    request: Request,
+    version: i16,
+) {
+    match request {
+        Request::Produce(request) => engine.on_produce(id, request, version),
+        Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
+        Request::ListOffsets(request) => engine.on_list_offsets(id, &request),
+        Request::Metadata(request) => engine.on_metadata(id, peer, &request, version),
+        Request::OffsetCommit(request) => engine.on_offset_commit(id, &request),
+        Request::OffsetFetch(request) => engine.on_offset_fetch(id, &request, version),
+        Request::FindCoordinator(request) => {
+            engine.on_find_coordinator(id, peer, &request, version);
+        }
+        Request::JoinGroup(request) => engine.on_join_group(id, peer, &request, version),
+        Request::Heartbeat(request) => engine.on_heartbeat(id, &request),
+        Request::LeaveGroup(request) => engine.on_leave_group(id, &request, version),
+        Request::SyncGroup(request) => engine.on_sync_group(id, &request),
+        Request::DescribeGroups(request) => engine.on_describe_groups(id, &request),
+        Request::ListGroups(request) => engine.on_list_groups(id, &request),
+        Request::DeleteGroups(request) => engine.on_delete_groups(id, &request),
+        Request::ApiVersions(_) => {
+            engine.reply(id, Response::ApiVersions(api_versions::served()));
+        }
+        Request::CreateTopics(request) => engine.on_create_topics(id, &request),
+        Request::DeleteTopics(request) => engine.on_delete_topics(id, &request, version),
+        Request::CreatePartitions(request) => engine.on_create_partitions(id, &request),
+        Request::DescribeConfigs(request) => engine.on_describe_configs(id, &request),
+        Request::InitProducerId(request) => engine.on_init_producer_id(id, &request),
+        Request::OffsetForLeaderEpoch(request) => {
+            engine.on_offset_for_leader_epoch(id, &request);
+        }
+        Request::DescribeCluster(request) => engine.on_describe_cluster(id, peer, &request),
+    }
+}
+
+/// Bits of the operations that are allowed, as there are no permissions yet: Kafka's AclOperation
+/// codes. READ 3, WRITE 4, CREATE 5, DELETE 6, ALTER 7, DESCRIBE 8, CLUSTER_ACTION 9,
+/// DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11, IDEMPOTENT_WRITE 12.
+const fn bits(operations: &[u32]) -> i32 {
+    let mut bits = 0;
+    let mut index = 0;
+    while index < operations.len() {
+        bits |= 1 << operations[index];
+        index += 1;
+    }
+    bits
+}
+
+const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);

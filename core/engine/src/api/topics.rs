@@ -1,0 +1,320 @@
+//! CreateTopics, DeleteTopics, CreatePartitions: answered when the change is durable.
+
+use crate::effect::Effect;
+use crate::engine::{Engine, Then};
+use crate::entry::Fact;
+use crate::produce::{Settled, refuse};
+use crate::topic::is_valid_topic_name;
+use crate::topic_config;
+use crate::units::{EntrySeq, PartitionKey, RequestId};
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
+use millpond_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use millpond_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
+use millpond_wire::messages::create_topics_request::CreatableTopic;
+use millpond_wire::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use millpond_wire::messages::delete_topics_response::DeletableTopicResult;
+use millpond_wire::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, Response,
+};
+use millpond_wire::uuid::Uuid;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why a topic cannot be made or changed.
+type Refused = (ErrorCode, String);
+
+/// A topic that may be made.
+struct Plan {
+    partitions: u32,
+    configs: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// Makes a topic in the current entry; the caller has checked name and room.
+    pub(crate) fn create_topic(
+        &mut self,
+        name: String,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+    ) -> Uuid {
+        assert!(is_valid_topic_name(&name) && self.state.catalog.by_name(&name).is_none());
+        let id = Uuid::from_random(self.rng.bytes16());
+        self.commit(Fact::TopicCreated { id, name, partitions, configs });
+        id
+    }
+
+    pub(crate) fn has_room_for_topic(&self, partitions: usize) -> bool {
+        let catalog = &self.state.catalog;
+        catalog.len() < limits::TOPICS_MAX
+            && catalog.partitions_len() + partitions <= limits::PARTITIONS_MAX
+    }
+
+    pub(crate) fn on_create_topics(&mut self, id: RequestId, request: &CreateTopicsRequest) {
+        let mut response = CreateTopicsResponse::default();
+        let mut seen = BTreeSet::new();
+        let repeated: BTreeSet<&str> = request
+            .topics
+            .iter()
+            .map(|topic| topic.name.as_str())
+            .filter(|name| !seen.insert(*name))
+            .collect();
+        for topic in &request.topics {
+            let plan = if repeated.contains(topic.name.as_str()) {
+                Err((ErrorCode::InvalidRequest, "the request names the topic twice".to_owned()))
+            } else if request.topics.len() > limits::TOPICS_PER_ADMIN_REQUEST_MAX {
+                Err((ErrorCode::InvalidRequest, "too many topics in one request".to_owned()))
+            } else {
+                self.plan_topic(topic)
+            };
+            let result = match plan {
+                Ok(plan) => self.carry_out(topic, plan, request.validate_only),
+                Err((code, message)) => CreatableTopicResult {
+                    name: topic.name.clone(),
+                    error_code: code.code(),
+                    error_message: Some(message),
+                    num_partitions: -1,
+                    replication_factor: -1,
+                    ..CreatableTopicResult::default()
+                },
+            };
+            response.topics.push(result);
+        }
+        self.reply_after(self.catalog_seq, id, Response::CreateTopics(response));
+    }
+
+    fn plan_topic(&self, topic: &CreatableTopic) -> Result<Plan, Refused> {
+        if !is_valid_topic_name(&topic.name) {
+            let message = "names are letters, digits, '.', '_' and '-', at most 249 of them";
+            return Err((ErrorCode::InvalidTopicException, message.to_owned()));
+        }
+        if self.state.catalog.by_name(&topic.name).is_some() {
+            let message = format!("topic '{}' already exists", topic.name);
+            return Err((ErrorCode::TopicAlreadyExists, message));
+        }
+        let partitions = if topic.assignments.is_empty() {
+            self.check_replication(topic.replication_factor)?;
+            self.check_partitions(topic.num_partitions)?
+        } else {
+            self.check_assignments(topic)?
+        };
+        let mut configs = BTreeMap::new();
+        for config in &topic.configs {
+            let Some(value) = &config.value else {
+                let message = format!("configuration {} has no value", config.name);
+                return Err((ErrorCode::InvalidConfig, message));
+            };
+            configs.insert(config.name.clone(), value.clone());
+        }
+        topic_config::validate(&configs)
+            .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+        if !self.has_room_for_topic(partitions as usize) {
+            let message = "this node holds as many topics or partitions as it can";
+            return Err((ErrorCode::PolicyViolation, message.to_owned()));
+        }
+        Ok(Plan { partitions, configs })
+    }
+
+    fn check_partitions(&self, wanted: i32) -> Result<u32, Refused> {
+        let wanted = if wanted == -1 { self.config.num_partitions } else { wanted };
+        match u32::try_from(wanted) {
+            Ok(count) if count > 0 && count as usize <= limits::PARTITIONS_PER_TOPIC_MAX => {
+                Ok(count)
+            }
+            _ => {
+                let max = limits::PARTITIONS_PER_TOPIC_MAX;
+                let message = format!("{wanted} partitions; a topic has 1 to {max}");
+                Err((ErrorCode::InvalidPartitions, message))
+            }
+        }
+    }
+
+    fn check_replication(&self, wanted: i16) -> Result<(), Refused> {
+        let is_clamped = wanted > 1 && self.config.clamp_replication_factor;
+        if wanted == -1 || wanted == 1 || is_clamped {
+            return Ok(());
+        }
+        let message = format!(
+            "replication factor {wanted}; there is 1 node (clamp_replication_factor = true accepts more)"
+        );
+        Err((ErrorCode::InvalidReplicationFactor, message))
+    }
+
+    fn check_assignments(&self, topic: &CreatableTopic) -> Result<u32, Refused> {
+        let wrong = |message: &str| (ErrorCode::InvalidReplicaAssignment, message.to_owned());
+        if topic.num_partitions != -1 || topic.replication_factor != -1 {
+            let message = "an assignment stands in place of partitions and replication factor";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        let mut indexes: Vec<i32> = Vec::with_capacity(topic.assignments.len());
+        for assignment in &topic.assignments {
+            if assignment.broker_ids != [self.config.node_id] {
+                return Err(wrong("every partition can be on this node only"));
+            }
+            indexes.push(assignment.partition_index);
+        }
+        indexes.sort_unstable();
+        if !indexes.iter().copied().eq(0..indexes.len() as i32) {
+            return Err(wrong("partitions are numbered from 0, without gaps"));
+        }
+        self.check_partitions(indexes.len() as i32)
+    }
+
+    fn carry_out(
+        &mut self,
+        topic: &CreatableTopic,
+        plan: Plan,
+        validate_only: bool,
+    ) -> CreatableTopicResult {
+        let described = topic_config::TOPIC_CONFIGS.iter().map(|config| {
+            let own = plan.configs.get(config.name);
+            CreatableTopicConfigs {
+                name: config.name.to_owned(),
+                value: Some(own.map_or(config.default, String::as_str).to_owned()),
+                read_only: false,
+                config_source: if own.is_some() { TOPIC_SOURCE } else { DEFAULT_SOURCE },
+                is_sensitive: false,
+            }
+        });
+        let configs = Some(described.collect());
+        let topic_id = if validate_only {
+            Uuid::ZERO
+        } else {
+            self.create_topic(topic.name.clone(), plan.partitions, plan.configs)
+        };
+        CreatableTopicResult {
+            name: topic.name.clone(),
+            topic_id,
+            error_code: ErrorCode::None.code(),
+            num_partitions: plan.partitions as i32,
+            replication_factor: 1,
+            configs,
+            ..CreatableTopicResult::default()
+        }
+    }
+
+    pub(crate) fn on_delete_topics(
+        &mut self,
+        id: RequestId,
+        request: &DeleteTopicsRequest,
+        version: i16,
+    ) {
+        let mut response = DeleteTopicsResponse::default();
+        let mut seq = EntrySeq(0);
+        let names = request.topic_names.iter().map(|name| (Some(name.clone()), Uuid::ZERO));
+        let states = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
+        let wanted: Vec<(Option<String>, Uuid)> =
+            if version >= DELETE_BY_ID_VERSION { states.collect() } else { names.collect() };
+        for (name, topic_id) in wanted {
+            let found = match &name {
+                Some(name) => self.state.catalog.by_name(name),
+                None => self.state.catalog.by_id(topic_id),
+            };
+            let mut result = DeletableTopicResult {
+                name: name.clone(),
+                topic_id,
+                ..DeletableTopicResult::default()
+            };
+            match found.map(|topic| (topic.id, topic.name.clone())) {
+                Some((topic_id, name)) => {
+                    self.delete_topic(topic_id);
+                    seq = self.current_seq();
+                    result.topic_id = topic_id;
+                    result.name = Some(name);
+                }
+                None if name.is_some() => {
+                    result.error_code = ErrorCode::UnknownTopicOrPartition.code();
+                }
+                None => result.error_code = ErrorCode::UnknownTopicId.code(),
+            }
+            response.responses.push(result);
+        }
+        self.reply_after(seq, id, Response::DeleteTopics(response));
+    }
+
+    /// A topic goes: batches under way are refused, waiting fetches are told, files follow when
+    /// the deletion is durable.
+    fn delete_topic(&mut self, topic_id: Uuid) {
+        let Some(topic) = self.state.catalog.topic_mut(topic_id) else { return };
+        let keys: Vec<PartitionKey> = topic.keys().collect();
+        let mut under_way = Vec::new();
+        for partition in &mut topic.partitions {
+            self.fetches.touch(&partition.waiters);
+            under_way.extend(partition.pending.drain());
+        }
+        self.commit(Fact::TopicDeleted { id: topic_id });
+        let gone = refuse(ErrorCode::UnknownTopicOrPartition, "the topic was deleted");
+        for admitted in under_way {
+            self.tickets.remove(&admitted.ticket);
+            for slot in admitted.waiting {
+                self.settle(PartitionKey::default(), slot, Settled::Refused(gone.clone()));
+            }
+        }
+        self.after(self.current_seq(), Then::DropFiles(keys));
+    }
+
+    pub(crate) fn on_create_partitions(
+        &mut self,
+        id: RequestId,
+        request: &CreatePartitionsRequest,
+    ) {
+        let mut response = CreatePartitionsResponse::default();
+        for topic in &request.topics {
+            let grown = self.plan_growth(topic);
+            let (code, message) = match grown {
+                Ok((id, total)) => {
+                    if !request.validate_only {
+                        self.commit(Fact::PartitionsAdded { id, total });
+                    }
+                    (ErrorCode::None, None)
+                }
+                Err((code, message)) => (code, Some(message)),
+            };
+            response.results.push(CreatePartitionsTopicResult {
+                name: topic.name.clone(),
+                error_code: code.code(),
+                error_message: message,
+            });
+        }
+        self.reply_after(self.catalog_seq, id, Response::CreatePartitions(response));
+    }
+
+    fn plan_growth(&self, wanted: &CreatePartitionsTopic) -> Result<(Uuid, u32), Refused> {
+        let topic = self.state.catalog.by_name(&wanted.name).ok_or_else(|| {
+            (ErrorCode::UnknownTopicOrPartition, "there is no such topic".to_owned())
+        })?;
+        let now = topic.partitions.len();
+        let total = usize::try_from(wanted.count).unwrap_or(0);
+        if total <= now {
+            let message = format!("the topic has {now} partitions; {} is not more", wanted.count);
+            return Err((ErrorCode::InvalidPartitions, message));
+        }
+        if let Some(assignments) = &wanted.assignments {
+            let here = |ids: &Vec<i32>| ids.as_slice() == [self.config.node_id];
+            if assignments.len() != total - now
+                || !assignments.iter().all(|assignment| here(&assignment.broker_ids))
+            {
+                let message = "every new partition can be on this node only".to_owned();
+                return Err((ErrorCode::InvalidReplicaAssignment, message));
+            }
+        }
+        let count = self.check_partitions(wanted.count)?;
+        if self.state.catalog.partitions_len() + total - now > limits::PARTITIONS_MAX {
+            let message = "this node holds as many partitions as it can".to_owned();
+            return Err((ErrorCode::PolicyViolation, message));
+        }
+        Ok((topic.id, count))
+    }
+
+    /// Tells the shell which transforms are in force now.
+    pub(crate) fn announce_transforms(&mut self) {
+        let all = self.state.transforms.all();
+        self.push_effect(Effect::TransformsChanged(all));
+    }
+}
+
+const TOPIC_SOURCE: i8 = 1;
+const DEFAULT_SOURCE: i8 = 5;
+const DELETE_BY_ID_VERSION: i16 = 6;

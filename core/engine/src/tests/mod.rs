@@ -1,0 +1,10 @@
+//! Stories about the engine as its shell sees it: events in, effects out.
+
+mod fetching;
+mod groups;
+mod offsets;
+mod producing;
+mod recovery;
+mod rig;
+mod topics;
+mod transforms;

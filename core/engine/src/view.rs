@@ -1,0 +1,183 @@
+//! What others may look at: topics, groups, counters, and what the storage driver writes out.
+//! Only reads; nothing here changes the engine.
+
+use crate::config::EngineConfig;
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::group::{Group, GroupState};
+use crate::offsets::OffsetStore;
+use crate::topic::Catalog;
+use crate::transform::Deployment;
+use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::record::LogBatch;
+use std::collections::BTreeSet;
+
+/// A consumer group as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// The group's id.
+    pub id: String,
+    /// Where it stands; `Empty` too when only committed offsets are left.
+    pub state: GroupState,
+    /// Counts its rebalances.
+    pub generation: i32,
+    /// `consumer`, `connect`, ...
+    pub protocol_type: String,
+    /// The assignor that was chosen.
+    pub protocol: String,
+    /// Who is in.
+    pub members: Vec<MemberView>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Given by the node.
+    pub id: String,
+    /// Given by the user (KIP-345).
+    pub instance_id: Option<String>,
+    /// Of the request header.
+    pub client_id: String,
+    /// The peer's address.
+    pub host: String,
+    /// What it was assigned, in the words of its protocol.
+    pub assignment: bytes::Bytes,
+    /// What it said under the chosen protocol.
+    pub metadata: bytes::Bytes,
+}
+
+impl Engine {
+    /// The settings that it runs with.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// All topics and partitions.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.state.catalog
+    }
+
+    /// All committed offsets, durable or about to be.
+    #[must_use]
+    pub fn offsets(&self) -> &OffsetStore {
+        &self.state.offsets
+    }
+
+    /// All transforms, in order of application.
+    #[must_use]
+    pub fn transforms(&self) -> Vec<Deployment> {
+        self.state.transforms.all()
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The last entry that was made.
+    #[must_use]
+    pub fn last_seq(&self) -> EntrySeq {
+        self.state.last_seq
+    }
+
+    /// The last entry that is known to be durable.
+    #[must_use]
+    pub fn durable_seq(&self) -> EntrySeq {
+        self.durable()
+    }
+
+    /// Bytes of batches in memory.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.state.tail_bytes
+    }
+
+    /// Fetches that wait for records.
+    #[must_use]
+    pub fn waiters_len(&self) -> usize {
+        self.fetches.len()
+    }
+
+    /// Idempotent producers that are remembered, by partition; and how many were forgotten.
+    #[must_use]
+    pub fn producers_len(&self) -> (usize, u64) {
+        (self.state.producers.len(), self.state.producers.evicted())
+    }
+
+    /// Batches that transforms work on.
+    #[must_use]
+    pub fn transforming_len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// For each partition the batches that are in no segment yet, of entries up to `upto`.
+    /// Partitions without such batches are left out.
+    pub fn unflushed(&self, upto: EntrySeq) -> impl Iterator<Item = (PartitionKey, Vec<LogBatch>)> {
+        self.state.catalog.iter().flat_map(move |topic| {
+            topic.keys().zip(&topic.partitions).filter_map(move |(key, partition)| {
+                let batches: Vec<LogBatch> = partition.unflushed(upto).cloned().collect();
+                (!batches.is_empty()).then_some((key, batches))
+            })
+        })
+    }
+
+    /// All groups, by id.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupView> {
+        let live = self.groups.iter().map(|(id, _)| id);
+        let ids: BTreeSet<&str> = live.chain(self.state.offsets.iter().map(|(id, _)| id)).collect();
+        ids.into_iter().filter_map(|id| self.group(id)).collect()
+    }
+
+    /// One group, if it has members, had some, or has committed offsets.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<GroupView> {
+        match self.groups.get(id) {
+            Some(group) => Some(GroupView::of(id, group)),
+            None => self.state.offsets.group(id).map(|_| GroupView {
+                id: id.to_owned(),
+                state: GroupState::Empty,
+                generation: 0,
+                protocol_type: CONSUMER.to_owned(),
+                protocol: String::new(),
+                members: Vec::new(),
+            }),
+        }
+    }
+
+    /// Records of a partition that a group has not committed; `None` if it committed nothing there.
+    #[must_use]
+    pub fn lag(&self, group: &str, key: PartitionKey) -> Option<i64> {
+        let committed = self.state.offsets.get(group, key)?.offset;
+        let partition = self.state.catalog.partition(key)?;
+        Some((partition.high_watermark - committed).max(0))
+    }
+}
+
+impl GroupView {
+    fn of(id: &str, group: &Group) -> GroupView {
+        let protocol = group.protocol.clone().unwrap_or_default();
+        let members = group.members.iter().map(|(id, member)| MemberView {
+            id: id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            host: member.host.clone(),
+            assignment: member.assignment.clone(),
+            metadata: member.metadata(&protocol),
+        });
+        GroupView {
+            id: id.to_owned(),
+            state: group.state,
+            generation: group.generation,
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            members: members.collect(),
+            protocol,
+        }
+    }
+}
+
+/// The protocol type of groups that are only known by their offsets.
+const CONSUMER: &str = "consumer";

@@ -1,0 +1,54 @@
+//! History reads: a few at a time, beside the journal, answered to the engine as events.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use millpond_engine::{Event, ReadJob};
+
+use super::{DurableEngine, Shell};
+use crate::disk::Disk;
+
+/// Jobs under way at once; the engine bounds how many wait.
+const JOBS_AT_ONCE: usize = 8;
+
+impl<D: Disk, S: Shell> DurableEngine<D, S> {
+    /// Never ends.
+    pub(super) async fn read_history(&self) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            let seen = self.jobs_came.count();
+            while running.len() < JOBS_AT_ONCE {
+                let job = self.jobs.borrow_mut().pop_front();
+                match job {
+                    Some(job) => running.push(self.read_job(job)),
+                    None => break,
+                }
+            }
+            let mut came = self.jobs_came.past(seen);
+            let done = std::future::poll_fn(|cx| {
+                if let Poll::Ready(Some(event)) = running.poll_next_unpin(cx) {
+                    return Poll::Ready(Some(event));
+                }
+                Pin::new(&mut came).poll(cx).map(|()| None)
+            })
+            .await;
+            if let Some(event) = done {
+                self.submit(event);
+            }
+        }
+    }
+
+    async fn read_job(&self, job: ReadJob) -> Event {
+        let mut slices = Vec::with_capacity(job.reads.len());
+        for read in &job.reads {
+            match self.segments.read(read).await {
+                Ok(slice) => slices.push(slice),
+                Err(fault) => return Event::HistoryRead { id: job.id, result: Err(fault) },
+            }
+        }
+        Event::HistoryRead { id: job.id, result: Ok(slices) }
+    }
+}

@@ -1,0 +1,162 @@
+//! Starting: lock, checkpoint, journal, engine. Everything that is refused is refused before a
+//! byte is changed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq};
+
+use super::error::ReplayFault;
+use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::StorageConfig;
+use crate::disk::Disk;
+use crate::journal::{EntryBytes, Journal, JournalConfig, OpenJournalError, holds_commits};
+use crate::metrics::Meter;
+use crate::segments::{SegmentTable, Segments};
+use crate::signal::Signal;
+
+/// Against two processes on one directory.
+const LOCK_PATH: &str = "LOCK";
+
+/// What a start finds or makes.
+struct Found<D: Disk> {
+    engine: Engine,
+    journal: Journal<D, Entry>,
+    segments: Segments<D>,
+    checkpoint_number: u64,
+    unflushed_bytes: u64,
+}
+
+impl<D: Disk, S: Shell> DurableEngine<D, S> {
+    /// Opens a data directory: recovers what is there, or makes a new one. `seed` decides the
+    /// engine's chance; a real node gives a random number.
+    pub async fn open(
+        disk: D,
+        config: StorageConfig,
+        engine_config: EngineConfig,
+        seed: u64,
+        shell: S,
+    ) -> Result<Rc<DurableEngine<D, S>>, OpenError> {
+        let Some(lock) = disk.try_lock(LOCK_PATH).await? else {
+            return Err(OpenError::InUse);
+        };
+        let meter = Rc::new(Meter::default());
+        let found = match checkpoint::load(&disk).await? {
+            Some(checkpoint) => {
+                let engine_of = |snapshot| Engine::restore(engine_config, seed, Some(snapshot));
+                recover(&disk, &config, checkpoint, &meter, &shell, engine_of).await?
+            }
+            None => make(&disk, &config, Engine::new(engine_config, seed), &meter).await?,
+        };
+        Ok(Rc::new(DurableEngine {
+            disk,
+            config,
+            shell,
+            engine: RefCell::new(found.engine),
+            journal: found.journal,
+            segments: found.segments,
+            meter,
+            inbox: RefCell::new(VecDeque::new()),
+            is_deciding: Cell::new(false),
+            jobs: RefCell::new(VecDeque::new()),
+            jobs_came: Signal::default(),
+            deadline_ms: Cell::new(None),
+            deadline_moved: Signal::default(),
+            unflushed_bytes: Cell::new(found.unflushed_bytes),
+            checkpoint_number: Cell::new(found.checkpoint_number),
+            life: Cell::new(Life::Running),
+            life_moved: Signal::default(),
+            _lock: lock,
+        }))
+    }
+}
+
+/// A new data directory. Its first checkpoint is written last: a start that dies before begins
+/// anew, since nothing was acknowledged.
+async fn make<D: Disk>(
+    disk: &D,
+    config: &StorageConfig,
+    engine: Engine,
+    meter: &Rc<Meter>,
+) -> Result<Found<D>, OpenError> {
+    if holds_commits(disk).await? {
+        return Err(OpenError::CheckpointMissing { what: "a journal" });
+    }
+    if Segments::any_on(disk).await? {
+        return Err(OpenError::CheckpointMissing { what: "segments" });
+    }
+    let journal_config = journal_config(config, config.journal_seed);
+    let made = Journal::create::<ReplayFault>(disk, journal_config, Rc::clone(meter)).await;
+    let (journal, resume) = made.map_err(|error| match error {
+        OpenJournalError::Disk(error) => OpenError::Disk(error),
+        other => OpenError::Journal(other),
+    })?;
+    let checkpoint = Checkpoint {
+        number: 1,
+        journal_id: config.journal_seed,
+        resume,
+        segments: SegmentTable::default(),
+        snapshot: engine.snapshot(),
+    };
+    checkpoint::store(disk, &checkpoint, meter).await?;
+    let table = SegmentTable::default();
+    let segments = Segments::new(disk.clone(), config.segment_bytes, table, Rc::clone(meter));
+    Ok(Found { engine, journal, segments, checkpoint_number: 1, unflushed_bytes: 0 })
+}
+
+async fn recover<D: Disk, S: Shell>(
+    disk: &D,
+    config: &StorageConfig,
+    checkpoint: Checkpoint,
+    meter: &Rc<Meter>,
+    shell: &S,
+    engine_of: impl FnOnce(bytes::Bytes) -> Result<Engine, millpond_engine::SnapshotError>,
+) -> Result<Found<D>, OpenError> {
+    let Checkpoint { number, journal_id, resume, segments, snapshot } = checkpoint;
+    let mut engine = engine_of(snapshot)?;
+    let expected = EntrySeq(resume.next_entry.saturating_sub(1));
+    if engine.last_seq() != expected {
+        let (snapshot, checkpoint) = (engine.last_seq().0, expected.0);
+        return Err(OpenError::SnapshotPosition { snapshot, checkpoint });
+    }
+    let mut unflushed_bytes = 0;
+    let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
+        let entry = Entry::decode(found.bytes)?;
+        if entry.seq != EntrySeq(found.seq) {
+            return Err(ReplayFault::OtherNumber(entry.seq.0));
+        }
+        unflushed_bytes += entry.payload_bytes() as u64;
+        Ok(engine.replay(entry)?)
+    };
+    let clock = ShellClock(shell);
+    let journal_config = journal_config(config, journal_id);
+    let opened =
+        Journal::open(disk, journal_config, resume, Rc::clone(meter), &clock, deliver).await;
+    let (journal, report) = opened?;
+    engine.finish_recovery();
+    meter.recovered(report);
+    let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
+    let strays = segments.remove_strays().await?;
+    checkpoint::remove_others(disk, number).await?;
+    tracing::info!(
+        entries = report.entries,
+        bytes = report.bytes,
+        torn_tail = report.torn_tail,
+        incarnation = report.incarnation,
+        strays,
+        "recovered"
+    );
+    Ok(Found { engine, journal, segments, checkpoint_number: number, unflushed_bytes })
+}
+
+fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
+    JournalConfig {
+        files: u32::try_from(config.journal_files).unwrap_or(u32::MAX),
+        file_bytes: config.journal_file_bytes as u64,
+        second_write_bytes: config.second_write_bytes,
+        seal_after_ms: config.seal_after_ms,
+        id,
+    }
+}

@@ -1,0 +1,281 @@
+//! The machine that the node runs on: its power switch, and the node's shell on virtual time. The
+//! engine and the storage are the real ones. Must never help the node to survive.
+
+use crate::client::SIFTED_TOPIC;
+use crate::network::{Arrivals, Network};
+use crate::trace::Trace;
+use futures::future::LocalBoxFuture;
+use millpond_engine::transform::{Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec};
+use millpond_engine::{
+    AdminId, AdminRequest, Effect, EngineConfig, Event, Now, RequestId, Ticket,
+};
+use millpond_storage::disk::sim::{SimClock, SimDisk, SimExecutor, SimGroup, SimRng};
+use millpond_storage::{DurableEngine, Shell, StorageClock, StorageConfig};
+use millpond_wire::messages::Response;
+use millpond_wire::record::{Batch, BatchBuilder};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+/// The wall clock at the start of a run: a board without a battery begins in 1970.
+const WALL_START_MS: i64 = 1_000;
+/// Bounds of the time that a transform takes, in ns.
+const TRANSFORM_NS: (u64, u64) = (10_000, 2_000_000);
+
+/// A machine with a disk and a power switch.
+pub struct Machine {
+    executor: SimExecutor,
+    disk: SimDisk,
+    network: Network,
+    trace: Trace,
+    rng: SimRng,
+    life: u64,
+    running: Rc<RefCell<Option<Running>>>,
+    fatal: Rc<RefCell<Option<String>>>,
+    checkpoints: Rc<Cell<u64>>,
+}
+
+/// The node of one life.
+struct Running {
+    engine: Rc<DurableEngine<SimDisk>>,
+    door: Rc<Door>,
+}
+
+impl Machine {
+    /// A machine that is switched off, with this disk.
+    pub fn new(
+        executor: &SimExecutor,
+        disk: SimDisk,
+        network: Network,
+        trace: Trace,
+        seed: u64,
+    ) -> Machine {
+        Machine {
+            executor: executor.clone(),
+            disk,
+            network,
+            trace,
+            rng: SimRng::new(seed),
+            life: 0,
+            running: Rc::default(),
+            fatal: Rc::default(),
+            checkpoints: Rc::default(),
+        }
+    }
+
+    fn group(&self) -> SimGroup {
+        SimGroup(1_000 + self.life)
+    }
+
+    /// Switches the machine on: the node recovers, then serves.
+    pub fn power_on(&mut self) {
+        self.life += 1;
+        self.trace.note("node", || format!("power on, life {}", self.life));
+        let shell = SimShell::new(self.executor.clock(), self.network.clone(), self.life, &mut self.rng);
+        let life = Life {
+            number: self.life,
+            disk: self.disk.clone(),
+            network: self.network.clone(),
+            trace: self.trace.clone(),
+            shell,
+            seed: self.rng.next_u64(),
+            running: Rc::clone(&self.running),
+            fatal: Rc::clone(&self.fatal),
+        };
+        self.executor.spawn_in(self.group(), life.live());
+    }
+
+    /// Cuts the power. True if the node was at work.
+    pub fn power_cut(&mut self) -> bool {
+        self.trace.note("node", || "the power goes".to_owned());
+        let was_running = self.power_off();
+        self.disk.power_cut();
+        was_running
+    }
+
+    /// Kills the node where it stands.
+    pub fn power_off(&mut self) -> bool {
+        self.network.node_down();
+        let running = self.running.borrow_mut().take();
+        if let Some(running) = &running {
+            let taken = running.engine.metrics().checkpoints;
+            self.checkpoints.set(self.checkpoints.get() + taken);
+        }
+        self.executor.kill(self.group());
+        running.is_some()
+    }
+
+    /// Why the node stopped by itself, if it did.
+    pub fn fatal_error(&self) -> Option<String> {
+        self.fatal.borrow().clone()
+    }
+
+    /// Checkpoints taken in all lives.
+    pub fn checkpoints(&self) -> u64 {
+        let now = self.running.borrow().as_ref().map_or(0, |node| node.engine.metrics().checkpoints);
+        self.checkpoints.get() + now
+    }
+}
+
+/// What one life of the node needs.
+struct Life {
+    number: u64,
+    disk: SimDisk,
+    network: Network,
+    trace: Trace,
+    shell: SimShell,
+    seed: u64,
+    running: Rc<RefCell<Option<Running>>>,
+    fatal: Rc<RefCell<Option<String>>>,
+}
+
+impl Life {
+    async fn live(self) {
+        let (storage, engine) = (StorageConfig::small(7), engine_config());
+        let opened =
+            DurableEngine::open(self.disk, storage, engine, self.seed, self.shell.clone()).await;
+        let engine = match opened {
+            Ok(engine) => engine,
+            Err(error) => {
+                *self.fatal.borrow_mut() = Some(format!("it does not open: {error}"));
+                return;
+            }
+        };
+        self.shell.attach(&engine);
+        self.trace.note("node", || "recovered".to_owned());
+        engine.submit(Event::Admin { id: AdminId(self.number), request: deploy_sieve() });
+        let door = Rc::new(Door { engine: Rc::downgrade(&engine) });
+        let arrivals: Rc<dyn Arrivals> = door.clone();
+        self.network.node_up(self.number, Rc::downgrade(&arrivals));
+        *self.running.borrow_mut() = Some(Running { engine: Rc::clone(&engine), door });
+        if let Err(error) = engine.run().await {
+            *self.fatal.borrow_mut() = Some(error.to_string());
+        }
+    }
+}
+
+/// Where the network puts what arrives.
+struct Door {
+    engine: Weak<DurableEngine<SimDisk>>,
+}
+
+impl Arrivals for Door {
+    fn arrive(&self, _life: u64, event: Event) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.submit(event);
+        }
+    }
+}
+
+/// Small limits, so that runs of a second meet them.
+fn engine_config() -> EngineConfig {
+    EngineConfig { tail_retain_bytes: 4 << 10, ..EngineConfig::default() }
+}
+
+fn deploy_sieve() -> AdminRequest {
+    AdminRequest::Deploy(TransformSpec {
+        name: "sieve".to_owned(),
+        version: "1".to_owned(),
+        topics: vec![SIFTED_TOPIC.to_owned()],
+        ..TransformSpec::default()
+    })
+}
+
+/// The node's surroundings on virtual time.
+#[derive(Clone)]
+struct SimShell {
+    clock: SimClock,
+    network: Network,
+    life: u64,
+    rng: Rc<RefCell<SimRng>>,
+    engine: Rc<RefCell<Weak<DurableEngine<SimDisk>>>>,
+    waiting: Rc<RefCell<Vec<TransformJob>>>,
+    last_transform_ns: Rc<Cell<u64>>,
+}
+
+impl SimShell {
+    fn new(clock: SimClock, network: Network, life: u64, rng: &mut SimRng) -> SimShell {
+        SimShell {
+            clock,
+            network,
+            life,
+            rng: Rc::new(RefCell::new(rng.fork())),
+            engine: Rc::default(),
+            waiting: Rc::default(),
+            last_transform_ns: Rc::default(),
+        }
+    }
+
+    fn attach(&self, engine: &Rc<DurableEngine<SimDisk>>) {
+        *self.engine.borrow_mut() = Rc::downgrade(engine);
+        for job in std::mem::take(&mut *self.waiting.borrow_mut()) {
+            self.transform(job);
+        }
+    }
+
+    /// Comes back after a while, in the order of the jobs.
+    fn come_back(&self, ticket: Ticket, outcome: TransformOutcome) {
+        let wait_ns = self.rng.borrow_mut().between(TRANSFORM_NS.0, TRANSFORM_NS.1);
+        let due_ns = (self.clock.now_ns() + wait_ns).max(self.last_transform_ns.get());
+        self.last_transform_ns.set(due_ns);
+        let engine = self.engine.borrow().clone();
+        self.clock.schedule(due_ns, move || {
+            if let Some(engine) = engine.upgrade() {
+                engine.submit(Event::Transformed { ticket, outcome });
+            }
+        });
+    }
+}
+
+impl StorageClock for SimShell {
+    fn mono_us(&self) -> u64 {
+        self.clock.mono_us()
+    }
+
+    fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {
+        StorageClock::sleep_until_ms(&self.clock, mono_ms)
+    }
+}
+
+impl Shell for SimShell {
+    fn now(&self) -> Now {
+        let mono_ms = self.clock.now_ms();
+        Now { mono_ms, wall_ms: WALL_START_MS + mono_ms as i64 }
+    }
+
+    fn reply(&self, id: RequestId, response: Option<Response>) {
+        self.network.answer(self.life, id, response);
+    }
+
+    fn transform(&self, job: TransformJob) {
+        if self.engine.borrow().strong_count() == 0 {
+            self.waiting.borrow_mut().push(job);
+            return;
+        }
+        self.come_back(job.ticket, sift(&job.batch));
+    }
+
+    fn notice(&self, _effect: Effect) {}
+}
+
+/// The transform of the run: drops every record whose sequence is odd.
+fn sift(batch: &Batch) -> TransformOutcome {
+    let section = batch.decompress(1 << 24).expect("a batch of a client of this run");
+    let mut kept = BatchBuilder::like(batch);
+    for record in batch.records(&section) {
+        let record = record.expect("a whole record");
+        let id = crate::client::decode_value(record.value.unwrap_or_default());
+        if id.sequence % 2 == 0 {
+            kept.push_record(&record).expect("it was in a batch before");
+        }
+    }
+    if kept.len() as u32 == batch.records_count() {
+        return TransformOutcome::Untouched;
+    }
+    let outputs = if kept.is_empty() {
+        Vec::new()
+    } else {
+        let batch = kept.build_batch().expect("a part of a batch");
+        vec![Output { topic: OutputTopic::Same, batch }]
+    };
+    TransformOutcome::Changed { outputs }
+}
