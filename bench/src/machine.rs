@@ -39,7 +39,8 @@ impl Machine {
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
         Ok(Self {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            processor: after(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| text(uname.machine())),
+            processor: after(&read("/proc/cpuinfo"), "model name")
+                .unwrap_or_else(|| text(uname.machine())),
             memory_mib: memory_mib(&read("/proc/meminfo")),
             kernel: format!("{} {}", text(uname.sysname()), text(uname.release())),
             file_system: file_system.unwrap_or_else(|| "unknown".to_owned()),

@@ -35,12 +35,6 @@ impl Scrape {
         found.peek()?;
         Some(found.sum())
     }
-
-    /// The value of a label of the first sample of this name.
-    pub(crate) fn label(&self, name: &str, label: &str) -> Option<&str> {
-        let sample = self.samples.iter().find(|sample| sample.name == name)?;
-        sample.labels.get(label).map(String::as_str)
-    }
 }
 
 fn sample(line: &str) -> Option<Sample> {
@@ -98,7 +92,6 @@ mod tests {
         assert_eq!(scrape.sum("w", &[("cause", "journal")]), Some(200.0));
         assert_eq!(scrape.sum("w", &[("x", "a\"}b")]), Some(100.0));
         assert_eq!(scrape.sum("plain", &[]), Some(7.0));
-        assert_eq!(scrape.label("w", "cause"), Some("journal"));
     }
 
     #[test]

@@ -118,34 +118,6 @@ pub fn run<T: Transform>(
     Ok(Report { outcomes, logged: host::take_logged() })
 }
 
-/// A transform and a batch, laid out once, to be run many times: what the code costs natively.
-#[derive(Debug)]
-pub struct Prepared<T> {
-    transform: T,
-    input: Vec<u8>,
-    output: Output,
-}
-
-impl<T: Transform> Prepared<T> {
-    /// Makes the transform and lays the records out.
-    ///
-    /// # Errors
-    /// What `Transform::new` refused.
-    pub fn new(settings: &[(&str, &str)], records: &[TestRecord]) -> Result<Self, Failure> {
-        Ok(Prepared {
-            transform: T::new(&Settings::from_pairs(settings))?,
-            input: encode_input(records),
-            output: Output::new(),
-        })
-    }
-
-    /// Runs it; says whether every record was kept and nothing emitted.
-    pub fn run(&mut self) -> bool {
-        run_batch(&mut self.transform, &self.input, &mut self.output);
-        self.output.is_untouched()
-    }
-}
-
 /// A transform that runs natively on batch after batch, as an instance does in the broker: what a
 /// benchmark compares the module with.
 #[derive(Debug)]
@@ -160,10 +132,7 @@ impl<T: Transform> Native<T> {
     /// # Errors
     /// What `Transform::new` refused.
     pub fn new(settings: &[(&str, &str)]) -> Result<Self, Failure> {
-        Ok(Native {
-            transform: T::new(&Settings::from_pairs(settings))?,
-            output: Output::new(),
-        })
+        Ok(Native { transform: T::new(&Settings::from_pairs(settings))?, output: Output::new() })
     }
 
     /// Runs one batch that [`encode_input`] laid out. Gives the length of the answer that a host
@@ -173,13 +142,9 @@ impl<T: Transform> Native<T> {
         if self.output.is_untouched() {
             return 0;
         }
-        let nowhere = |_: &_| Addresses {
-            input: 0,
-            arena: 0,
-            verdicts: 0,
-            encoded: 0,
-        };
-        self.output.encode(nowhere).len()
+        let encoded =
+            self.output.encode(|_| Addresses { input: 0, arena: 0, verdicts: 0, encoded: 0 });
+        encoded.len()
     }
 }
 

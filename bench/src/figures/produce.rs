@@ -41,10 +41,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         format!(
             "durable produce (acks=-1) of {} B records, {} to a batch, over {} TCP connections with \
              {} requests in flight each; the raw loop writes the same bytes with O_DIRECT and DSYNC",
-            SHAPE.value_bytes,
-            SHAPE.records,
-            bench.pressure.connections,
-            bench.pressure.in_flight,
+            SHAPE.value_bytes, SHAPE.records, bench.pressure.connections, bench.pressure.in_flight,
         ),
     );
     let raw_dir = bench.scratch()?;
@@ -89,8 +86,7 @@ fn measure(
     samples: &mut Samples,
 ) -> Outcome<usize> {
     let (before, cpu_before) = (journal(broker)?, broker.cpu_seconds()?);
-    let run: Saturation =
-        saturate(broker.kafka(), frames, bench.pressure, bench.seconds(3.0))?;
+    let run: Saturation = saturate(broker.kafka(), frames, bench.pressure, bench.seconds(3.0))?;
     let (after, cpu) = (journal(broker)?, broker.cpu_seconds()? - cpu_before);
     let payload_bytes = frames.shape().payload_bytes() as f64;
     samples.broker.push(run.requests_per_second() * payload_bytes);

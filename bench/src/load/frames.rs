@@ -84,7 +84,8 @@ pub(crate) fn frame(topic: &str, partition: i32, batch: Bytes) -> Outcome<Bytes>
 /// Checks that a response says that everything was taken.
 pub(crate) fn expect_taken(response: Bytes) -> Outcome<()> {
     let decoded = decode_response(ApiKey::Produce, PRODUCE_VERSION, response);
-    let (_, Response::Produce(produce)) = decoded.context("reading the answer to a produce")? else {
+    let (_, Response::Produce(produce)) = decoded.context("reading the answer to a produce")?
+    else {
         return Err(BenchError::new("a produce", "answered by something else"));
     };
     let mut partitions = produce.responses.iter().flat_map(|topic| &topic.partition_responses);

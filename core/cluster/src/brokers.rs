@@ -20,7 +20,9 @@ pub struct HostPort {
 
 /// Why a text is no `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not HOST:PORT ({reason}); write for example \"gateway.local:9092\" or \"[::1]:9092\"")]
+#[error(
+    "{text:?} is not HOST:PORT ({reason}); write for example \"gateway.local:9092\" or \"[::1]:9092\""
+)]
 pub struct HostPortError {
     text: String,
     reason: &'static str,
@@ -34,7 +36,9 @@ impl FromStr for HostPort {
         let (host, port) = text.rsplit_once(':').ok_or_else(|| error("no port"))?;
         let port = port.parse().map_err(|_| error("the port is not a number up to 65535"))?;
         let host = match host.strip_prefix('[') {
-            Some(inner) => inner.strip_suffix(']').ok_or_else(|| error("an opening bracket is not closed"))?,
+            Some(inner) => {
+                inner.strip_suffix(']').ok_or_else(|| error("an opening bracket is not closed"))?
+            }
             None if host.contains(':') => return Err(error("an IPv6 address needs brackets")),
             None => host,
         };
@@ -77,7 +81,8 @@ pub struct Brokers {
 impl Brokers {
     /// A cluster of this node alone, with one advertised address for each listener.
     pub fn alone(own: NodeId, advertised: impl IntoIterator<Item = HostPort>) -> Self {
-        let per_listener = advertised.into_iter().map(|address| vec![Broker { id: own, address }]).collect();
+        let per_listener =
+            advertised.into_iter().map(|address| vec![Broker { id: own, address }]).collect();
         Self { own, per_listener }
     }
 

@@ -55,7 +55,9 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is not an identity: damaged, or written by something else.
-    #[error("{path} is not a Millpond identity ({reason}); restore it from a backup, or move the data directory away to start anew")]
+    #[error(
+        "{path} is not a Millpond identity ({reason}); restore it from a backup, or move the data directory away to start anew"
+    )]
     Damaged {
         /// The file concerned.
         path: PathBuf,
@@ -63,7 +65,9 @@ pub enum IdentityError {
         reason: String,
     },
     /// A newer program wrote the directory.
-    #[error("{path} has format version {found}, this program reads up to {FORMAT_VERSION}: start the newer millpond that wrote it")]
+    #[error(
+        "{path} has format version {found}, this program reads up to {FORMAT_VERSION}: start the newer millpond that wrote it"
+    )]
     Newer {
         /// The file concerned.
         path: PathBuf,
@@ -71,7 +75,9 @@ pub enum IdentityError {
         found: u32,
     },
     /// The configuration names another node than the directory's.
-    #[error("the configuration says node id {configured}, but {path} belongs to node {stored}; a node id cannot change: set node.id = {stored} or choose another data directory")]
+    #[error(
+        "the configuration says node id {configured}, but {path} belongs to node {stored}; a node id cannot change: set node.id = {stored} or choose another data directory"
+    )]
     OtherNode {
         /// The file concerned.
         path: PathBuf,
@@ -100,11 +106,15 @@ impl NodeIdentity {
         let damaged = |reason: String| IdentityError::Damaged { path: path.to_owned(), reason };
         let version: Version = toml::from_str(text).map_err(|e| damaged(e.message().to_owned()))?;
         if version.format_version > FORMAT_VERSION {
-            return Err(IdentityError::Newer { path: path.to_owned(), found: version.format_version });
+            return Err(IdentityError::Newer {
+                path: path.to_owned(),
+                found: version.format_version,
+            });
         }
         let stored: Stored = toml::from_str(text).map_err(|e| damaged(e.message().to_owned()))?;
         let uuid = |name: &str, text: &str| {
-            text.parse::<Uuid>().map_err(|_| damaged(format!("{name} {text:?} is not a Kafka uuid")))
+            text.parse::<Uuid>()
+                .map_err(|_| damaged(format!("{name} {text:?} is not a Kafka uuid")))
         };
         Ok(Self {
             cluster_id: uuid("cluster_id", &stored.cluster_id)?,
@@ -122,7 +132,9 @@ impl NodeIdentity {
     }
 
     fn create(data_dir: &Path, node_id: NodeId) -> Result<Self, IdentityError> {
-        let random = |path: &str| random_uuid().map_err(|source| IdentityError::Io { path: path.into(), source });
+        let random = |path: &str| {
+            random_uuid().map_err(|source| IdentityError::Io { path: path.into(), source })
+        };
         let identity = Self {
             cluster_id: random("/dev/urandom")?,
             node_id,
@@ -195,7 +207,8 @@ mod tests {
 
     impl Dir {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("millpond-identity-{}-{name}", std::process::id()));
+            let path = std::env::temp_dir()
+                .join(format!("millpond-identity-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             Self(path)
         }
@@ -238,7 +251,10 @@ mod tests {
         let dir = Dir::new("rubbish");
         let path = dir.0.join(FILE_NAME);
         fs::write(&path, "cluster_id = [").unwrap();
-        assert!(matches!(NodeIdentity::open(&dir.0, NodeId(1)), Err(IdentityError::Damaged { .. })));
+        assert!(matches!(
+            NodeIdentity::open(&dir.0, NodeId(1)),
+            Err(IdentityError::Damaged { .. })
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "cluster_id = [");
     }
 }

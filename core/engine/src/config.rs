@@ -35,8 +35,7 @@ pub struct EngineConfig {
     pub fetch_max_wait_ms: u64,
     /// Bytes of batches, already in segments, that stay in memory for consumers. Default 32 MiB.
     pub tail_retain_bytes: usize,
-    /// Bytes of batches in memory beyond which produces are refused (retriably) until a checkpoint
-    /// frees some. Default 128 MiB.
+    /// Bytes of batches in memory beyond which produces wait until a checkpoint frees some. Default 128 MiB.
     pub tail_max_bytes: usize,
     /// The version that clients are told in the broker's own configuration.
     pub software_version: String,

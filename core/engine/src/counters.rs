@@ -28,6 +28,8 @@ pub struct Counters {
     pub sequence_refusals: u64,
     /// Batches refused for any other reason.
     pub produce_refusals: u64,
+    /// Produce requests that waited for memory.
+    pub produces_parked: u64,
     /// Entries given to the journal.
     pub entries: u64,
     /// Fetches that waited.

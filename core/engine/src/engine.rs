@@ -9,6 +9,7 @@ use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
 use crate::fetch::Fetches;
 use crate::group::Groups;
+use crate::parked::Parked;
 use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
 use crate::rng::Rng;
@@ -43,6 +44,9 @@ pub struct Engine {
     pub(crate) catalog_seq: EntrySeq,
     pub(crate) producer_ids_seq: EntrySeq,
     pub(crate) calls: BTreeMap<u64, ProduceCall>,
+    pub(crate) parked: Parked,
+    /// Bytes of batches between admission and commit.
+    pub(crate) pending_bytes: usize,
     pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
     pub(crate) fetches: Fetches,
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
@@ -77,7 +81,8 @@ struct Draft {
 }
 
 impl Engine {
-    /// An engine without a past, ready for events.
+    /// An engine without a past, ready for events. Ids are drawn from the seed: it must differ
+    /// from one start of a node to the next.
     #[must_use]
     pub fn new(config: EngineConfig, seed: u64) -> Engine {
         Engine::with_state(config, seed, State::default())
@@ -112,6 +117,8 @@ impl Engine {
             catalog_seq: EntrySeq(0),
             producer_ids_seq: EntrySeq(0),
             calls: BTreeMap::new(),
+            parked: Parked::default(),
+            pending_bytes: 0,
             tickets: BTreeMap::new(),
             fetches: Fetches::default(),
             reads: BTreeMap::new(),
@@ -162,7 +169,9 @@ impl Engine {
         }
     }
 
-    /// The durable state as of the last entry, without the batches in memory.
+    /// The durable state as of the last entry (`last_seq`), without the batches in memory. It may
+    /// only be put in force when that entry is durable and all that `unflushed` gives up to it is
+    /// in segments.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
         assert!(self.draft.facts.is_empty(), "a snapshot stands between two events");
@@ -171,8 +180,9 @@ impl Engine {
 
     /// Takes one event. Drain `poll_effect` afterwards.
     pub fn handle(&mut self, now: Now, event: Event) {
-        assert!(now.mono_ms >= self.now.mono_ms, "monotonic time never goes back");
-        self.now = now;
+        // Deadlines never come back, whatever the shell's clock does.
+        let mono_ms = now.mono_ms.max(self.now.mono_ms);
+        self.now = Now { mono_ms, wall_ms: now.wall_ms };
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -231,7 +241,13 @@ impl Engine {
                 partition.flushed_upto(range.upto);
             }
         }
-        let mut over = self.state.tail_bytes.saturating_sub(self.config.tail_retain_bytes);
+        self.evict_down_to(self.config.tail_retain_bytes);
+        self.resume_produces();
+    }
+
+    /// Forgets batches that are in segments until no more than this many bytes are in memory.
+    pub(crate) fn evict_down_to(&mut self, target_bytes: usize) {
+        let mut over = self.state.tail_bytes.saturating_sub(target_bytes);
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 if over == 0 {

@@ -36,6 +36,7 @@ use crate::codec::{
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
+use millpond_wire::limits;
 use millpond_wire::record::{BatchError, LogBatch};
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
@@ -395,7 +396,7 @@ impl Fact {
             1 => Fact::TopicCreated {
                 id: take.uuid("topic id")?,
                 name: take.string("topic name")?,
-                partitions: take.u32("partitions")?,
+                partitions: take_partitions(take)?,
                 configs: take.strings("topic configs")?,
             },
             2 => Fact::TopicDeleted { id: take.uuid("topic id")? },
@@ -485,6 +486,16 @@ impl CommittedOffset {
             commit_timestamp_ms: take.i64("commit time")?,
             metadata: take.option_string("commit metadata")?,
         })
+    }
+}
+
+/// A count that memory is taken for: never beyond what a topic can have.
+fn take_partitions(take: &mut Take) -> Result<u32, CodecError> {
+    let count = take.u32("partitions")?;
+    if count as usize <= limits::PARTITIONS_PER_TOPIC_MAX {
+        Ok(count)
+    } else {
+        Err(CodecError::Impossible { what: "partitions", value: count.into() })
     }
 }
 

@@ -181,7 +181,9 @@ impl Engine {
 
     fn supply(&self, call: &FetchCall) -> Supply {
         let wanted = min_bytes(&call.request);
-        let mut supply = Supply { bytes: 0, is_final: false };
+        // Whoever asks for nothing has nothing to wait for.
+        let is_empty = call.request.topics.iter().all(|topic| topic.partitions.is_empty());
+        let mut supply = Supply { bytes: 0, is_final: is_empty };
         for topic in &call.request.topics {
             for part in &topic.partitions {
                 let Ok((_, log)) = self.fetch_source(topic, part, call.version) else {
@@ -227,6 +229,9 @@ impl Engine {
             for (p, part) in topic.partitions.iter().enumerate() {
                 let source = self.fetch_source(topic, part, call.version);
                 let mut data = describe(part, source.as_ref().map(|(_, log)| *log).map_err(|e| *e));
+                // There are no transactions yet, so none was aborted.
+                data.aborted_transactions =
+                    (call.request.isolation_level == READ_COMMITTED).then(Vec::new);
                 if let Ok((partition, log)) = source {
                     let cap = usize::try_from(part.partition_max_bytes).unwrap_or(0).min(budget);
                     if part.fetch_offset >= log.tail_start() {
@@ -332,3 +337,4 @@ fn min_bytes(request: &FetchRequest) -> usize {
 }
 
 const FETCH_BY_ID_VERSION: i16 = 13;
+const READ_COMMITTED: i8 = 1;

@@ -20,6 +20,7 @@ mod event;
 mod fetch;
 mod group;
 mod offsets;
+mod parked;
 mod partition;
 mod produce;
 mod producer;

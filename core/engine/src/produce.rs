@@ -80,9 +80,6 @@ impl Engine {
         if log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX {
             return Err(busy("too many batches wait for the transforms of this partition"));
         }
-        if self.state.tail_bytes + batch.size_bytes() > self.config.tail_max_bytes {
-            return Err(busy("the memory for batches is full until the next checkpoint"));
-        }
         let chain = topic.chain.clone();
         let must_wait = !log.pending.is_empty();
         self.counters.records_in += u64::from(batch.records_count());
@@ -105,6 +102,7 @@ impl Engine {
         if admitted.outcome.is_some() && !must_wait {
             self.commit_admitted(key, admitted);
         } else if let Some(log) = self.state.catalog.partition_mut(key) {
+            self.pending_bytes += admitted.batch.size_bytes();
             log.pending.push(admitted);
         }
         Ok(())
@@ -167,9 +165,11 @@ impl Engine {
         while let Some(log) = self.state.catalog.partition_mut(key)
             && let Some(admitted) = log.pending.pop_ready()
         {
+            self.pending_bytes -= admitted.batch.size_bytes();
             self.commit_admitted(key, admitted);
             self.seal_if_large();
         }
+        self.resume_produces();
     }
 
     fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
@@ -319,6 +319,7 @@ impl Engine {
         let message = "a batch that this producer sent before was refused";
         let follows = Settled::Refused(refuse(ErrorCode::OutOfOrderSequenceNumber, message));
         for admitted in later {
+            self.pending_bytes -= admitted.batch.size_bytes();
             self.tickets.remove(&admitted.ticket);
             self.settle_all(key, admitted.waiting, &follows);
         }
@@ -390,7 +391,7 @@ fn fill(part: &mut PartitionProduceResponse, settled: &Settled, log_start: i64) 
     }
 }
 
-fn busy(message: &str) -> Refusal {
+pub(crate) fn busy(message: &str) -> Refusal {
     // Retriable by every client, with a pause.
     refuse(ErrorCode::RequestTimedOut, message)
 }
@@ -405,6 +406,9 @@ fn parse_produced(
     let records =
         records.ok_or_else(|| refuse(ErrorCode::InvalidRecord, "there is no record batch"))?;
     let wrong = |error: BatchError| refuse(batch_error_code(&error), error.to_string());
+    // A small slice would keep the buffer alive that it was received in, many times its size.
+    let is_small = records.len() < limits::ENCODE_COPY_BELOW_BYTES;
+    let records = if is_small { Bytes::copy_from_slice(&records) } else { records };
     let batch = Batch::parse(records).map_err(wrong)?;
     batch.check_produced(max_bytes).map_err(wrong)?;
     if batch.attributes().is_transactional() {

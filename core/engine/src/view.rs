@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::group::{Group, GroupState};
 use crate::offsets::OffsetStore;
-use crate::topic::Catalog;
+use crate::topic::{Catalog, Topic};
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::record::LogBatch;
@@ -59,6 +59,11 @@ impl Engine {
         &self.state.catalog
     }
 
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.state.catalog.iter()
+    }
+
     /// All committed offsets, durable or about to be.
     #[must_use]
     pub fn offsets(&self) -> &OffsetStore {
@@ -99,6 +104,18 @@ impl Engine {
     #[must_use]
     pub fn waiters_len(&self) -> usize {
         self.fetches.len()
+    }
+
+    /// Produce requests that wait for memory.
+    #[must_use]
+    pub fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Bytes of batches between admission and commit.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
     }
 
     /// Idempotent producers that are remembered, by partition; and how many were forgotten.

@@ -20,6 +20,7 @@ pub mod fingerprint;
 pub mod identity;
 pub mod listener;
 pub mod pem;
+pub mod quic;
 pub mod server;
 
 mod files;
@@ -29,4 +30,5 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::Identity;
 pub use listener::{ListenerLine, ListenerRefused, ListenerStanding, check_listener};
 pub use pem::{PemError, load_certificates, load_identity, load_private_key};
+pub use quic::quic_endpoint_config;
 pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};

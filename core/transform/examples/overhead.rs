@@ -6,7 +6,7 @@
 #[path = "../../../guests/modules/threshold/src/lib.rs"]
 mod threshold;
 
-use millpond_sdk::testing::{Prepared, TestRecord};
+use millpond_sdk::testing::{Native, TestRecord, encode_input};
 use millpond_transform::{Chain, Host, HostConfig, Sha256, Transform, TransformSpec, run};
 use millpond_wire::record::{Batch, BatchBuilder, Codec};
 use std::error::Error;
@@ -64,11 +64,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn native(settings: &[(&str, &str)], values: &[String]) -> Result<f64, Box<dyn Error>> {
     let records: Vec<_> = values.iter().map(|value| TestRecord::of(value.as_bytes())).collect();
-    let mut prepared = Prepared::<Threshold>::new(settings, &records)
-        .map_err(|failure| failure.message().to_string())?;
+    let input = encode_input(&records);
+    let mut native =
+        Native::<Threshold>::new(settings).map_err(|failure| failure.message().to_string())?;
     Ok(median(|| {
         let started = Instant::now();
-        black_box(prepared.run());
+        black_box(native.run(&input));
         started.elapsed()
     }))
 }

@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | `log` | `(level: u32, ptr: u32, len: u32)` | one line; levels 0 debug, 1 info, 2 warn, 3 error; capped |
 //! | `abort` | `(ptr: u32, len: u32)` | ends the call as a trap with this message |
-//! | `setting` | `(key, key_len, buf, buf_len: u32) -> i32` | length of the value, −1 if unset; copied only if it fits |
+//! | `setting` | `(key, key_len, buf, buf_len: u32) -> i32` | length of the value, -1 if unset; copied only if it fits |
 //!
 //! There is no clock, no randomness, no file, no network. The clock is the record's timestamp,
 //! randomness comes from the `seed`, so that the same input gives the same output. The names

@@ -42,7 +42,10 @@ impl GuestState {
                 self.beats_left = left;
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
             }
-            _ => Err(wasmtime::Error::new(Stop::Overrun)),
+            _ => {
+                self.beats_left = 0;
+                Err(wasmtime::Error::new(Stop::Overrun))
+            }
         }
     }
 }
@@ -61,6 +64,12 @@ pub(crate) struct MemoryLimit {
 impl MemoryLimit {
     pub(crate) fn new(pool: Arc<MemoryPool>, limit: usize) -> Self {
         MemoryLimit { pool, taken: 0, limit, refused: false, pool_empty: false }
+    }
+
+    /// What was refused in an earlier call explains nothing about this one.
+    pub(crate) fn start_call(&mut self) {
+        self.refused = false;
+        self.pool_empty = false;
     }
 
     pub(crate) fn pool_bytes(&self) -> usize {

@@ -27,6 +27,8 @@ pub(crate) struct Instance {
     progress: Option<u32>,
     /// Whether no batch has been run on it.
     pub(crate) fresh: bool,
+    /// Beats that the last call, or the start, was given.
+    beats: u64,
 }
 
 /// Why a call failed, and what the guest last said about where it was.
@@ -69,8 +71,15 @@ impl Instance {
         let init = instance.get_typed_func::<(), u32>(&mut store, abi::EXPORT_INIT).ok();
         let where_progress =
             instance.get_typed_func::<(), u32>(&mut store, abi::EXPORT_PROGRESS).ok();
-        let mut guest =
-            Instance { store, memory, alloc, transform: function, progress: None, fresh: true };
+        let mut guest = Instance {
+            store,
+            memory,
+            alloc,
+            transform: function,
+            progress: None,
+            fresh: true,
+            beats: caps::TRANSFORM_INIT_CPU_MS,
+        };
         if let Some(init) = init
             && let code @ 1.. = guest.call_plain(&init).await?
         {
@@ -99,7 +108,10 @@ impl Instance {
         gathered: &mut Gathered,
     ) -> Result<(), CallFailure> {
         self.fresh = false;
-        self.store.data_mut().beats_left = cpu_ms.max(1);
+        self.beats = cpu_ms.max(1);
+        let state = self.store.data_mut();
+        state.beats_left = self.beats;
+        state.memory.start_call();
         self.store.set_epoch_deadline(1);
         let answer = match self.run(whole.part(range.clone())).await {
             Ok(answer) => answer,
@@ -139,6 +151,11 @@ impl Instance {
         let bytes: [u8; 4] = memory.get(start..start.checked_add(4)?)?.try_into().ok()?;
         let index = u32::from_le_bytes(bytes) as usize;
         (index < records).then_some(index)
+    }
+
+    /// Beats that found the guest running in the last call or the start: ms of CPU time, about.
+    pub(crate) fn beats_used(&self) -> u64 {
+        self.beats.saturating_sub(self.store.data().beats_left)
     }
 
     /// What was logged since the last time.

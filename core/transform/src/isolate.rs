@@ -12,7 +12,6 @@ use crate::stats::StageStats;
 use crate::verdicts::{Decision, Gathered};
 use millpond_wire::limits as caps;
 use std::ops::Range;
-use std::time::Duration;
 
 /// Why a stage could not run at all: the node's lack, no record's.
 #[derive(Debug)]
@@ -87,7 +86,7 @@ impl Run<'_> {
         let (result, spent) = timed(call).await;
         self.stats.calls += 1;
         self.stats.cpu += spent;
-        self.budget.spent += spent;
+        self.budget.spent_ms += instance.beats_used();
         self.logs.append(instance.take_logs());
         match result {
             Ok(()) => {
@@ -109,15 +108,15 @@ impl Run<'_> {
         let (started, spent) = timed(Instance::start(self.transform)).await;
         self.stats.instances_started += 1;
         self.stats.cpu += spent;
-        self.budget.spent += spent;
         let mut instance = started?;
+        self.budget.spent_ms += instance.beats_used();
         self.logs.append(instance.take_logs());
         Ok(instance)
     }
 
     /// Takes the failed range apart until each of its records is decided on.
     async fn isolate(&mut self, whole: Range<usize>, first: Failed) -> Result<(), Unavailable> {
-        self.budget.spent = Duration::ZERO;
+        self.budget.spent_ms = 0;
         let mut parts = Vec::new();
         self.take_apart(whole, first, &mut parts).await?;
         while let Some(range) = parts.pop() {
@@ -213,11 +212,12 @@ fn push(parts: &mut Vec<Range<usize>>, range: Range<usize>) {
     }
 }
 
-/// What may be spent on isolation.
+/// What may be spent on isolation. Time is counted in beats that found a guest running, so that a
+/// machine which is busy with other things does not make records pay for it.
 struct Budget {
     records: usize,
     batch_ms: u64,
-    spent: Duration,
+    spent_ms: u64,
     calls_left: usize,
 }
 
@@ -226,7 +226,7 @@ impl Budget {
         Budget {
             records,
             batch_ms: transform.spec().limits.cpu_ms_per_batch,
-            spent: Duration::ZERO,
+            spent_ms: 0,
             calls_left: caps::TRANSFORM_ISOLATION_RUNS_MAX,
         }
     }
@@ -234,8 +234,8 @@ impl Budget {
     /// CPU time in ms for a call on so many records: their share of the batch's, but not less
     /// than what one alone may have. `None`: all is spent.
     fn for_call(&mut self, records: usize) -> Option<u64> {
-        let total = Duration::from_millis(self.batch_ms * caps::TRANSFORM_ISOLATION_CPU_FACTOR);
-        let left = u64::try_from(total.saturating_sub(self.spent).as_millis()).ok()?;
+        let total_ms = self.batch_ms * caps::TRANSFORM_ISOLATION_CPU_FACTOR;
+        let left = total_ms.saturating_sub(self.spent_ms);
         self.calls_left = self.calls_left.checked_sub(1)?;
         let share = self.batch_ms * records as u64 / self.records.max(1) as u64;
         let alone = (self.batch_ms / caps::TRANSFORM_RECORD_CPU_DIVISOR)

@@ -2,8 +2,8 @@
 //! CPU limit, with a policy for their failures.
 //!
 //! ```text
-//!   batch ── rows ── batch_buffer ──► guest ── verdicts ── policy ──► rows ── rebuild ── batches
-//!                                (instance, imports)   (isolate)
+//!   batch -> rows -> batch_buffer -> guest -> verdicts -> policy -> rows -> rebuild -> batches
+//!                      (instance, imports)   (isolate)
 //! ```
 //!
 //! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module.

@@ -302,3 +302,130 @@ fn word<const N: usize>(bytes: &[u8; N], index: usize) -> u32 {
     let (words, _) = bytes.as_chunks::<4>();
     words.get(index).map_or(0, |word| u32::from_le_bytes(*word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Sha256;
+
+    const RECORDS: usize = 6;
+    const MEMORY_BYTES: usize = 8 * 1024;
+
+    /// SplitMix64: the same numbers each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            (self.next() % end as u64) as usize
+        }
+
+        /// Numbers near which mistakes are made.
+        fn lie(&mut self) -> u32 {
+            let edges = [0, 1, 2, 3, 4, 16, 48, 4096, MEMORY_BYTES as u32, u32::MAX - 1, u32::MAX];
+            match self.below(3) {
+                0 => self.next() as u32,
+                1 => self.below(MEMORY_BYTES) as u32,
+                _ => edges[self.below(edges.len())],
+            }
+        }
+    }
+
+    fn put(memory: &mut [u8], at: usize, words: &[u32]) {
+        for (index, word) in words.iter().enumerate() {
+            let at = at + index * 4;
+            memory[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// An honest answer: each record is replaced by one with a header, to a declared topic.
+    fn honest() -> (Vec<u8>, u64) {
+        let mut memory = vec![0; MEMORY_BYTES];
+        let (output, verdicts, emits, header, data) = (64, 256, 1024, 3072, 4096);
+        let (records, data) = (RECORDS as u32, data as u32);
+        put(
+            &mut memory,
+            output,
+            &[abi::OUTPUT_MAGIC, 32, records, verdicts as u32, records, emits as u32],
+        );
+        put(&mut memory, header, &[data, 4, data, 8]);
+        memory[data as usize..data as usize + 5].copy_from_slice(b"other");
+        for index in 0..RECORDS {
+            put(&mut memory, verdicts + index * abi::VERDICT_BYTES, &[abi::VERDICT_DROP, 1]);
+            let emit = [7, 0, data, 10, data, 20, header as u32, 1, data, 5];
+            put(&mut memory, emits + index * abi::EMIT_BYTES, &emit);
+        }
+        (memory, ((output as u64) << 32) | 32)
+    }
+
+    fn read_into(memory: &[u8], answer: u64, gathered: &mut Gathered) -> Result<(), Fault> {
+        let row = Row {
+            timestamp_ms: 0,
+            origin: 0,
+            ordinal: 0,
+            key: Span::NONE,
+            value: Span::NONE,
+            headers: Span::NONE,
+            header_count: 0,
+        };
+        let mut spec = TransformSpec::new("subject", Sha256::of(b""));
+        spec.outputs.push("other".to_string());
+        read(memory, answer, &[row; RECORDS], 0..RECORDS, &spec, gathered)
+    }
+
+    #[test]
+    fn an_honest_answer_is_taken_whole() {
+        let (memory, answer) = honest();
+        let mut gathered = Gathered::new(RECORDS, 0, 1, 1);
+        read_into(&memory, answer, &mut gathered).expect("it is honest");
+        assert_eq!(gathered.emitted.len(), RECORDS);
+        for (index, decision) in gathered.decisions.iter().enumerate() {
+            assert_eq!(decision, &Some(Decision::Drop(index..index + 1)));
+        }
+        let last = gathered.emitted[RECORDS - 1];
+        assert_eq!((last.output, last.row.timestamp_ms), (Some(0), 7));
+        let value = last.row.value;
+        assert_eq!((value.arena, value.bytes), (1, 20));
+    }
+
+    #[test]
+    fn whatever_a_guest_answers_output_stays_bounded_and_whole() {
+        let mut numbers = Numbers(7);
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            let (mut memory, mut answer) = honest();
+            for _ in 0..1 + numbers.below(4) {
+                match numbers.below(8) {
+                    0 => answer = (u64::from(numbers.lie()) << 32) | u64::from(numbers.lie()),
+                    _ => {
+                        // Aim at the structures: all of them stand below 4 KiB.
+                        let at = numbers.below(1024) * 4;
+                        put(&mut memory, at, &[numbers.lie()]);
+                    }
+                }
+            }
+            let mut gathered = Gathered::new(RECORDS, 0, 0, 1);
+            let before = gathered.bytes_left;
+            match read_into(&memory, answer, &mut gathered) {
+                Ok(()) => {
+                    taken += 1;
+                    assert!(gathered.decisions.iter().all(Option::is_some));
+                }
+                Err(_) => {
+                    refused += 1;
+                    assert_eq!((gathered.bytes_left, gathered.emitted.len()), (before, 0));
+                    assert!(gathered.arenas.is_empty());
+                }
+            }
+            let made: usize = gathered.arenas.iter().map(Bytes::len).sum();
+            assert!(made <= caps::TRANSFORM_OUTPUT_EXEMPT_BYTES);
+        }
+        assert!(taken > 1_000 && refused > 1_000, "{taken} taken, {refused} refused");
+    }
+}

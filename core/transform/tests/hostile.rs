@@ -9,7 +9,7 @@ use millpond_guests::{
 use millpond_transform::{FailurePolicy, OnFailure, Outcome};
 use millpond_wire::ErrorCode;
 use millpond_wire::limits as caps;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LETTERS: &str = "readings.dead-letter";
 
@@ -37,7 +37,7 @@ async fn each_policy(wasm: &[u8], bad: &str, cpu_ms: u64, error: &str) {
         .await;
         let report = run_once(&mut chain, &came).await;
         let stats = &report.stages[0];
-        assert_eq!((stats.kept, stats.failed), (37, 3), "{then:?} {bad}: {report:?}");
+        assert_eq!((stats.kept, stats.failed), (37, 3), "{then:?} {bad}: {stats:?}");
         match then {
             OnFailure::DeadLetter => {
                 assert_eq!(values(&report.outcome), good());
@@ -182,7 +182,7 @@ async fn a_loop_is_stopped_within_its_budget() {
     assert_eq!((stats.overruns, stats.calls), (1, 1));
     // Beats are of a millisecond; a machine under load may stretch each of them.
     assert!(stats.cpu >= Duration::from_millis(25), "{:?}", stats.cpu);
-    assert!(stats.cpu < Duration::from_millis(1_000), "{:?}", stats.cpu);
+    assert!(stats.cpu < Duration::from_secs(5), "{:?}", stats.cpu);
     let letters = sent_to(&report.outcome, LETTERS);
     let error = letters[0].header("millpond.error");
     assert_eq!(error, Some("stopped after 50 ms of CPU time"));
@@ -191,11 +191,10 @@ async fn a_loop_is_stopped_within_its_budget() {
 #[tokio::test]
 async fn a_batch_full_of_loops_ends_in_bounded_time() {
     let mut chain = chain(HOSTILE_LOOP, |spec| spec.limits.cpu_ms_per_batch = 20).await;
-    let started = Instant::now();
     let report = run_once(&mut chain, &batch(&vec!["loop"; 2_000])).await;
     assert_eq!(sent_to(&report.outcome, LETTERS).len(), 2_000);
-    assert!(report.stages[0].cpu < Duration::from_secs(4), "{:?}", report.stages[0].cpu);
-    assert!(started.elapsed() < Duration::from_secs(30));
+    // 20 ms for the batch and eight times that to find culprits, of 5 ms each at least.
+    assert!(report.stages[0].calls <= 1 + 8 * 20 / 5 + 1, "{:?}", report.stages[0]);
 }
 
 #[tokio::test]

@@ -375,9 +375,12 @@ pub const CLIENT_BROKERS_MAX: usize = 1_000;
 // Engine: what is held in memory between events
 // ------------------------------------------------------------------------------------------------
 
-/// Record bytes in memory, whether in segments or not, above which produces are refused until a
+/// Record bytes in memory, whether in segments or not, above which produces wait until a
 /// checkpoint lets some go.
 pub const DEFAULT_UNFLUSHED_BYTES: usize = 128 * MIB;
+/// Produce requests that wait for memory, up to `IN_FLIGHT_BYTES_MAX` of them together; further
+/// ones are told to try again.
+pub const PRODUCES_PARKED_MAX: usize = 4_096;
 /// Duplicates of one batch in flight that wait for its answer; further ones are told to try again.
 pub const DUPLICATES_WAITING_MAX: usize = 8;
 /// Producers of one partition whose refused batch is remembered until they send it again.

@@ -272,7 +272,7 @@ impl ProducerLane {
         answer: &millpond_wire::messages::ProduceResponse,
     ) -> bool {
         let partition = &answer.responses[0].partition_responses[0];
-        let code = ErrorCode::from_code(partition.error_code);
+        let code = code_of(partition.error_code);
         let batch = window.front().expect("an answer belongs to the oldest batch");
         if code != ErrorCode::None {
             self.world.trace.note(&self.name(), || {
@@ -442,7 +442,7 @@ async fn read_once(
         return offset;
     };
     if data.error_code != ErrorCode::None.code() {
-        let code = ErrorCode::from_code(data.error_code);
+        let code = code_of(data.error_code);
         world.oracle.read_refused(partition, offset, code);
         return offset;
     }
@@ -472,6 +472,10 @@ fn take_records(
         }
     }
     next
+}
+
+fn code_of(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or_else(|| panic!("{code} is no error code of Kafka"))
 }
 
 fn encode_value(record: RecordId, padding: usize) -> Vec<u8> {

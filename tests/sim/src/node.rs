@@ -5,13 +5,12 @@ use crate::client::SIFTED_TOPIC;
 use crate::network::{Arrivals, Network};
 use crate::trace::Trace;
 use futures::future::LocalBoxFuture;
-use millpond_engine::transform::{Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec};
-use millpond_engine::{
-    AdminId, AdminRequest, Effect, EngineConfig, Event, Now, RequestId, Ticket,
+use millpond_engine::transform::{
+    AdminRequest, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec,
 };
+use millpond_engine::{AdminId, Effect, EngineConfig, Event, Now, Ticket};
 use millpond_storage::disk::sim::{SimClock, SimDisk, SimExecutor, SimGroup, SimRng};
 use millpond_storage::{DurableEngine, Shell, StorageClock, StorageConfig};
-use millpond_wire::messages::Response;
 use millpond_wire::record::{Batch, BatchBuilder};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -34,10 +33,13 @@ pub struct Machine {
     checkpoints: Rc<Cell<u64>>,
 }
 
+type Node = DurableEngine<SimDisk, SimShell>;
+
 /// The node of one life.
 struct Running {
-    engine: Rc<DurableEngine<SimDisk>>,
-    door: Rc<Door>,
+    engine: Rc<Node>,
+    /// Held for the network, which knows it weakly.
+    _door: Rc<Door>,
 }
 
 impl Machine {
@@ -146,7 +148,7 @@ impl Life {
         let door = Rc::new(Door { engine: Rc::downgrade(&engine) });
         let arrivals: Rc<dyn Arrivals> = door.clone();
         self.network.node_up(self.number, Rc::downgrade(&arrivals));
-        *self.running.borrow_mut() = Some(Running { engine: Rc::clone(&engine), door });
+        *self.running.borrow_mut() = Some(Running { engine: Rc::clone(&engine), _door: door });
         if let Err(error) = engine.run().await {
             *self.fatal.borrow_mut() = Some(error.to_string());
         }
@@ -155,7 +157,7 @@ impl Life {
 
 /// Where the network puts what arrives.
 struct Door {
-    engine: Weak<DurableEngine<SimDisk>>,
+    engine: Weak<Node>,
 }
 
 impl Arrivals for Door {
@@ -172,7 +174,7 @@ fn engine_config() -> EngineConfig {
 }
 
 fn deploy_sieve() -> AdminRequest {
-    AdminRequest::Deploy(TransformSpec {
+    AdminRequest::DeployTransform(TransformSpec {
         name: "sieve".to_owned(),
         version: "1".to_owned(),
         topics: vec![SIFTED_TOPIC.to_owned()],
@@ -187,7 +189,7 @@ struct SimShell {
     network: Network,
     life: u64,
     rng: Rc<RefCell<SimRng>>,
-    engine: Rc<RefCell<Weak<DurableEngine<SimDisk>>>>,
+    engine: Rc<RefCell<Weak<Node>>>,
     waiting: Rc<RefCell<Vec<TransformJob>>>,
     last_transform_ns: Rc<Cell<u64>>,
 }
@@ -205,11 +207,19 @@ impl SimShell {
         }
     }
 
-    fn attach(&self, engine: &Rc<DurableEngine<SimDisk>>) {
+    fn attach(&self, engine: &Rc<Node>) {
         *self.engine.borrow_mut() = Rc::downgrade(engine);
         for job in std::mem::take(&mut *self.waiting.borrow_mut()) {
             self.transform(job);
         }
+    }
+
+    fn transform(&self, job: TransformJob) {
+        if self.engine.borrow().strong_count() == 0 {
+            self.waiting.borrow_mut().push(job);
+            return;
+        }
+        self.come_back(job.ticket, sift(&job.batch));
     }
 
     /// Comes back after a while, in the order of the jobs.
@@ -226,35 +236,28 @@ impl SimShell {
     }
 }
 
-impl StorageClock for SimShell {
-    fn mono_us(&self) -> u64 {
-        self.clock.mono_us()
-    }
-
-    fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {
-        StorageClock::sleep_until_ms(&self.clock, mono_ms)
-    }
-}
-
 impl Shell for SimShell {
     fn now(&self) -> Now {
         let mono_ms = self.clock.now_ms();
         Now { mono_ms, wall_ms: WALL_START_MS + mono_ms as i64 }
     }
 
-    fn reply(&self, id: RequestId, response: Option<Response>) {
-        self.network.answer(self.life, id, response);
+    fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {
+        StorageClock::sleep_until_ms(&self.clock, mono_ms)
     }
 
-    fn transform(&self, job: TransformJob) {
-        if self.engine.borrow().strong_count() == 0 {
-            self.waiting.borrow_mut().push(job);
-            return;
+    fn effect(&self, effect: Effect) {
+        match effect {
+            Effect::Reply { id, response } => self.network.answer(self.life, id, response),
+            Effect::Transform(job) => self.transform(job),
+            // Nobody listens to administration here, and the table of transforms is one sieve.
+            _ => {}
         }
-        self.come_back(job.ticket, sift(&job.batch));
     }
 
-    fn notice(&self, _effect: Effect) {}
+    fn mono_us(&self) -> u64 {
+        self.clock.mono_us()
+    }
 }
 
 /// The transform of the run: drops every record whose sequence is odd.

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(number(br#"{"":1}"#, ""), Some(1.0));
         assert_eq!(number(br#"{"t":1,"tt":2}"#, "tt"), Some(2.0));
         assert_eq!(number(br#"{"tt":1,"t":2}"#, "t"), Some(2.0));
-        assert_eq!(number("{\"température\":3}".as_bytes(), "température"), Some(3.0));
+        assert_eq!(number("{\"\u{e9}t\u{e9}\":3}".as_bytes(), "\u{e9}t\u{e9}"), Some(3.0));
     }
 
     #[test]

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn written_text_reads_back_the_same() {
-        for text in ["", "plain", "q\"b\\n\nt\tc\u{1}\u{1f}", "é😀"] {
+        for text in ["", "plain", "q\"b\\n\nt\tc\u{1}\u{1f}", "\u{e9}\u{1f600}"] {
             let mut json = Vec::new();
             write_string(&mut json, text);
             assert_eq!(parse_string(&json).as_deref(), Some(text));

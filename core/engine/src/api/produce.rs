@@ -2,7 +2,7 @@
 
 use crate::admission::Slot;
 use crate::engine::Engine;
-use crate::produce::{ProduceCall, Refusal, Settled, refuse};
+use crate::produce::{ProduceCall, Refusal, Settled, busy, refuse};
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -10,9 +10,20 @@ use millpond_wire::messages::produce_response::{PartitionProduceResponse, TopicP
 use millpond_wire::messages::{ProduceRequest, ProduceResponse};
 
 impl Engine {
-    pub(crate) fn on_produce(&mut self, id: RequestId, request: ProduceRequest, version: i16) {
+    /// Takes a produce request to its end, or refuses all of it when the node is busy.
+    pub(crate) fn produce(
+        &mut self,
+        id: RequestId,
+        request: ProduceRequest,
+        version: i16,
+        is_busy: bool,
+    ) {
         let open = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
-        let refusal = refuse_whole(&request, open);
+        let refusal = if is_busy {
+            Some(busy("too many produce requests wait for memory"))
+        } else {
+            refuse_whole(&request, open)
+        };
         let call = self.fresh_id();
         let wants_answer = request.acks != 0;
         let response = skeleton(&request);

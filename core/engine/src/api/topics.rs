@@ -247,12 +247,14 @@ impl Engine {
         self.commit(Fact::TopicDeleted { id: topic_id });
         let gone = refuse(ErrorCode::UnknownTopicOrPartition, "the topic was deleted");
         for admitted in under_way {
+            self.pending_bytes -= admitted.batch.size_bytes();
             self.tickets.remove(&admitted.ticket);
             for slot in admitted.waiting {
                 self.settle(PartitionKey::default(), slot, Settled::Refused(gone.clone()));
             }
         }
         self.after(self.current_seq(), Then::DropFiles(keys));
+        self.resume_produces();
     }
 
     pub(crate) fn on_create_partitions(

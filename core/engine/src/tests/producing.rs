@@ -92,20 +92,29 @@ fn zstd_is_refused_before_produce_version_7() {
 }
 
 #[test]
-fn a_full_memory_refuses_retriably_until_a_flush_makes_room() {
+fn a_full_memory_makes_produces_wait_in_order_until_a_flush_makes_room() {
     let mut rig = Rig::with_config(EngineConfig {
-        tail_max_bytes: 200,
-        tail_retain_bytes: 0,
+        tail_max_bytes: 150,
+        tail_retain_bytes: 150,
         ..EngineConfig::default()
     });
     rig.create_topic("t", 1);
-    assert_eq!(rig.produce("t", 0, &["0123456789"]).error_code, 0);
-    assert_eq!(rig.produce("t", 0, &["0123456789"]).error_code, 0);
-    let refused = rig.produce("t", 0, &["0123456789"]);
-    assert!(ErrorCode::from_code(refused.error_code).expect("a code").is_retriable());
+    for sequence in 0..2 {
+        let id = rig.send_batch("t", 0, batch(&["0123456789"], from(7, 0, sequence)));
+        assert_eq!(rig.produced(id).base_offset, i64::from(sequence));
+    }
+    let waiting: Vec<_> = (2..5)
+        .map(|sequence| rig.send_batch("t", 0, batch(&["0123456789"], from(7, 0, sequence))))
+        .collect();
+    assert_eq!(rig.engine.parked_len(), 3);
+    assert!(waiting.iter().all(|id| !rig.is_answered(*id)));
     let partition = rig.key("t", 0);
     rig.handle(crate::Event::Flushed(vec![crate::FlushedRange { partition, upto: 2 }]));
-    assert_eq!(rig.produce("t", 0, &["0123456789"]).base_offset, 2);
+    assert_eq!(rig.produced(waiting[0]).base_offset, 2);
+    rig.handle(crate::Event::Flushed(vec![crate::FlushedRange { partition, upto: 4 }]));
+    assert_eq!(rig.produced(waiting[1]).base_offset, 3);
+    assert_eq!(rig.produced(waiting[2]).base_offset, 4);
+    assert_eq!(rig.engine.parked_len(), 0);
 }
 
 #[test]

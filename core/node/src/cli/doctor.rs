@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Args;
 use hdrhistogram::Histogram;
-use millpond_storage::{AlignedBuf, BackendChoice, Disk, DiskError, DiskFile, OpenMode, RealDisk};
+use millpond_storage::disk::{
+    AlignedBuf, BackendChoice, Disk, DiskError, DiskFile, OpenMode, RealDisk,
+};
 use serde::Serialize;
 use tokio::task::LocalSet;
 
@@ -38,7 +41,7 @@ pub(super) struct DoctorArgs {
 }
 
 fn backend(text: &str) -> Result<BackendChoice, String> {
-    text.parse().map_err(|e: millpond_storage::UnknownBackend| e.to_string())
+    BackendChoice::from_str(text).map_err(|e| e.to_string())
 }
 
 #[derive(Debug, Serialize)]
@@ -104,10 +107,16 @@ fn examine(args: &DoctorArgs) -> Result<Diagnosis, CliError> {
     let stat = rustix::fs::statvfs(&args.data_dir).map_err(std::io::Error::from)?;
     let mut diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
-        kernel: format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy()),
+        kernel: format!(
+            "{} {}",
+            name.sysname().to_string_lossy(),
+            name.release().to_string_lossy()
+        ),
         machine: name.machine().to_string_lossy().into_owned(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        memory_bytes: field("/proc/meminfo", "MemTotal:").and_then(|kb| kb.parse::<u64>().ok()).map(|kb| kb << 10),
+        memory_bytes: field("/proc/meminfo", "MemTotal:")
+            .and_then(|kb| kb.parse::<u64>().ok())
+            .map(|kb| kb << 10),
         page_bytes: rustix::param::page_size(),
         seccomp: field("/proc/self/status", "Seccomp:").map(|mode| seccomp(&mode)),
         file_system: file_system(&args.data_dir),
@@ -129,7 +138,10 @@ fn examine(args: &DoctorArgs) -> Result<Diagnosis, CliError> {
 fn judge_disk(diagnosis: &mut Diagnosis, probe: Result<DiskProbe, String>) {
     let probe = match probe {
         Ok(probe) => probe,
-        Err(error) => return diagnosis.find(Level::Fail, format!("the data directory cannot be written: {error}")),
+        Err(error) => {
+            return diagnosis
+                .find(Level::Fail, format!("the data directory cannot be written: {error}"));
+        }
     };
     match probe.backend {
         "io_uring" => diagnosis.find(Level::Ok, "io_uring works".into()),
@@ -139,12 +151,19 @@ fn judge_disk(diagnosis: &mut Diagnosis, probe: Result<DiskProbe, String>) {
     match p99 > SYNC_P99_WARN_US {
         true => diagnosis.find(
             Level::Warn,
-            format!("durable writes are slow (p99 {} ms): acknowledgements will be too", p99 / 1000),
+            format!(
+                "durable writes are slow (p99 {} ms): acknowledgements will be too",
+                p99 / 1000
+            ),
         ),
-        false => diagnosis.find(Level::Ok, format!("a durable write takes {p50} us (p50), {p99} us (p99)")),
+        false => diagnosis
+            .find(Level::Ok, format!("a durable write takes {p50} us (p50), {p99} us (p99)")),
     }
     if p50 < 5 {
-        diagnosis.find(Level::Warn, "durable writes are faster than any flash: is this a RAM disk?".into());
+        diagnosis.find(
+            Level::Warn,
+            "durable writes are faster than any flash: is this a RAM disk?".into(),
+        );
     }
     diagnosis.disk = Some(probe);
 }
@@ -156,10 +175,16 @@ fn judge_rest(diagnosis: &mut Diagnosis) {
         false => diagnosis.find(Level::Ok, format!("{} are free", text::bytes(free))),
     }
     if matches!(diagnosis.file_system.as_str(), "tmpfs" | "ramfs") {
-        diagnosis.find(Level::Warn, "the data directory is in memory: nothing survives a power cut".into());
+        diagnosis.find(
+            Level::Warn,
+            "the data directory is in memory: nothing survives a power cut".into(),
+        );
     }
     if matches!(diagnosis.file_system.as_str(), "nfs" | "fuse" | "9p" | "cifs" | "overlayfs") {
-        let found = format!("the file system is {}: use a local one (a volume, in a container)", diagnosis.file_system);
+        let found = format!(
+            "the file system is {}: use a local one (a volume, in a container)",
+            diagnosis.file_system
+        );
         diagnosis.find(Level::Warn, found);
     }
 }
@@ -172,8 +197,14 @@ impl Diagnosis {
 
 /// Times durable writes through the very disk that a node would use.
 fn probe_disk(data_dir: &Path, choice: BackendChoice) -> Result<DiskProbe, String> {
-    let dir = tempfile::Builder::new().prefix("doctor-").tempdir_in(data_dir).map_err(|e| e.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let dir = tempfile::Builder::new()
+        .prefix("doctor-")
+        .tempdir_in(data_dir)
+        .map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     let measured = runtime.block_on(LocalSet::new().run_until(measure(dir.path(), choice)));
     measured.map_err(|e| e.to_string())
 }
@@ -183,16 +214,17 @@ async fn measure(dir: &Path, choice: BackendChoice) -> Result<DiskProbe, DiskErr
     let block = disk.block_bytes().max(PROBE_BLOCK_BYTES);
     let file = disk.open("probe", OpenMode::CREATE_DIRECT).await?;
     // As the journal's files are: written in full, so that no write makes the file system allocate.
-    let mut buffer = AlignedBuf::zeroed(PROBE_FILE_BYTES.next_multiple_of(block));
+    let mut buffer = zeros(PROBE_FILE_BYTES.next_multiple_of(block), block);
     let (written, _) = file.write_at(0, buffer).await;
     written?;
     file.sync().await?;
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).ok();
-    buffer = AlignedBuf::zeroed(block);
+    buffer = zeros(block, block);
     let blocks = (PROBE_FILE_BYTES / block) as u64;
     for n in 0..PROBE_WRITES {
         let begun = Instant::now();
-        let (written, returned) = file.write_durable(u64::from(n) % blocks * block as u64, buffer).await;
+        let (written, returned) =
+            file.write_durable(u64::from(n) % blocks * block as u64, buffer).await;
         written?;
         buffer = returned;
         let us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -207,6 +239,10 @@ async fn measure(dir: &Path, choice: BackendChoice) -> Result<DiskProbe, DiskErr
         durable_write_p99_us: quantile(0.99),
         durable_write_max_us: quantile(1.0),
     })
+}
+
+fn zeros(bytes: usize, align_bytes: usize) -> AlignedBuf {
+    AlignedBuf::copied_from(&vec![0; bytes], align_bytes)
 }
 
 /// The first word after a label at the start of a line of a file in `/proc`.
@@ -228,7 +264,9 @@ fn seccomp(mode: &str) -> String {
 fn why_no_uring() -> String {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     match disabled.trim() {
-        "1" | "2" => "it is switched off (sysctl kernel.io_uring_disabled); threads are used instead".into(),
+        "1" | "2" => {
+            "it is switched off (sysctl kernel.io_uring_disabled); threads are used instead".into()
+        }
         _ if field("/proc/self/status", "Seccomp:").as_deref() == Some("2") => {
             "a seccomp filter forbids it, as Docker's default does; threads are used instead".into()
         }
@@ -254,7 +292,14 @@ fn render(diagnosis: &Diagnosis) -> String {
     line("millpond", diagnosis.version.into());
     line("kernel", format!("{} on {}", diagnosis.kernel, diagnosis.machine));
     let memory = diagnosis.memory_bytes.map_or_else(|| "unknown memory".into(), text::bytes);
-    line("machine", format!("{} cores, {memory}, pages of {}", diagnosis.cores, text::bytes(diagnosis.page_bytes as u64)));
+    line(
+        "machine",
+        format!(
+            "{} cores, {memory}, pages of {}",
+            diagnosis.cores,
+            text::bytes(diagnosis.page_bytes as u64)
+        ),
+    );
     if let Some(seccomp) = &diagnosis.seccomp {
         line("seccomp", seccomp.clone());
     }
@@ -269,7 +314,10 @@ fn render(diagnosis: &Diagnosis) -> String {
         ),
     );
     if let Some(disk) = &diagnosis.disk {
-        line("disk backend", format!("{}, blocks of {}", disk.backend, text::bytes(disk.block_bytes as u64)));
+        line(
+            "disk backend",
+            format!("{}, blocks of {}", disk.backend, text::bytes(disk.block_bytes as u64)),
+        );
         line(
             "durable write",
             format!(

@@ -119,13 +119,23 @@ async fn describe(admin: &Admin, name: &str) -> Result<DescribedGroup, ClientErr
     for offset in committed {
         if !ends.contains_key(&offset.topic) {
             // A topic that was deleted meanwhile has no end.
-            let latest = admin.list_offsets(&offset.topic, OffsetSpec::Latest).await.unwrap_or_default();
-            ends.insert(offset.topic.clone(), latest.iter().map(|p| (p.partition, p.offset)).collect());
+            let latest =
+                admin.list_offsets(&offset.topic, OffsetSpec::Latest).await.unwrap_or_default();
+            ends.insert(
+                offset.topic.clone(),
+                latest.iter().map(|p| (p.partition, p.offset)).collect(),
+            );
         }
         let end = ends.get(&offset.topic).and_then(|e| e.get(&offset.partition)).copied();
         let next_offset = end.unwrap_or(offset.offset);
         let lag = (next_offset - offset.offset).max(0);
-        offsets.push(Offset { topic: offset.topic, partition: offset.partition, committed: offset.offset, next_offset, lag });
+        offsets.push(Offset {
+            topic: offset.topic,
+            partition: offset.partition,
+            committed: offset.offset,
+            next_offset,
+            lag,
+        });
     }
     let members = group.members.into_iter().map(|m| Member {
         member: m.member_id,
@@ -133,7 +143,13 @@ async fn describe(admin: &Admin, name: &str) -> Result<DescribedGroup, ClientErr
         host: m.host,
         assignment: m.assignment,
     });
-    Ok(DescribedGroup { group: group.group_id, state: group.state, assignor: group.assignor, members: members.collect(), offsets })
+    Ok(DescribedGroup {
+        group: group.group_id,
+        state: group.state,
+        assignor: group.assignor,
+        members: members.collect(),
+        offsets,
+    })
 }
 
 fn show(group: &DescribedGroup, json: bool) -> Result<(), CliError> {
@@ -147,7 +163,9 @@ fn show(group: &DescribedGroup, json: bool) -> Result<(), CliError> {
     out.push_str("\n\n");
     let mut offsets = Table::new(["TOPIC", "PARTITION", "COMMITTED", "NEXT", "LAG", "MEMBER"]);
     for offset in &group.offsets {
-        let owns = |m: &&Member| m.assignment.get(&offset.topic).is_some_and(|p| p.contains(&offset.partition));
+        let owns = |m: &&Member| {
+            m.assignment.get(&offset.topic).is_some_and(|p| p.contains(&offset.partition))
+        };
         let owner = group.members.iter().find(owns);
         offsets.row([
             offset.topic.clone(),

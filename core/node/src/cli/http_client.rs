@@ -46,7 +46,12 @@ impl HttpClient {
         self.done(self.agent.post(self.url(path)).send_empty())
     }
 
-    pub(crate) fn post_bytes<T: DeserializeOwned>(&self, path: &str, header: (&str, &str), body: &[u8]) -> Result<T, CliError> {
+    pub(crate) fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        header: (&str, &str),
+        body: &[u8],
+    ) -> Result<T, CliError> {
         self.json(self.agent.post(self.url(path)).header(header.0, header.1).send(body))
     }
 
@@ -54,10 +59,17 @@ impl HttpClient {
         format!("{}{path}", self.base)
     }
 
-    fn json<T: DeserializeOwned>(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<T, CliError> {
+    fn json<T: DeserializeOwned>(
+        &self,
+        sent: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, CliError> {
         let text = self.text(sent)?;
-        serde_json::from_str(&text)
-            .map_err(|e| CliError::failed(format!("{} answered something else than a Millpond node: {e}", self.base)))
+        serde_json::from_str(&text).map_err(|e| {
+            CliError::failed(format!(
+                "{} answered something else than a Millpond node: {e}",
+                self.base
+            ))
+        })
     }
 
     fn done(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<(), CliError> {
@@ -82,7 +94,9 @@ impl HttpClient {
 fn refused(status: StatusCode, text: &str) -> CliError {
     let said = serde_json::from_str::<serde_json::Value>(text).ok();
     let said = said.as_ref().and_then(|v| v.get("error")).and_then(|e| e.as_str());
-    CliError::failed(said.map_or_else(|| format!("the node answered {status}: {}", text.trim()), str::to_owned))
+    CliError::failed(
+        said.map_or_else(|| format!("the node answered {status}: {}", text.trim()), str::to_owned),
+    )
 }
 
 #[cfg(test)]

@@ -157,7 +157,8 @@ fn config(args: &ConfigArgs, json: bool) -> Result<(), CliError> {
     let Some(file) = &args.check else {
         return text::print(&reference());
     };
-    let config = Config::load(Some(file), &Overrides::default()).map_err(|e| CliError::usage(e.to_string()))?;
+    let config = Config::load(Some(file), &Overrides::default())
+        .map_err(|e| CliError::usage(e.to_string()))?;
     if json {
         return text::print_json(&config);
     }
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn json_is_accepted_everywhere() {
-        for command in ["topic list", "group list", "transform list", "version", "doctor", "config"] {
+        for command in ["topic list", "group list", "transform list", "version", "doctor", "config"]
+        {
             let line = format!("millpond {command} --json");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{command}");
         }

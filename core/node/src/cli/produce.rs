@@ -81,7 +81,8 @@ pub(super) async fn run(args: ProduceArgs, json: bool) -> Result<(), CliError> {
     let written = match &args.file {
         Some(path) => {
             let file = tokio::fs::File::open(path).await;
-            let file = file.map_err(|e| CliError::usage(format!("cannot read {}: {e}", path.display())))?;
+            let file =
+                file.map_err(|e| CliError::usage(format!("cannot read {}: {e}", path.display())))?;
             send_lines(&args, &producer, BufReader::new(file), json).await
         }
         None => send_lines(&args, &producer, BufReader::new(tokio::io::stdin()), json).await,
@@ -122,7 +123,11 @@ async fn send_lines(
     Ok(written)
 }
 
-async fn settle(args: &ProduceArgs, delivery: Option<DeliveryFuture>, json: bool) -> Result<u64, CliError> {
+async fn settle(
+    args: &ProduceArgs,
+    delivery: Option<DeliveryFuture>,
+    json: bool,
+) -> Result<u64, CliError> {
     let Some(delivery) = delivery else { return Ok(0) };
     let delivered = delivery.await.map_err(|e| CliError::failed(e.to_string()))?;
     if json && !args.quiet {
@@ -138,7 +143,10 @@ async fn settle(args: &ProduceArgs, delivery: Option<DeliveryFuture>, json: bool
 }
 
 /// The next line without its end; false at the end of the input.
-async fn read_line(input: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Result<bool, CliError> {
+async fn read_line(
+    input: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> Result<bool, CliError> {
     line.clear();
     loop {
         let available = input.fill_buf().await?;
@@ -168,7 +176,9 @@ fn record(args: &ProduceArgs, line: &[u8]) -> Result<Record, CliError> {
         Some(separator) => {
             let (key, value) = split(line, separator.as_bytes()).ok_or_else(|| {
                 let shown = String::from_utf8_lossy(line).chars().take(80).collect::<String>();
-                CliError::failed(format!("the line {shown:?} has no {separator:?} between key and value"))
+                CliError::failed(format!(
+                    "the line {shown:?} has no {separator:?} between key and value"
+                ))
             })?;
             record.key(key.to_vec()).value(value.to_vec())
         }

@@ -7,7 +7,9 @@ use millpond_client::{Admin, Client, ClientConfig, ClientError, ConnectError, Tr
 use super::{Bootstrap, CliError};
 
 /// Runs a command to its end.
-pub(super) fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+pub(super) fn block_on(
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(command);
@@ -19,13 +21,14 @@ pub(super) fn block_on(command: impl Future<Output = Result<(), CliError>>) -> R
 impl Bootstrap {
     /// The client's settings.
     pub(crate) fn config(&self) -> Result<ClientConfig, CliError> {
-        let config = ClientConfig::new(&self.bootstrap).map_err(|e| CliError::usage(format!("--bootstrap: {e}")))?;
+        let config = ClientConfig::new(&self.bootstrap)
+            .map_err(|e| CliError::usage(format!("--bootstrap: {e}")))?;
         let trust = match (&self.fingerprint, &self.ca) {
-            (Some(fingerprint), _) => {
-                Trust::fingerprint(fingerprint).map_err(|e| CliError::usage(format!("--fingerprint: {e}")))?
-            }
+            (Some(fingerprint), _) => Trust::fingerprint(fingerprint)
+                .map_err(|e| CliError::usage(format!("--fingerprint: {e}")))?,
             (None, Some(file)) => Trust::CaPem(
-                std::fs::read(file).map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))?,
+                std::fs::read(file)
+                    .map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))?,
             ),
             (None, None) => Trust::Nothing,
         };
@@ -60,13 +63,15 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
         ConnectError::Io { .. } | ConnectError::Timeout { .. } => {
             Some("is `millpond serve` running there? --bootstrap names another address")
         }
-        ConnectError::Trust { .. } => {
-            Some("give --fingerprint with the SHA-256 that the node prints at its start, or --ca with a PEM file")
+        ConnectError::Trust { .. } => Some(
+            "give --fingerprint with the SHA-256 that the node prints at its start, or --ca with a PEM file",
+        ),
+        ConnectError::Handshake { .. } => {
+            Some("does the listener speak TLS or QUIC, and is it the trusted certificate?")
         }
-        ConnectError::Handshake { .. } => Some("does the listener speak TLS or QUIC, and is it the trusted certificate?"),
-        ConnectError::Negotiation { .. } => {
-            Some("is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write tls://HOST:PORT")
-        }
+        ConnectError::Negotiation { .. } => Some(
+            "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write tls://HOST:PORT",
+        ),
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,
     }

@@ -48,7 +48,8 @@ struct Column {
 }
 
 fn is_number(cell: &str) -> bool {
-    cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && cell.parse::<f64>().is_ok()
+    cell == "-"
+        || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && cell.parse::<f64>().is_ok()
 }
 
 fn line<'a>(out: &mut String, columns: &[Column], cells: impl Iterator<Item = &'a str>) {

@@ -13,7 +13,8 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 
 /// Writes a value as indented JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| CliError::failed(e.to_string()))?;
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|e| CliError::failed(e.to_string()))?;
     text.push('\n');
     print(&text)
 }
@@ -23,7 +24,9 @@ pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.map_err(|e| CliError::failed(format!("cannot write to standard output: {e}"))),
+        result => {
+            result.map_err(|e| CliError::failed(format!("cannot write to standard output: {e}")))
+        }
     }
 }
 

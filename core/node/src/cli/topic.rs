@@ -59,7 +59,8 @@ enum TopicCommand {
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, for example retention.ms=86400000")?;
+    let (name, value) =
+        text.split_once('=').ok_or("write NAME=VALUE, for example retention.ms=86400000")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -115,7 +116,11 @@ async fn list(admin: &Admin, json: bool) -> Printed {
     for topic in topics {
         let offsets = offsets(admin, &topic).await?;
         let records = offsets.iter().map(|(first, next)| next - first).sum();
-        listed.push(ListedTopic { topic: topic.name.to_string(), partitions: topic.partitions.len(), records });
+        listed.push(ListedTopic {
+            topic: topic.name.to_string(),
+            partitions: topic.partitions.len(),
+            records,
+        });
     }
     Ok(show_list(&listed, json))
 }
@@ -135,7 +140,10 @@ fn show_list(listed: &[ListedTopic], json: bool) -> Result<(), CliError> {
 }
 
 /// The first and the next offset of each partition, in the order of the partitions.
-async fn offsets(admin: &Admin, topic: &Topic) -> Result<Vec<(i64, i64)>, millpond_client::ClientError> {
+async fn offsets(
+    admin: &Admin,
+    topic: &Topic,
+) -> Result<Vec<(i64, i64)>, millpond_client::ClientError> {
     let first = admin.list_offsets(&topic.name, OffsetSpec::Earliest).await?;
     let next = admin.list_offsets(&topic.name, OffsetSpec::Latest).await?;
     Ok(first.iter().zip(&next).map(|(first, next)| (first.offset, next.offset)).collect())
@@ -171,14 +179,17 @@ async fn describe(admin: &Admin, name: &str, all: bool, json: bool) -> Printed {
     let offsets = offsets(admin, &topic).await?;
     let mut settings = admin.topic_settings(name).await?;
     settings.retain(|s| all || !s.is_default);
-    let partition = |(p, (first_offset, next_offset)): (&millpond_client::metadata::Partition, (i64, i64))| DescribedPartition {
-        partition: p.index,
-        leader: p.leader,
-        leader_epoch: p.leader_epoch,
-        replicas: p.replicas.clone(),
-        first_offset,
-        next_offset,
-    };
+    let partition =
+        |(p, (first_offset, next_offset)): (&millpond_client::metadata::Partition, (i64, i64))| {
+            DescribedPartition {
+                partition: p.index,
+                leader: p.leader,
+                leader_epoch: p.leader_epoch,
+                replicas: p.replicas.clone(),
+                first_offset,
+                next_offset,
+            }
+        };
     let described = DescribedTopic {
         topic: topic.name.to_string(),
         id: topic.id.to_string(),
@@ -195,7 +206,8 @@ fn show_description(topic: &DescribedTopic, json: bool) -> Result<(), CliError> 
     if json {
         return text::print_json(topic);
     }
-    let mut partitions = Table::new(["PARTITION", "LEADER", "EPOCH", "REPLICAS", "FIRST", "NEXT", "RECORDS"]);
+    let mut partitions =
+        Table::new(["PARTITION", "LEADER", "EPOCH", "REPLICAS", "FIRST", "NEXT", "RECORDS"]);
     for p in &topic.partitions {
         partitions.row([
             p.partition.to_string(),

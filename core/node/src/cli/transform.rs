@@ -108,7 +108,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 fn key_number(text: &str) -> Result<(String, u64), String> {
     let (key, value) = key_value(text)?;
-    let number = value.replace('_', "").parse().map_err(|_| format!("{value:?} is not a number"))?;
+    let number =
+        value.replace('_', "").parse().map_err(|_| format!("{value:?} is not a number"))?;
     Ok((key, number))
 }
 
@@ -167,8 +168,10 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
         dead_letter_topic: args.dead_letter_topic,
         order: args.order,
     };
-    let header = serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
-    let shown: Shown = node.post_bytes("/v1/transforms", (DEPLOY_HEADER, &ascii(&header)), &module)?;
+    let header =
+        serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
+    let shown: Shown =
+        node.post_bytes("/v1/transforms", (DEPLOY_HEADER, &ascii(&header)), &module)?;
     if json {
         return text::print_json(&shown);
     }
@@ -189,7 +192,10 @@ fn ascii(json: &str) -> String {
     for c in json.chars() {
         match c.is_ascii() {
             true => out.push(c),
-            false => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+            false => c
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
         }
     }
     out
@@ -200,9 +206,13 @@ fn list(all: &[Shown], json: bool) -> Result<(), CliError> {
         return text::print_json(&all);
     }
     if all.is_empty() {
-        return text::print("There are no transforms. `millpond transform deploy --help` shows how to add one.\n");
+        return text::print(
+            "There are no transforms. `millpond transform deploy --help` shows how to add one.\n",
+        );
     }
-    let mut table = Table::new(["NAME", "VERSION", "TOPICS", "STATE", "IN", "KEPT", "DROPPED", "EMITTED", "FAILED"]);
+    let mut table = Table::new([
+        "NAME", "VERSION", "TOPICS", "STATE", "IN", "KEPT", "DROPPED", "EMITTED", "FAILED",
+    ]);
     for shown in all {
         let stats = &shown.stats;
         table.row([
@@ -250,7 +260,13 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         line("limit", &format!("{key} = {value}"));
     }
     let s = &shown.stats;
-    line("batches", &format!("{}, {} faults of the module, {} for its processor time", s.batches, s.faults, s.overruns));
+    line(
+        "batches",
+        &format!(
+            "{}, {} faults of the module, {} for its processor time",
+            s.batches, s.faults, s.overruns
+        ),
+    );
     line(
         "records",
         &format!(
@@ -266,7 +282,10 @@ fn logs(lines: &[LogLine], json: bool) -> Result<(), CliError> {
     if json {
         return text::print_json(&lines);
     }
-    let text: String = lines.iter().map(|l| format!("{}  {:<5}  [{}] {}\n", clock(l.wall_ms), l.level, l.partition, l.text)).collect();
+    let text: String = lines
+        .iter()
+        .map(|l| format!("{}  {:<5}  [{}] {}\n", clock(l.wall_ms), l.level, l.partition, l.text))
+        .collect();
     text::print(&text)
 }
 
@@ -286,7 +305,10 @@ mod tests {
         let json = r#"{"a":"gr\u00fc\u00df"}"#;
         let text = ascii("{\"a\":\"gr\u{fc}\u{df} \u{1f600}\"}");
         assert!(text.is_ascii());
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["a"], "gr\u{fc}\u{df} \u{1f600}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["a"],
+            "gr\u{fc}\u{df} \u{1f600}"
+        );
         assert!(serde_json::from_str::<serde_json::Value>(json).is_ok());
     }
 

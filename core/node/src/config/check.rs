@@ -30,7 +30,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         return value("node.id", "a node id is 0 or more");
     }
     if config.node.data_dir.is_empty() {
-        return value("node.data_dir", "it is empty; name a directory, for example \"./millpond-data\"");
+        return value(
+            "node.data_dir",
+            "it is empty; name a directory, for example \"./millpond-data\"",
+        );
     }
     if config.listeners.is_empty() {
         return value("listeners", "at least one [[listeners]] is needed");
@@ -39,7 +42,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     for (i, a) in listeners.iter().enumerate() {
         let clash = |b: &&CheckedListener| a.address.port() != 0 && a.address == b.address;
         if let Some(b) = listeners.iter().skip(i + 1).find(clash) {
-            return value("listeners", format!("{} and {} both bind {}", a.name, b.name, a.address));
+            return value(
+                "listeners",
+                format!("{} and {} both bind {}", a.name, b.name, a.address),
+            );
         }
     }
     http(config)?;
@@ -60,12 +66,21 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
             );
         }
         "" => None,
-        text => Some(text.parse::<HostPort>().map_err(|e| wrong(key("advertised"), e.to_string()))?),
+        text => {
+            Some(text.parse::<HostPort>().map_err(|e| wrong(key("advertised"), e.to_string()))?)
+        }
     };
-    let pair = |what: &str, file: &String| (!file.is_empty()).then(|| file.clone()).ok_or_else(|| wrong(key(what), "it is missing; certificate and private_key go together"));
+    let pair = |what: &str, file: &String| {
+        (!file.is_empty()).then(|| file.clone()).ok_or_else(|| {
+            wrong(key(what), "it is missing; certificate and private_key go together")
+        })
+    };
     let certificate = match (listener.certificate.is_empty(), listener.private_key.is_empty()) {
         (true, true) => None,
-        _ => Some((pair("certificate", &listener.certificate)?, pair("private_key", &listener.private_key)?)),
+        _ => Some((
+            pair("certificate", &listener.certificate)?,
+            pair("private_key", &listener.private_key)?,
+        )),
     };
     if listener.tcp == TcpMode::Off && !listener.quic {
         return value(key("tcp"), "tcp is off and quic is off: the listener would serve nobody");
@@ -89,7 +104,11 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
 }
 
 /// The refusal of a listener that other machines could reach unprotected, in terms of its keys.
-fn exposed<T>(key: &dyn Fn(&str) -> String, address: SocketAddr, line: ListenerLine) -> Result<T, ConfigError> {
+fn exposed<T>(
+    key: &dyn Fn(&str) -> String,
+    address: SocketAddr,
+    line: ListenerLine,
+) -> Result<T, ConfigError> {
     match line {
         ListenerLine::Plaintext => value(
             key("tcp"),
@@ -116,7 +135,9 @@ fn http(config: &Config) -> Result<(), ConfigError> {
     if !is_loopback(address.ip()) && !config.http.insecure {
         return value(
             "http.address",
-            format!("{address} is beyond loopback and HTTP has no authentication: bind loopback, or set http.insecure = true"),
+            format!(
+                "{address} is beyond loopback and HTTP has no authentication: bind loopback, or set http.insecure = true"
+            ),
         );
     }
     Ok(())
@@ -130,7 +151,10 @@ fn journal(config: &Config) -> Result<(), ConfigError> {
         return value("journal.file_bytes", format!("it must be from {least} to 1GiB"));
     }
     if !journal.file_bytes.as_usize().is_multiple_of(caps::JOURNAL_BLOCK_BYTES) {
-        return value("journal.file_bytes", format!("it must be a multiple of {}", caps::JOURNAL_BLOCK_BYTES));
+        return value(
+            "journal.file_bytes",
+            format!("it must be a multiple of {}", caps::JOURNAL_BLOCK_BYTES),
+        );
     }
     within("journal.files", journal.files as u64, 2, caps::JOURNAL_FILES_MAX as u64)
 }
@@ -150,7 +174,12 @@ fn limits(config: &Config) -> Result<(), ConfigError> {
     at_most("write_ms", limits.write_ms, hour_ms)?;
     at_most("idle_ms", limits.idle_ms, 30 * 24 * hour_ms)?;
     let least = 64 << 10;
-    within("limits.request_bytes_max", limits.request_bytes_max.0, least, caps::FRAME_BYTES_MAX as u64)?;
+    within(
+        "limits.request_bytes_max",
+        limits.request_bytes_max.0,
+        least,
+        caps::FRAME_BYTES_MAX as u64,
+    )?;
     if limits.request_bytes_in_flight_max < limits.request_bytes_max {
         return value(
             "limits.request_bytes_in_flight_max",
@@ -167,7 +196,9 @@ fn limits(config: &Config) -> Result<(), ConfigError> {
 
 fn within(key: &str, set: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     match set {
-        _ if set < least || set > most => value(key, format!("it is {set} and must be from {least} to {most}")),
+        _ if set < least || set > most => {
+            value(key, format!("it is {set} and must be from {least} to {most}"))
+        }
         _ => Ok(()),
     }
 }
@@ -178,8 +209,12 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
 }
 
 fn socket(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    text.parse().map_err(|_| wrong(key, format!("{text:?} is not ADDRESS:PORT; write for example \"127.0.0.1:9092\"")))
+    let text = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| {
+        wrong(key, format!("{text:?} is not ADDRESS:PORT; write for example \"127.0.0.1:9092\""))
+    })
 }
 
 fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {

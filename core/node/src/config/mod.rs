@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::{CheckedListener, is_loopback};
 pub(crate) use reference::reference;
-pub(crate) use sections::{Backend, Groups, Http, Journal, Limits, Listener, Log, Node, TcpMode, Topics, Transforms};
+pub(crate) use sections::{
+    Backend, Groups, Http, Journal, Limits, Listener, Log, Node, TcpMode, Topics, Transforms,
+};
 pub(crate) use units::ByteSize;
 
 /// Everything that can be set.
@@ -132,7 +134,8 @@ impl Config {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let syntax = |e: toml::de::Error| ConfigError::Syntax { path: path.into(), message: e.to_string() };
+        let syntax =
+            |e: toml::de::Error| ConfigError::Syntax { path: path.into(), message: e.to_string() };
         let table: toml::Table = text.parse().map_err(syntax)?;
         if let Some((key, hint)) = nearest::first_unknown(&table) {
             return Err(ConfigError::UnknownKey { path: path.into(), key, hint });
@@ -151,7 +154,9 @@ impl Config {
             let [listener] = self.listeners.as_mut_slice() else {
                 return Err(ConfigError::Value {
                     key: "listeners".into(),
-                    problem: "--listen and --advertise need a configuration with exactly one listener".into(),
+                    problem:
+                        "--listen and --advertise need a configuration with exactly one listener"
+                            .into(),
                 });
             };
             if let Some(address) = &overrides.listen {
@@ -178,7 +183,9 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Read { path: path.into(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(fail)?;
-    file.take(millpond_wire::limits::CONFIG_FILE_BYTES_MAX as u64).read_to_string(&mut text).map_err(fail)?;
+    file.take(millpond_wire::limits::CONFIG_FILE_BYTES_MAX as u64)
+        .read_to_string(&mut text)
+        .map_err(fail)?;
     Ok(text)
 }
 
@@ -231,7 +238,8 @@ mod tests {
         let open = "[[listeners]]\naddress = \"0.0.0.0:9092\"\nadvertised = \"gw:9092\"";
         assert!(error(open).contains("insecure = true"));
         parse(&format!("{open}\ninsecure = true")).unwrap();
-        let tls = format!("{open}\ntcp = \"tls\"\ncertificate = \"c.pem\"\nprivate_key = \"k.pem\"");
+        let tls =
+            format!("{open}\ntcp = \"tls\"\ncertificate = \"c.pem\"\nprivate_key = \"k.pem\"");
         parse(&tls).unwrap();
         let no_certificate = format!("{open}\ntcp = \"tls\"");
         assert!(error(&no_certificate).contains("certificate"));
@@ -274,7 +282,9 @@ mod tests {
 
     #[test]
     fn limits_that_contradict_each_other_are_refused() {
-        let text = error("[limits]\nrequest_bytes_max = \"16MiB\"\nrequest_bytes_in_flight_max = \"8MiB\"");
+        let text = error(
+            "[limits]\nrequest_bytes_max = \"16MiB\"\nrequest_bytes_in_flight_max = \"8MiB\"",
+        );
         assert!(text.contains("request_bytes_in_flight_max"), "{text}");
         assert!(error("[journal]\nfile_bytes = 4096").contains("journal.file_bytes"));
     }

@@ -9,9 +9,13 @@ pub(super) fn first_unknown(table: &toml::Table) -> Option<(String, String)> {
             return Some((name.clone(), hint("", name, SECTIONS.iter().map(|s| s.name))));
         };
         tables(value).find_map(|table| {
-            let unknown = table.keys().find(|key| section.keys.iter().all(|known| known.name != *key))?;
+            let unknown =
+                table.keys().find(|key| section.keys.iter().all(|known| known.name != *key))?;
             let prefix = format!("{name}.");
-            Some((format!("{prefix}{unknown}"), hint(&prefix, unknown, section.keys.iter().map(|k| k.name))))
+            Some((
+                format!("{prefix}{unknown}"),
+                hint(&prefix, unknown, section.keys.iter().map(|k| k.name)),
+            ))
         })
     })
 }
@@ -25,7 +29,9 @@ fn tables(value: &toml::Value) -> impl Iterator<Item = &toml::Table> {
 fn hint<'a>(prefix: &str, written: &str, known: impl Iterator<Item = &'a str>) -> String {
     let nearest = known.map(|name| (distance(written, name), name)).min();
     match nearest {
-        Some((distance, name)) if distance <= 2 + written.len() / 6 => format!(", did you mean `{prefix}{name}`?"),
+        Some((distance, name)) if distance <= 2 + written.len() / 6 => {
+            format!(", did you mean `{prefix}{name}`?")
+        }
         _ => String::new(),
     }
 }
@@ -57,7 +63,9 @@ mod tests {
 
     #[test]
     fn the_distance_counts_insertions_deletions_and_changes() {
-        for (a, b, expected) in [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("limit", "limits", 1)] {
+        for (a, b, expected) in
+            [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("limit", "limits", 1)]
+        {
             assert_eq!(distance(a, b), expected, "{a} {b}");
             assert_eq!(distance(b, a), expected, "{b} {a}");
         }

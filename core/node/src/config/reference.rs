@@ -54,6 +54,9 @@ mod tests {
             .collect();
         assert_eq!(toml::from_str::<Config>(&set).unwrap(), Config::default());
         let keys: usize = SECTIONS.iter().map(|s| s.keys.len()).sum();
-        assert_eq!(set.lines().filter(|l| l.contains(" = ") && !l.trim().starts_with('#')).count(), keys);
+        assert_eq!(
+            set.lines().filter(|l| l.contains(" = ") && !l.trim().starts_with('#')).count(),
+            keys
+        );
     }
 }

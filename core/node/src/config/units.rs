@@ -43,7 +43,8 @@ impl FromStr for ByteSize {
         let text = text.trim();
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(split);
-        let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size: write 65536 or \"64KiB\""))?;
+        let number: u64 =
+            digits.parse().map_err(|_| format!("{text:?} is no size: write 65536 or \"64KiB\""))?;
         let unit = unit.trim();
         let factor = UNITS
             .iter()
@@ -69,7 +70,9 @@ impl<'de> Deserialize<'de> for ByteSize {
                 f.write_str("a size, such as 65536 or \"64KiB\"")
             }
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-                u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
+                u64::try_from(bytes)
+                    .map(ByteSize)
+                    .map_err(|_| E::custom("a size cannot be negative"))
             }
             fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<ByteSize, E> {
                 Ok(ByteSize(bytes))

@@ -38,13 +38,27 @@ impl Kind {
 
     fn normal(self) -> Normal {
         match self {
-            Self::Temperature => {
-                Normal { name: "temperature", unit: "C", base: 42_000, base_spread: 30_000, deviation: 1_500 }
-            }
-            Self::Vibration => {
-                Normal { name: "vibration", unit: "mm/s", base: 3_000, base_spread: 1_500, deviation: 300 }
-            }
-            Self::Voltage => Normal { name: "voltage", unit: "V", base: 228_000, base_spread: 5_000, deviation: 1_200 },
+            Self::Temperature => Normal {
+                name: "temperature",
+                unit: "C",
+                base: 42_000,
+                base_spread: 30_000,
+                deviation: 1_500,
+            },
+            Self::Vibration => Normal {
+                name: "vibration",
+                unit: "mm/s",
+                base: 3_000,
+                base_spread: 1_500,
+                deviation: 300,
+            },
+            Self::Voltage => Normal {
+                name: "voltage",
+                unit: "V",
+                base: 228_000,
+                base_spread: 5_000,
+                deviation: 1_200,
+            },
         }
     }
 }
@@ -202,7 +216,8 @@ mod tests {
     #[test]
     fn from_a_tenth_to_a_fifth_of_all_readings_is_notable() {
         for seed in [1, 42, 1_000_003] {
-            let all: Vec<Reading> = (0..300).flat_map(|number| readings(number, seed, 60)).collect();
+            let all: Vec<Reading> =
+                (0..300).flat_map(|number| readings(number, seed, 60)).collect();
             let notable = all.iter().filter(|reading| reading.is_notable).count();
             let per_mille = notable * 1000 / all.len();
             assert!((100..=200).contains(&per_mille), "seed {seed}: {per_mille} per mille");
@@ -221,9 +236,11 @@ mod tests {
 
     #[test]
     fn values_stay_where_their_kind_can_be() {
-        for (number, key, range) in
-            [(0, "temperature", 20.0..=100.0), (1, "vibration", 0.0..=10.0), (2, "voltage", 200.0..=260.0)]
-        {
+        for (number, key, range) in [
+            (0, "temperature", 20.0..=100.0),
+            (1, "vibration", 0.0..=10.0),
+            (2, "voltage", 200.0..=260.0),
+        ] {
             for reading in readings(number, 9, 500) {
                 let json: serde_json::Value = serde_json::from_str(&reading.json).unwrap();
                 assert!(range.contains(&json[key].as_f64().unwrap()), "{}", reading.json);

@@ -79,8 +79,12 @@ impl Drain {
         for number in 1..=MEMBERS {
             let (tell, told) = watch::channel(0);
             assigned.push(told);
-            let member =
-                Member { board: Arc::clone(board), seen: Arc::clone(&seen), assigned: tell, stop: stop.clone() };
+            let member = Member {
+                board: Arc::clone(board),
+                seen: Arc::clone(&seen),
+                assigned: tell,
+                stop: stop.clone(),
+            };
             tasks.spawn(member.run(node.over_tcp(&format!("{GROUP}-{number}"))?));
         }
         let all = usize::try_from(TELEMETRY_PARTITIONS).unwrap_or(0) + 1;
@@ -88,7 +92,9 @@ impl Drain {
             Ok(()) => Ok(Self { tasks }),
             Err(_) => {
                 let troubles = board.troubles().join("; ");
-                Err(CliError::failed(format!("the consumer group did not come together in time: {troubles}")))
+                Err(CliError::failed(format!(
+                    "the consumer group did not come together in time: {troubles}"
+                )))
             }
         }
     }
@@ -102,7 +108,8 @@ impl Drain {
 /// Completes when every member has something and all together have `all`.
 async fn shared_out(mut assigned: Vec<watch::Receiver<usize>>, all: usize) {
     loop {
-        let counts: Vec<usize> = assigned.iter_mut().map(|count| *count.borrow_and_update()).collect();
+        let counts: Vec<usize> =
+            assigned.iter_mut().map(|count| *count.borrow_and_update()).collect();
         if counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == all {
             return;
         }
@@ -117,7 +124,9 @@ impl Member {
         let settings = settings.offset_reset(OffsetReset::Earliest).fetch_wait(POLL);
         let mut consumer = match settings.connect(config).await {
             Ok(consumer) => consumer,
-            Err(error) => return self.board.trouble(format!("a consumer could not connect: {error}")),
+            Err(error) => {
+                return self.board.trouble(format!("a consumer could not connect: {error}"));
+            }
         };
         let mut committed = Instant::now();
         loop {
@@ -189,7 +198,8 @@ mod tests {
         let mut seen = Seen::default();
         let topic: Arc<str> = "t".into();
         let offsets = [0, 1, 1, 0, 5, 2, 6];
-        let first: Vec<bool> = offsets.iter().map(|offset| seen.is_first(&topic, 0, *offset)).collect();
+        let first: Vec<bool> =
+            offsets.iter().map(|offset| seen.is_first(&topic, 0, *offset)).collect();
         assert_eq!(first, [true, true, false, false, true, false, true]);
         assert!(seen.is_first(&topic, 1, 0));
     }
@@ -199,7 +209,8 @@ mod tests {
         let mut device = Device::new(4, 1);
         let (first, second) = (device.read(), device.read());
         assert_eq!(first.seq, 0);
-        let found = whose(Some(&Bytes::from(device.name().to_owned())), Some(&Bytes::from(second.json)));
+        let found =
+            whose(Some(&Bytes::from(device.name().to_owned())), Some(&Bytes::from(second.json)));
         assert_eq!(found, (device.name().to_owned(), 1));
         assert_eq!(whose(None, None), (String::new(), u32::MAX));
     }

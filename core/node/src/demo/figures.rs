@@ -39,10 +39,13 @@ pub(crate) struct Figures {
 impl Figures {
     /// As they are now.
     pub(crate) fn of(scrape: &Scrape, board: &Board) -> Self {
-        let filtered = |outcome: &str| scrape.count(FILTERED, &[("transform", FILTER), ("outcome", outcome)]);
+        let filtered =
+            |outcome: &str| scrape.count(FILTERED, &[("transform", FILTER), ("outcome", outcome)]);
         let cpu = "millpond_transform_cpu_seconds_total";
         Self {
-            backend: scrape.label("millpond_disk_backend_info", "backend").unwrap_or_else(|| "unknown".into()),
+            backend: scrape
+                .label("millpond_disk_backend_info", "backend")
+                .unwrap_or_else(|| "unknown".into()),
             devices_connected: board.connected_now(),
             acknowledged: board.tally().acknowledged,
             consumed: board.consumed_so_far(),
@@ -68,7 +71,8 @@ impl Figures {
         self.syncs = less(&self.syncs, &start.syncs);
         self.commits = self.commits.saturating_sub(start.commits);
         for (bound, count) in &mut self.commit_buckets {
-            let before = start.commit_buckets.iter().find(|(b, _)| b == bound).map_or(0, |(_, n)| *n);
+            let before =
+                start.commit_buckets.iter().find(|(b, _)| b == bound).map_or(0, |(_, n)| *n);
             *count = count.saturating_sub(before);
         }
         self.cpu_us = self.cpu_us.saturating_sub(start.cpu_us);
@@ -135,7 +139,11 @@ impl Interval {
     }
 
     pub(crate) fn written_by_cause(&self) -> Vec<(String, u64)> {
-        self.difference.written.iter().map(|(cause, bytes)| (cause.clone(), self.per_second(*bytes))).collect()
+        self.difference
+            .written
+            .iter()
+            .map(|(cause, bytes)| (cause.clone(), self.per_second(*bytes)))
+            .collect()
     }
 
     pub(crate) fn syncs(&self) -> u64 {

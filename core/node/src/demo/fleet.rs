@@ -54,7 +54,8 @@ impl Fleet {
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, CliError> {
         let mut tasks = JoinSet::new();
-        let sockets: Vec<QuicSocket> = (0..devices.div_ceil(DEVICES_PER_SOCKET)).map(|_| QuicSocket::new()).collect();
+        let sockets: Vec<QuicSocket> =
+            (0..devices.div_ceil(DEVICES_PER_SOCKET)).map(|_| QuicSocket::new()).collect();
         let sender = Sender { board: Arc::clone(board), stop: stop.clone() };
         for number in 0..devices {
             let device = Device::new(number, seed);
@@ -63,7 +64,8 @@ impl Fleet {
                 config = config.quic_socket(socket.clone());
             }
             // Spread over the second, as devices that were switched on at any time are.
-            let phase = READING_EVERY * u32::try_from(number).unwrap_or(0) / u32::try_from(devices).unwrap_or(1).max(1);
+            let phase = READING_EVERY * u32::try_from(number).unwrap_or(0)
+                / u32::try_from(devices).unwrap_or(1).max(1);
             tasks.spawn(sender.clone().run_device(device, config, phase));
         }
         tasks.spawn(sender.run_machine(node.over_quic("this-machine")?));
@@ -109,7 +111,10 @@ impl Sender {
     }
 
     async fn run_machine(mut self, config: ClientConfig) {
-        let Some(producer) = self.connect("this machine", config, Duration::from_millis(5)).await else { return };
+        let Some(producer) = self.connect("this machine", config, Duration::from_millis(5)).await
+        else {
+            return;
+        };
         let mut sources: Vec<(Source, SourceId, u32)> = {
             let mut ledger = self.board.ledger();
             Source::ALL.iter().map(|source| (*source, ledger.open(source.name()), 0)).collect()
@@ -145,7 +150,12 @@ impl Sender {
     }
 
     /// A producer, once the node can be reached; `None` if the end comes first.
-    async fn connect(&mut self, name: &str, config: ClientConfig, linger: Duration) -> Option<Producer> {
+    async fn connect(
+        &mut self,
+        name: &str,
+        config: ClientConfig,
+        linger: Duration,
+    ) -> Option<Producer> {
         loop {
             let settings = Producer::builder()
                 .linger(linger)
@@ -157,7 +167,9 @@ impl Sender {
             };
             match connected {
                 Ok(producer) => return Some(producer),
-                Err(error) => self.board.trouble(format!("{name} could not connect and tried again: {error}")),
+                Err(error) => {
+                    self.board.trouble(format!("{name} could not connect and tried again: {error}"))
+                }
             }
             tokio::select! {
                 () = self.stopped() => return None,
@@ -244,8 +256,12 @@ mod tests {
 
     #[test]
     fn a_refused_record_is_not_in_the_log_and_a_forgotten_one_may_be() {
-        let refused =
-            DeliveryError::Refused { topic: "t".into(), partition: 0, code: ErrorCode::InvalidRecord, message: None };
+        let refused = DeliveryError::Refused {
+            topic: "t".into(),
+            partition: 0,
+            code: ErrorCode::InvalidRecord,
+            message: None,
+        };
         assert_eq!(failure(&refused), Failure::NotWritten);
         assert_eq!(failure(&DeliveryError::Closed), Failure::MayBeWritten);
     }

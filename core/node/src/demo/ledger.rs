@@ -111,7 +111,9 @@ impl Ledger {
 
     /// A record was acknowledged. It may have been seen already.
     pub(crate) fn acknowledged(&mut self, source: SourceId, seq: u32) {
-        let Some(fate) = self.fate(source, seq).filter(|fate| fate.ack == Ack::Waiting) else { return };
+        let Some(fate) = self.fate(source, seq).filter(|fate| fate.ack == Ack::Waiting) else {
+            return;
+        };
         fate.ack = Ack::Acknowledged;
         let fate = *fate;
         self.tally.acknowledged += 1;
@@ -123,7 +125,9 @@ impl Ledger {
 
     /// A record was not acknowledged, and will not be.
     pub(crate) fn failed(&mut self, source: SourceId, seq: u32, failure: Failure) {
-        let Some(fate) = self.fate(source, seq).filter(|fate| fate.ack == Ack::Waiting) else { return };
+        let Some(fate) = self.fate(source, seq).filter(|fate| fate.ack == Ack::Waiting) else {
+            return;
+        };
         fate.ack = match failure {
             Failure::NotWritten => Ack::Refused,
             Failure::MayBeWritten => Ack::Uncertain,
@@ -168,7 +172,8 @@ impl Ledger {
         let of_source = |(name, id): (&String, &SourceId)| {
             let records = self.sources.get(id.0).map_or(&[][..], |source| &source.records);
             let missing = records.iter().enumerate();
-            let missing = missing.filter(|(_, f)| f.is_kept && f.ack == Ack::Acknowledged && f.seen == 0);
+            let missing =
+                missing.filter(|(_, f)| f.is_kept && f.ack == Ack::Acknowledged && f.seen == 0);
             missing.map(|(seq, _)| format!("{name} #{seq}")).collect::<Vec<String>>()
         };
         names.into_iter().flat_map(of_source).take(limit).collect()

@@ -70,11 +70,21 @@ impl Source {
             Self::Network => network(&root.text("proc/net/dev")?),
             Self::Pressure => pressure_of_all(root),
             Self::Thermal => sensors(root, "sys/class/thermal", "thermal_zone", "type", &["temp"]),
-            Self::Hwmon => sensors(root, "sys/class/hwmon", "hwmon", "name", &["temp1_input", "in1_input", "fan1_input"]),
+            Self::Hwmon => sensors(
+                root,
+                "sys/class/hwmon",
+                "hwmon",
+                "name",
+                &["temp1_input", "in1_input", "fan1_input"],
+            ),
             Self::Frequency => frequency(root),
-            Self::Power => {
-                sensors(root, "sys/class/power_supply", "", "type", &["capacity", "voltage_now", "current_now", "online"])
-            }
+            Self::Power => sensors(
+                root,
+                "sys/class/power_supply",
+                "",
+                "type",
+                &["capacity", "voltage_now", "current_now", "online"],
+            ),
         };
         (!values.is_empty()).then_some(values)
     }
@@ -97,8 +107,11 @@ impl Root {
     /// Entries of a directory that begin with `prefix`, in order.
     fn entries(&self, path: &str, prefix: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.0.join(path)) else { return Vec::new() };
-        let wanted = |entry: &PathBuf| entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-        let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(wanted).collect();
+        let wanted = |entry: &PathBuf| {
+            entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        };
+        let mut entries: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(wanted).collect();
         entries.sort_unstable();
         entries.truncate(PARTS_MAX);
         entries
@@ -121,14 +134,19 @@ fn read(path: &Path) -> Option<String> {
 }
 
 fn cpu(text: &str) -> Values {
-    const STATES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
+    const STATES: [&str; 8] =
+        ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
     const COUNTS: [&str; 4] = ["ctxt", "processes", "procs_running", "procs_blocked"];
     let mut values = Values::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("cpu") => STATES.iter().zip(words).for_each(|(name, word)| put(&mut values, name, word)),
-            Some(name) if COUNTS.contains(&name) => words.take(1).for_each(|word| put(&mut values, name, word)),
+            Some("cpu") => {
+                STATES.iter().zip(words).for_each(|(name, word)| put(&mut values, name, word))
+            }
+            Some(name) if COUNTS.contains(&name) => {
+                words.take(1).for_each(|word| put(&mut values, name, word))
+            }
             _ => {}
         }
     }
@@ -171,11 +189,20 @@ fn load(text: &str) -> Values {
 
 fn disks(text: &str) -> Values {
     let mut values = Values::new();
-    let whole = |name: &str| !["loop", "ram", "zram", "fd", "sr"].iter().any(|prefix| name.starts_with(prefix));
+    let whole = |name: &str| {
+        !["loop", "ram", "zram", "fd", "sr"].iter().any(|prefix| name.starts_with(prefix))
+    };
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    for words in lines.filter(|words| words.get(2).is_some_and(|name| whole(name))).take(PARTS_MAX) {
+    for words in lines.filter(|words| words.get(2).is_some_and(|name| whole(name))).take(PARTS_MAX)
+    {
         let Some(name) = words.get(2) else { continue };
-        for (what, index) in [("reads", 3), ("sectors_read", 5), ("writes", 7), ("sectors_written", 9), ("busy_ms", 12)] {
+        for (what, index) in [
+            ("reads", 3),
+            ("sectors_read", 5),
+            ("writes", 7),
+            ("sectors_written", 9),
+            ("busy_ms", 12),
+        ] {
             if let Some(word) = words.get(index) {
                 put(&mut values, &format!("{name}_{what}"), word);
             }
@@ -188,7 +215,13 @@ fn network(text: &str) -> Values {
     let mut values = Values::new();
     for (name, rest) in text.lines().filter_map(|line| line.split_once(':')).take(PARTS_MAX) {
         let words: Vec<&str> = rest.split_whitespace().collect();
-        let wanted = [("rx_bytes", 0), ("rx_packets", 1), ("rx_errors", 2), ("tx_bytes", 8), ("tx_packets", 9)];
+        let wanted = [
+            ("rx_bytes", 0),
+            ("rx_packets", 1),
+            ("rx_errors", 2),
+            ("tx_bytes", 8),
+            ("tx_packets", 9),
+        ];
         for (what, index) in wanted {
             if let Some(word) = words.get(index) {
                 put(&mut values, &format!("{}_{what}", name.trim()), word);
@@ -235,7 +268,9 @@ fn frequency(root: &Root) -> Values {
 fn sensors(root: &Root, class: &str, prefix: &str, label: &str, files: &[&str]) -> Values {
     let mut values = Values::new();
     for entry in root.entries(class, prefix) {
-        let Some(name) = entry.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
+        let Some(name) = entry.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            continue;
+        };
         let label = read(&entry.join(label)).unwrap_or_default();
         for file in files {
             if let Some(text) = read(&entry.join(file)) {
@@ -249,7 +284,8 @@ fn sensors(root: &Root, class: &str, prefix: &str, label: &str, files: &[&str]) 
 /// Keeps a word that is a number.
 fn put(values: &mut Values, name: &str, word: &str) {
     let number = word.parse::<u64>().map(Value::from).ok();
-    let number = number.or_else(|| word.parse::<f64>().ok().filter(|n| n.is_finite()).map(Value::from));
+    let number =
+        number.or_else(|| word.parse::<f64>().ok().filter(|n| n.is_finite()).map(Value::from));
     if let Some(number) = number {
         values.insert(name.to_owned(), number);
     }
@@ -273,7 +309,9 @@ mod tests {
 
     #[test]
     fn memory_is_told_in_kib() {
-        let values = memory("MemTotal:       24661124 kB\nHugePages_Total:       0\nMemFree:         1024 kB\nDirty: x kB\n");
+        let values = memory(
+            "MemTotal:       24661124 kB\nHugePages_Total:       0\nMemFree:         1024 kB\nDirty: x kB\n",
+        );
         assert_eq!(values["MemTotal_kib"], 24_661_124);
         assert_eq!(values["MemFree_kib"], 1024);
         assert_eq!(values.len(), 2);

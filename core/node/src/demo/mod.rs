@@ -73,7 +73,8 @@ pub(crate) struct DemoArgs {
 /// What failed, or that the records do not add up.
 pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<(), CliError> {
     let data_dir = DataDir::new()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(attended(args, json, &data_dir));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let kept = match args.keep {
@@ -149,7 +150,8 @@ async fn with_node(
     let board = Arc::new(Board::new().map_err(|e| CliError::failed(e.to_string()))?);
     let (stop_consumers, consumers_stopped) = watch::channel(false);
     let drain = Drain::start(node, &board, &consumers_stopped).await?;
-    let machine_sources = Source::ALL.iter().filter(|source| source.read(&Root::machine()).is_some()).count();
+    let machine_sources =
+        Source::ALL.iter().filter(|source| source.read(&Root::machine()).is_some()).count();
 
     let start = Figures::of(&scrape(node).await?, &board);
     let (stop_fleet, fleet_stopped) = watch::channel(false);
@@ -184,7 +186,10 @@ async fn with_node(
 async fn prepare(node: &DemoNode) -> Result<(), CliError> {
     let failed = |e: millpond_client::ClientError| CliError::failed(e.to_string());
     let admin = Admin::new(Client::connect(node.over_tcp("demo")?).await.map_err(failed)?);
-    admin.create_topic(NewTopic::new(TELEMETRY).partitions(TELEMETRY_PARTITIONS)).await.map_err(failed)?;
+    admin
+        .create_topic(NewTopic::new(TELEMETRY).partitions(TELEMETRY_PARTITIONS))
+        .await
+        .map_err(failed)?;
     admin.create_topic(NewTopic::new(MACHINE).partitions(1)).await.map_err(failed)?;
     node.deploy_filter().await?;
     Ok(())
@@ -244,7 +249,8 @@ impl<'a> Watched<'a> {
 
     fn draw(&mut self, total: Figures, board: &Board, screen: &mut Screen) {
         let elapsed = self.began.elapsed();
-        let is_due = screen.is_terminal || elapsed.as_secs().is_multiple_of((self.args.seconds / LINES_PER_RUN).max(1));
+        let is_due = screen.is_terminal
+            || elapsed.as_secs().is_multiple_of((self.args.seconds / LINES_PER_RUN).max(1));
         if !is_due {
             return;
         }
@@ -277,7 +283,12 @@ struct Screen {
 impl Screen {
     fn new(json: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { is_silent: json, is_terminal: !json && !is_dumb && io::stdout().is_terminal(), is_gone: false, lines: 0 }
+        Self {
+            is_silent: json,
+            is_terminal: !json && !is_dumb && io::stdout().is_terminal(),
+            is_gone: false,
+            lines: 0,
+        }
     }
 
     fn say(&mut self, text: &str) {
@@ -314,7 +325,9 @@ mod tests {
     fn a_minute_and_a_few_hundred_devices_unless_said_otherwise() {
         let args = Line::try_parse_from(["demo"]).unwrap().args;
         assert_eq!((args.seconds, args.devices, args.keep), (60, 300, false));
-        for wrong in [["demo", "--seconds", "0"], ["demo", "--devices", "0"], ["demo", "--devices", "3000"]] {
+        for wrong in
+            [["demo", "--seconds", "0"], ["demo", "--devices", "0"], ["demo", "--devices", "3000"]]
+        {
             assert!(Line::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
     }

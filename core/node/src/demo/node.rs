@@ -76,12 +76,15 @@ impl DataDir {
     /// Removes it.
     pub(crate) fn remove(self) -> Result<(), CliError> {
         let path = self.path().to_owned();
-        self.dir.close().map_err(|e| CliError::failed(format!("cannot remove {}: {e}", path.display())))
+        self.dir
+            .close()
+            .map_err(|e| CliError::failed(format!("cannot remove {}: {e}", path.display())))
     }
 }
 
 fn is_memory(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
+    rustix::fs::statfs(path)
+        .is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
 }
 
 impl DemoNode {
@@ -96,7 +99,10 @@ impl DemoNode {
         let body = move || serve::run_inside(&config, Inside { ready, stop: stopped });
         let thread = thread::Builder::new().name("node".into()).spawn(body)?;
         let Ok(reached) = is_ready.await else {
-            return Err(joined(thread).await.err().unwrap_or_else(|| CliError::failed("the node ended at its start")));
+            return Err(joined(thread)
+                .await
+                .err()
+                .unwrap_or_else(|| CliError::failed("the node ended at its start")));
         };
         let http = reached.http.ok_or_else(|| CliError::failed("the node serves no HTTP"))?;
         Ok(Self { reached, http: Arc::new(HttpClient::new(&http.to_string())), stop, thread })
@@ -123,7 +129,8 @@ impl DemoNode {
     pub(crate) async fn deploy_filter(&self) -> Result<Shown, CliError> {
         let http = Arc::clone(&self.http);
         blocking(move || {
-            let header = serde_json::to_string(&filter()).map_err(|e| CliError::failed(e.to_string()))?;
+            let header =
+                serde_json::to_string(&filter()).map_err(|e| CliError::failed(e.to_string()))?;
             http.post_bytes("/v1/transforms", (DEPLOY_HEADER, &header), millpond_guests::THRESHOLD)
         })
         .await
@@ -185,14 +192,19 @@ fn filter() -> Description {
 }
 
 async fn joined(thread: thread::JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
-    blocking(move || thread.join().unwrap_or_else(|_| Err(CliError::failed("the node's thread panicked")))).await
+    blocking(move || {
+        thread.join().unwrap_or_else(|_| Err(CliError::failed("the node's thread panicked")))
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(CliError::failed(format!("a thread of the demonstration failed: {e}"))))
+    done.unwrap_or_else(|e| {
+        Err(CliError::failed(format!("a thread of the demonstration failed: {e}")))
+    })
 }
 
 /// How long a question over HTTP may keep the table waiting.

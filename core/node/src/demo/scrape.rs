@@ -21,8 +21,13 @@ impl Scrape {
 
     /// The sum of the samples of this name that have all of `labels`; 0 where there is none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has = |sample: &Sample, (key, value): &(&str, &str)| sample.labels.iter().any(|(k, v)| k == key && v == value);
-        let wanted = self.samples.iter().filter(|s| s.name == name && labels.iter().all(|label| has(s, label)));
+        let has = |sample: &Sample, (key, value): &(&str, &str)| {
+            sample.labels.iter().any(|(k, v)| k == key && v == value)
+        };
+        let wanted = self
+            .samples
+            .iter()
+            .filter(|s| s.name == name && labels.iter().all(|label| has(s, label)));
         wanted.map(|sample| sample.value).sum()
     }
 
@@ -58,11 +63,16 @@ impl Scrape {
 /// or it lies beyond the last bound.
 pub(crate) fn quantile(before: &[(f64, u64)], after: &[(f64, u64)], q: f64) -> Option<f64> {
     let earlier = |bound: f64| before.iter().find(|(b, _)| *b == bound).map_or(0, |(_, n)| *n);
-    let grown: Vec<(f64, u64)> = after.iter().map(|(bound, n)| (*bound, n.saturating_sub(earlier(*bound)))).collect();
+    let grown: Vec<(f64, u64)> =
+        after.iter().map(|(bound, n)| (*bound, n.saturating_sub(earlier(*bound)))).collect();
     let all = grown.last().map(|(_, n)| *n).filter(|n| *n > 0)?;
     #[allow(clippy::cast_precision_loss)] // A fraction of a count.
     let wanted = (all as f64 * q).ceil() as u64;
-    grown.iter().find(|(_, n)| *n >= wanted).map(|(bound, _)| *bound).filter(|bound| bound.is_finite())
+    grown
+        .iter()
+        .find(|(_, n)| *n >= wanted)
+        .map(|(bound, _)| *bound)
+        .filter(|bound| bound.is_finite())
 }
 
 fn sample(line: &str) -> Option<Sample> {
@@ -144,8 +154,12 @@ mod tests {
         assert_eq!(scrape.count("millpond_disk_syncs_total", &[("cause", "segment")]), 3);
         assert_eq!(scrape.sum("millpond_uptime_seconds", &[]), 2.5);
         assert_eq!(scrape.sum("absent", &[]), 0.0);
-        assert_eq!(scrape.label("millpond_disk_backend_info", "backend").as_deref(), Some("io_uring"));
-        let causes: Vec<String> = scrape.by("millpond_disk_syncs_total", "cause").into_iter().map(|(c, _)| c).collect();
+        assert_eq!(
+            scrape.label("millpond_disk_backend_info", "backend").as_deref(),
+            Some("io_uring")
+        );
+        let causes: Vec<String> =
+            scrape.by("millpond_disk_syncs_total", "cause").into_iter().map(|(c, _)| c).collect();
         assert_eq!(causes, ["journal", "segment"]);
     }
 
@@ -168,7 +182,9 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_read_are_passed_over() {
-        let scrape = Scrape::parse("a{b=\"c\nd\n{} {}\ne{f=} 1\ng x\nh 1e400\ni{j=\"k\"}\n\u{fc}{l=\"m\"} 4\n");
+        let scrape = Scrape::parse(
+            "a{b=\"c\nd\n{} {}\ne{f=} 1\ng x\nh 1e400\ni{j=\"k\"}\n\u{fc}{l=\"m\"} 4\n",
+        );
         assert_eq!(scrape.sum("\u{fc}", &[("l", "m")]), 4.0);
         assert_eq!(scrape.sum("g", &[]), 0.0);
     }

@@ -155,7 +155,11 @@ impl Summary {
         let mut out = String::new();
         let seconds = self.seconds.round();
         let early = if self.interrupted { ", ended early" } else { "" };
-        let _ = writeln!(out, "Millpond {} on this machine for {seconds} s{early}; every figure is measured.\n", self.version);
+        let _ = writeln!(
+            out,
+            "Millpond {} on this machine for {seconds} s{early}; every figure is measured.\n",
+            self.version
+        );
         self.records_text(&mut out);
         self.latency_text(&mut out);
         self.disk_text(&mut out);
@@ -171,7 +175,10 @@ impl Summary {
                 self.devices
             ),
         );
-        line("start", format!("{} ms from nothing to serving, journal laid out included", self.node_ready_ms));
+        line(
+            "start",
+            format!("{} ms from nothing to serving, journal laid out included", self.node_ready_ms),
+        );
         for trouble in &self.troubles {
             line("trouble", trouble.clone());
         }
@@ -198,9 +205,16 @@ impl Summary {
             0 => String::new(),
             failed => format!("; {} were not", grouped(failed)),
         };
-        line("on flash", format!("{} acknowledged, each only after its sync{failed}", grouped(records.acknowledged)));
+        line(
+            "on flash",
+            format!(
+                "{} acknowledged, each only after its sync{failed}",
+                grouped(records.acknowledged)
+            ),
+        );
         let filter = &self.filter;
-        let each = filter.cpu_us_per_record.map_or_else(String::new, |us| format!(", {us:.1} µs each"));
+        let each =
+            filter.cpu_us_per_record.map_or_else(String::new, |us| format!(", {us:.1} µs each"));
         line(
             "filter",
             format!(
@@ -210,9 +224,15 @@ impl Summary {
                 filter.dropped_percent
             ),
         );
-        line("consumed", format!("{} by {MEMBERS} members of a group over TCP", grouped(records.arrived)));
+        line(
+            "consumed",
+            format!("{} by {MEMBERS} members of a group over TCP", grouped(records.arrived)),
+        );
         let verdict = match self.verified {
-            true => "every acknowledged record that the filter keeps came out exactly once, in order".to_owned(),
+            true => {
+                "every acknowledged record that the filter keeps came out exactly once, in order"
+                    .to_owned()
+            }
             false => format!("NOT: {}", self.complaint()),
         };
         line("verified", format!("{verdict}\n"));
@@ -222,13 +242,19 @@ impl Summary {
         let latency = &self.latency;
         let _ = writeln!(out, "  {:<22}{:>10}{:>10}{:>10}", "latency", "p50", "p99", "max");
         let mut row = |label: &str, p50: Option<u64>, p99: Option<u64>, max: &str| {
-            let line = format!("  {label:<22}{:>10}{:>10}{max:>10}", time_or_dash(p50), time_or_dash(p99));
+            let line =
+                format!("  {label:<22}{:>10}{:>10}{max:>10}", time_or_dash(p50), time_or_dash(p99));
             let _ = writeln!(out, "{}", line.trim_end());
         };
         let max = |of: &Quantiles| if of.count > 0 { time_us(of.max_us) } else { "-".to_owned() };
         row("device to ack", latency.ack.p50(), latency.ack.p99(), &max(&latency.ack));
         row("commit, at most", latency.commit_p50_us_at_most, latency.commit_p99_us_at_most, "");
-        row("device to consumer", latency.end_to_end.p50(), latency.end_to_end.p99(), &max(&latency.end_to_end));
+        row(
+            "device to consumer",
+            latency.end_to_end.p50(),
+            latency.end_to_end.p99(),
+            &max(&latency.end_to_end),
+        );
         out.push('\n');
     }
 
@@ -237,11 +263,19 @@ impl Summary {
         let mut line = |label: &str, text: String| {
             let _ = writeln!(out, "  {label:<12}{text}");
         };
-        let note = if self.data_in_memory { "; the data lay in memory (tmpfs), so this is not flash" } else { "" };
+        let note = if self.data_in_memory {
+            "; the data lay in memory (tmpfs), so this is not flash"
+        } else {
+            ""
+        };
         line("disk", format!("{}{note}", self.disk_backend));
-        line("syncs", format!("{}, {} records each", grouped(disk.syncs), ratio_text(disk.records_per_sync)));
+        line(
+            "syncs",
+            format!("{}, {} records each", grouped(disk.syncs), ratio_text(disk.records_per_sync)),
+        );
         let causes = disk.written_bytes_by_cause.iter().filter(|(_, n)| **n > 0);
-        let causes: Vec<String> = causes.map(|(cause, n)| format!("{cause} {}", bytes(*n))).collect();
+        let causes: Vec<String> =
+            causes.map(|(cause, n)| format!("{cause} {}", bytes(*n))).collect();
         line("written", format!("{} ({})", bytes(disk.written_bytes), causes.join(", ")));
         line(
             "",
@@ -356,7 +390,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
-        assert!(!text.contains("NOT") && !text.contains("tmpfs") && !text.contains("trouble"), "{text}");
+        assert!(
+            !text.contains("NOT") && !text.contains("tmpfs") && !text.contains("trouble"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -66,15 +66,36 @@ pub(crate) fn table(frame: &Frame<'_>) -> String {
         let line = format!("  {label:<24}{:>12}{:>14}  {tail}", grouped(rate), grouped(sum));
         let _ = writeln!(out, "{}", line.trim_end());
     };
-    row("acknowledged, on flash", now.acknowledged(), total.acknowledged, &sparkline(&history.incoming, HISTORY));
+    row(
+        "acknowledged, on flash",
+        now.acknowledged(),
+        total.acknowledged,
+        &sparkline(&history.incoming, HISTORY),
+    );
     let filtered = total.kept + total.dropped;
-    row("kept by the filter", now.kept(), total.kept, &format!("{:.1} %", percent(total.kept, filtered)));
-    row("dropped by the filter", now.dropped(), total.dropped, &format!("{:.1} %", percent(total.dropped, filtered)));
-    row("consumed by the group", now.consumed(), total.consumed, &sparkline(&history.consumed, HISTORY));
+    row(
+        "kept by the filter",
+        now.kept(),
+        total.kept,
+        &format!("{:.1} %", percent(total.kept, filtered)),
+    );
+    row(
+        "dropped by the filter",
+        now.dropped(),
+        total.dropped,
+        &format!("{:.1} %", percent(total.dropped, filtered)),
+    );
+    row(
+        "consumed by the group",
+        now.consumed(),
+        total.consumed,
+        &sparkline(&history.consumed, HISTORY),
+    );
 
     let _ = writeln!(out, "\n  {:<24}{:>12}{:>14}", "latency", "p50", "p99");
     let mut row = |label: &str, p50: Option<u64>, p99: Option<u64>, tail: &str| {
-        let line = format!("  {label:<24}{:>12}{:>14}  {tail}", time_or_dash(p50), time_or_dash(p99));
+        let line =
+            format!("  {label:<24}{:>12}{:>14}  {tail}", time_or_dash(p50), time_or_dash(p99));
         let _ = writeln!(out, "{}", line.trim_end());
     };
     row("device to ack", frame.ack.p50(), frame.ack.p99(), "");
@@ -214,7 +235,14 @@ mod tests {
     #[test]
     fn a_line_tells_the_same_in_short() {
         let text = with_frame(line);
-        for part in ["  15 s", "290/300 devices", "1,000 records/s in", "90 % dropped", "ack p50 1.9 ms p99 6.3 ms", "200 syncs/s"] {
+        for part in [
+            "  15 s",
+            "290/300 devices",
+            "1,000 records/s in",
+            "90 % dropped",
+            "ack p50 1.9 ms p99 6.3 ms",
+            "200 syncs/s",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }
         assert_eq!(text.lines().count(), 1);

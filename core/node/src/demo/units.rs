@@ -85,9 +85,13 @@ mod tests {
 
     #[test]
     fn times_take_the_unit_that_fits() {
-        for (us, text) in
-            [(0, "0 µs"), (850, "850 µs"), (1_940, "1.9 ms"), (22_400, "22 ms"), (1_500_000, "1.5 s")]
-        {
+        for (us, text) in [
+            (0, "0 µs"),
+            (850, "850 µs"),
+            (1_940, "1.9 ms"),
+            (22_400, "22 ms"),
+            (1_500_000, "1.5 s"),
+        ] {
             assert_eq!(time_us(us), text);
         }
         assert_eq!(time_or_dash(None), "-");

@@ -27,19 +27,31 @@ pub(super) fn routes(state: &HttpState) -> Router<App> {
         .route("/v1/transforms/{name}/resume", post(resume))
 }
 
-async fn deploy(State(state): State<App>, headers: HeaderMap, module: Bytes) -> Result<(StatusCode, Json<Shown>), Problem> {
-    let header = headers
-        .get(DEPLOY_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| Problem::bad_request("the header Millpond-Transform must hold a JSON description in ASCII"))?;
+async fn deploy(
+    State(state): State<App>,
+    headers: HeaderMap,
+    module: Bytes,
+) -> Result<(StatusCode, Json<Shown>), Problem> {
+    let header =
+        headers.get(DEPLOY_HEADER).and_then(|value| value.to_str().ok()).ok_or_else(|| {
+            Problem::bad_request(
+                "the header Millpond-Transform must hold a JSON description in ASCII",
+            )
+        })?;
     let description = Description::parse(header).map_err(Problem::bad_request)?;
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
-    let hash = state.transforms.admit(&description, module).await.map_err(|e| Problem::bad_request(e.to_string()))?;
+    let hash = state
+        .transforms
+        .admit(&description, module)
+        .await
+        .map_err(|e| Problem::bad_request(e.to_string()))?;
     let request = AdminRequest::DeployTransform(description.into_spec(hash));
     match state.admin(request).await? {
-        AdminResponse::Transform(deployment) => Ok((StatusCode::CREATED, Json(state.show(&deployment)))),
+        AdminResponse::Transform(deployment) => {
+            Ok((StatusCode::CREATED, Json(state.show(&deployment))))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -51,7 +63,10 @@ async fn list(State(state): State<App>) -> Result<Json<Vec<Shown>>, Problem> {
     }
 }
 
-async fn describe(State(state): State<App>, Path(name): Path<String>) -> Result<Json<Shown>, Problem> {
+async fn describe(
+    State(state): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
     match state.admin(AdminRequest::DescribeTransform { name }).await? {
         AdminResponse::Transform(deployment) => Ok(Json(state.show(&deployment))),
         other => Err(unexpected(&other)),
@@ -108,5 +123,8 @@ impl HttpState {
 }
 
 fn unexpected(response: &AdminResponse) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the engine answered something else: {response:?}"))
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("the engine answered something else: {response:?}"),
+    )
 }

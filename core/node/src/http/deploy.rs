@@ -80,14 +80,18 @@ pub(crate) struct Shown {
 impl Description {
     /// Reads and checks a description.
     pub(crate) fn parse(json: &str) -> Result<Self, String> {
-        let description: Self = serde_json::from_str(json).map_err(|e| format!("the description: {e}"))?;
+        let description: Self =
+            serde_json::from_str(json).map_err(|e| format!("the description: {e}"))?;
         description.check()?;
         Ok(description)
     }
 
     fn check(&self) -> Result<(), String> {
         let name_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if self.name.is_empty() || self.name.len() > limits::TRANSFORM_NAME_BYTES_MAX || !self.name.chars().all(name_ok) {
+        if self.name.is_empty()
+            || self.name.len() > limits::TRANSFORM_NAME_BYTES_MAX
+            || !self.name.chars().all(name_ok)
+        {
             return Err(format!(
                 "name {:?}: 1 to {} letters, digits, dots, dashes and underscores",
                 self.name,
@@ -104,10 +108,14 @@ impl Description {
             return Err(format!("settings: at most {}", limits::TRANSFORM_SETTINGS_MAX));
         }
         let too_long = |(key, value): &(&String, &String)| {
-            key.len() > limits::TRANSFORM_SETTING_KEY_BYTES_MAX || value.len() > limits::TRANSFORM_SETTING_VALUE_BYTES_MAX
+            key.len() > limits::TRANSFORM_SETTING_KEY_BYTES_MAX
+                || value.len() > limits::TRANSFORM_SETTING_VALUE_BYTES_MAX
         };
         if let Some((key, _)) = self.settings.iter().find(too_long) {
-            return Err(format!("settings: {:?} is too long", key.chars().take(64).collect::<String>()));
+            return Err(format!(
+                "settings: {:?} is too long",
+                key.chars().take(64).collect::<String>()
+            ));
         }
         Ok(())
     }

@@ -70,7 +70,11 @@ impl<S> Bound<S> {
     }
 
     /// Passes on what the stream said, counting it as a sign of life; or ends a stream that is due.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
             return polled;
@@ -83,7 +87,11 @@ impl<S> Bound<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bound<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         this.watch(cx, polled)
@@ -91,7 +99,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bound<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bound<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.watch(cx, polled)

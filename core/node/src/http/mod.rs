@@ -72,9 +72,12 @@ async fn guard(State(state): State<App>, request: Request, next: Next) -> Respon
         )
         .into_response();
     }
-    match tokio::time::timeout(Duration::from_millis(HTTP_REQUEST_MS_MAX), next.run(request)).await {
+    match tokio::time::timeout(Duration::from_millis(HTTP_REQUEST_MS_MAX), next.run(request)).await
+    {
         Ok(response) => response,
-        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+        Err(_) => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
+        }
     }
 }
 
@@ -121,14 +124,19 @@ async fn healthz(State(state): State<App>) -> Result<&'static str, Problem> {
     match tokio::time::timeout(PATIENCE, state.engine.ping()).await {
         Ok(Ok(())) => Ok("ok\n"),
         Ok(Err(_)) => Err(Problem::stopping()),
-        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the engine has not answered for 5 s")),
+        Err(_) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the engine has not answered for 5 s",
+        )),
     }
 }
 
 async fn readyz(State(state): State<App>) -> Result<&'static str, Problem> {
     match state.phase.get() {
         Phase::Serving => Ok("ready\n"),
-        Phase::Recovering => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is recovering")),
+        Phase::Recovering => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is recovering"))
+        }
         Phase::Stopping => Err(Problem::stopping()),
     }
 }
@@ -139,10 +147,13 @@ mod tests {
 
     #[test]
     fn only_local_host_names_are_let_through() {
-        for host in ["localhost", "LOCALHOST:9644", "127.0.0.1:9644", "127.0.0.1", "[::1]:9644", "[::1]"] {
+        for host in
+            ["localhost", "LOCALHOST:9644", "127.0.0.1:9644", "127.0.0.1", "[::1]:9644", "[::1]"]
+        {
             assert!(names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
         }
-        for host in ["evil.example", "evil.example:9644", "10.0.0.1:9644", "localhost.evil.example"] {
+        for host in ["evil.example", "evil.example:9644", "10.0.0.1:9644", "localhost.evil.example"]
+        {
             assert!(!names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
         }
         assert!(names_local_host(None));

@@ -96,7 +96,9 @@ impl Counters {
 
     /// A request was decoded.
     pub(crate) fn request(&self, api: ApiKey) {
-        if let Some(counter) = APIS.iter().position(|spec| spec.key == api).and_then(|i| self.requests.get(i)) {
+        if let Some(counter) =
+            APIS.iter().position(|spec| spec.key == api).and_then(|i| self.requests.get(i))
+        {
             counter.fetch_add(1, Relaxed);
         }
     }

@@ -1,7 +1,9 @@
 //! Building the families of one scrape. Holds no state between scrapes.
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 /// The families of one scrape, in the order in which they were begun.
 #[derive(Default)]
@@ -85,7 +87,12 @@ impl Family<'_> {
     }
 
     /// Adds a distribution: `(upper bound, how many at or below it)`, the sum and the count of all.
-    pub(crate) fn distribution(self, buckets: impl IntoIterator<Item = (f64, u64)>, sum: f64, count: u64) {
+    pub(crate) fn distribution(
+        self,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
         let mut histogram = Histogram::new();
         let buckets = buckets.into_iter().map(|(bound, cumulative)| {
             let mut bucket = Bucket::new();

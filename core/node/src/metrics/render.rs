@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::counters::{ConnectionKind, Counters, Refusal};
 use super::exposition::Exposition;
 use super::process;
-use super::snapshot::{GroupState, PartitionState, Snapshot, StorageState};
+use super::snapshot::{EngineCounts, GroupState, PartitionState, Snapshot, StorageState};
 use crate::transforms::TransformReport;
 
 /// Renders one scrape.
@@ -21,6 +21,7 @@ pub(crate) fn render(
     brokers(&mut out, snapshot);
     topics(&mut out, snapshot);
     groups(&mut out, &snapshot.groups);
+    engine(&mut out, &snapshot.engine);
     storage(&mut out, &snapshot.storage);
     connections(&mut out, counters);
     transform(&mut out, transforms);
@@ -48,14 +49,24 @@ fn topics(out: &mut Exposition, snapshot: &Snapshot) {
     let leader = f64::from(snapshot.node_id);
     type Value = fn(&PartitionState, f64) -> f64;
     let per_partition: [(&str, &str, Value); 9] = [
-        ("kafka_topic_partition_current_offset", "Next offset that consumers will see.", |p, _| p.high_watermark as f64),
-        ("kafka_topic_partition_oldest_offset", "Oldest offset still there.", |p, _| p.log_start as f64),
+        ("kafka_topic_partition_current_offset", "Next offset that consumers will see.", |p, _| {
+            p.high_watermark as f64
+        }),
+        ("kafka_topic_partition_oldest_offset", "Oldest offset still there.", |p, _| {
+            p.log_start as f64
+        }),
         ("kafka_topic_partition_leader", "Leader's broker id.", |_, leader| leader),
         ("kafka_topic_partition_replicas", "Number of replicas.", |_, _| 1.0),
         ("kafka_topic_partition_in_sync_replica", "Number of in-sync replicas.", |_, _| 1.0),
-        ("kafka_topic_partition_leader_is_preferred", "1 if the leader is the preferred one.", |_, _| 1.0),
+        (
+            "kafka_topic_partition_leader_is_preferred",
+            "1 if the leader is the preferred one.",
+            |_, _| 1.0,
+        ),
         ("kafka_topic_partition_under_replicated_partition", "1 if under-replicated.", |_, _| 0.0),
-        ("millpond_partition_size_bytes", "Bytes of record batches kept.", |p, _| p.size_bytes as f64),
+        ("millpond_partition_tail_bytes", "Bytes of its batches in memory.", |p, _| {
+            p.tail_bytes as f64
+        }),
         ("millpond_partition_records", "Offsets from the oldest to the next.", |p, _| {
             (p.high_watermark - p.log_start) as f64
         }),
@@ -64,7 +75,10 @@ fn topics(out: &mut Exposition, snapshot: &Snapshot) {
         let mut family = out.gauge(name, help);
         for partition in &snapshot.partitions {
             let number = partition.partition.to_string();
-            family.add(&[("topic", &partition.topic), ("partition", &number)], value(partition, leader));
+            family.add(
+                &[("topic", &partition.topic), ("partition", &number)],
+                value(partition, leader),
+            );
         }
     }
 }
@@ -78,16 +92,25 @@ fn groups(out: &mut Exposition, groups: &[GroupState]) {
     type Value = fn(&super::snapshot::GroupOffset) -> i64;
     let per_offset: [(&str, &str, Value); 2] = [
         ("kafka_consumergroup_current_offset", "Committed offset of the group.", |o| o.committed),
-        ("kafka_consumergroup_lag", "Offsets between the committed one and the partition's end.", |o| o.lag),
+        (
+            "kafka_consumergroup_lag",
+            "Offsets between the committed one and the partition's end.",
+            |o| o.lag,
+        ),
     ];
     for (name, help, value) in per_offset {
         let mut family = out.gauge(name, help);
         for (group, offset) in groups.iter().flat_map(|g| g.offsets.iter().map(move |o| (g, o))) {
             let partition = offset.partition.to_string();
-            let labels = [("consumergroup", &*group.group), ("topic", &offset.topic), ("partition", &partition)];
+            let labels = [
+                ("consumergroup", &*group.group),
+                ("topic", &offset.topic),
+                ("partition", &partition),
+            ];
             family.add(&labels, value(offset) as f64);
         }
-        let mut family = out.gauge(&format!("{name}_sum"), "The same, summed over the topic's partitions.");
+        let mut family =
+            out.gauge(&format!("{name}_sum"), "The same, summed over the topic's partitions.");
         for group in groups {
             let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
             for offset in &group.offsets {
@@ -100,11 +123,58 @@ fn groups(out: &mut Exposition, groups: &[GroupState]) {
     }
 }
 
+fn engine(out: &mut Exposition, engine: &EngineCounts) {
+    let counters = [
+        ("millpond_records_in_total", "Records sent by producers.", engine.records_in),
+        ("millpond_bytes_in_total", "Bytes of record batches sent by producers.", engine.bytes_in),
+        (
+            "millpond_records_appended_total",
+            "Records appended, after transforms.",
+            engine.records_appended,
+        ),
+        (
+            "millpond_bytes_appended_total",
+            "Bytes of record batches appended.",
+            engine.bytes_appended,
+        ),
+        (
+            "millpond_bytes_out_total",
+            "Bytes of record batches given to consumers.",
+            engine.bytes_out,
+        ),
+        (
+            "millpond_duplicates_total",
+            "Batches that were sent again and not stored again.",
+            engine.duplicates,
+        ),
+        ("millpond_produce_refusals_total", "Batches that were refused.", engine.produce_refusals),
+        ("millpond_rebalances_total", "Rebalances of consumer groups.", engine.rebalances),
+    ];
+    for (name, help, value) in counters {
+        out.counter(name, help).count(value);
+    }
+    let gauges = [
+        ("millpond_tail_bytes", "Bytes of record batches in memory.", engine.tail_bytes),
+        ("millpond_fetches_waiting", "Fetches that wait for records.", engine.waiting_fetches),
+        (
+            "millpond_batches_transforming",
+            "Batches that transforms have in hand.",
+            engine.transforming_batches,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help).count(value);
+    }
+}
+
 #[allow(clippy::cast_precision_loss)]
 fn storage(out: &mut Exposition, storage: &StorageState) {
-    out.gauge("millpond_disk_backend_info", "How the disk is driven.").add(&[("backend", &storage.backend)], 1.0);
-    out.counter("millpond_payload_bytes_total", "Record batches accepted, in bytes.").count(storage.payload_bytes);
-    let mut written = out.counter("millpond_disk_written_bytes_total", "Bytes given to the disk, by cause.");
+    out.gauge("millpond_disk_backend_info", "How the disk is driven.")
+        .add(&[("backend", &storage.backend)], 1.0);
+    out.counter("millpond_payload_bytes_total", "Record batches accepted, in bytes.")
+        .count(storage.payload_bytes);
+    let mut written =
+        out.counter("millpond_disk_written_bytes_total", "Bytes given to the disk, by cause.");
     for (cause, bytes) in &storage.written_bytes {
         written.add_count(&[("cause", cause)], *bytes);
     }
@@ -114,14 +184,32 @@ fn storage(out: &mut Exposition, storage: &StorageState) {
     }
     if storage.payload_bytes > 0 {
         let total: u64 = storage.written_bytes.iter().map(|(_, bytes)| bytes).sum();
-        out.gauge("millpond_write_amplification", "Bytes given to the disk per byte accepted, since the start.")
-            .set(total as f64 / storage.payload_bytes as f64);
+        out.gauge(
+            "millpond_write_amplification",
+            "Bytes given to the disk per byte accepted, since the start.",
+        )
+        .set(total as f64 / storage.payload_bytes as f64);
     }
-    out.histogram("millpond_commit_latency_seconds", "From the first waiting record to its commit on flash.")
-        .distribution(storage.commit_buckets.iter().copied(), storage.commit_seconds_sum, storage.commits);
+    out.histogram(
+        "millpond_commit_latency_seconds",
+        "From the first waiting record to its commit on flash.",
+    )
+    .distribution(
+        storage.commit_buckets.iter().copied(),
+        storage.commit_seconds_sum,
+        storage.commits,
+    );
+    out.counter("millpond_journal_commits_total", "Writes to the journal.")
+        .count(storage.journal_commits);
+    out.counter("millpond_checkpoints_total", "Checkpoints taken.").count(storage.checkpoints);
+    out.counter("millpond_history_bytes_total", "Bytes read back from segments.")
+        .count(storage.history_bytes);
+    out.counter("millpond_history_faults_total", "Reads that met damage or an error.")
+        .count(storage.history_faults);
     out.gauge("millpond_journal_used_bytes", "Journal bytes that a restart would replay.")
         .count(storage.journal_used_bytes);
-    out.gauge("millpond_journal_size_bytes", "Size of the journal's ring.").count(storage.journal_size_bytes);
+    out.gauge("millpond_journal_size_bytes", "Size of the journal's ring.")
+        .count(storage.journal_size_bytes);
 }
 
 fn connections(out: &mut Exposition, counters: &Counters) {
@@ -129,11 +217,15 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     for kind in ConnectionKind::ALL {
         open.add_count(&[("transport", kind.name())], counters.open_now(kind));
     }
-    let mut accepted = out.counter("millpond_connections_accepted_total", "Kafka connections accepted.");
+    let mut accepted =
+        out.counter("millpond_connections_accepted_total", "Kafka connections accepted.");
     for kind in ConnectionKind::ALL {
         accepted.add_count(&[("transport", kind.name())], counters.accepted_so_far(kind));
     }
-    let mut refused = out.counter("millpond_connections_refused_total", "Connections that the node refused or ended.");
+    let mut refused = out.counter(
+        "millpond_connections_refused_total",
+        "Connections that the node refused or ended.",
+    );
     for why in Refusal::ALL {
         refused.add_count(&[("reason", why.name())], counters.refused_so_far(why));
     }
@@ -141,39 +233,55 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     for (api, n) in counters.requests() {
         requests.add_count(&[("api", api)], n);
     }
-    out.counter("millpond_received_bytes_total", "Bytes of requests.").count(counters.received_bytes.load(Relaxed));
-    out.counter("millpond_sent_bytes_total", "Bytes of responses.").count(counters.sent_bytes.load(Relaxed));
+    out.counter("millpond_received_bytes_total", "Bytes of requests.")
+        .count(counters.received_bytes.load(Relaxed));
+    out.counter("millpond_sent_bytes_total", "Bytes of responses.")
+        .count(counters.sent_bytes.load(Relaxed));
 }
 
 fn transform(out: &mut Exposition, reports: &[TransformReport]) {
     out.gauge("millpond_transforms", "Deployed transforms.").count(reports.len() as u64);
-    let mut records = out.counter("millpond_transform_records_total", "Records, by what the transform did with them.");
+    let mut records = out.counter(
+        "millpond_transform_records_total",
+        "Records, by what the transform did with them.",
+    );
     for report in reports {
         for (outcome, n) in report.stats.by_outcome() {
             records.add_count(&[("transform", &report.name), ("outcome", outcome)], n);
         }
     }
-    let mut inputs = out.counter("millpond_transform_input_records_total", "Records given to the transform.");
+    let mut inputs =
+        out.counter("millpond_transform_input_records_total", "Records given to the transform.");
     for report in reports {
         inputs.add_count(&[("transform", &report.name)], report.stats.records_in);
     }
-    let mut faults = out.counter("millpond_transform_faults_total", "Calls that trapped, overran or lied.");
+    let mut faults =
+        out.counter("millpond_transform_faults_total", "Calls that trapped, overran or lied.");
     for report in reports {
         faults.add_count(&[("transform", &report.name)], report.stats.faults);
     }
-    let mut up = out.gauge("millpond_transform_up", "1 if the transform can run, 0 if its topics take no records.");
+    let mut up = out.gauge(
+        "millpond_transform_up",
+        "1 if the transform can run, 0 if its topics take no records.",
+    );
     for report in reports {
         up.add_count(&[("transform", &report.name)], u64::from(report.fault.is_none()));
     }
-    let mut cpu = out.counter("millpond_transform_cpu_seconds_total", "Processor time within the transform.");
+    let mut cpu =
+        out.counter("millpond_transform_cpu_seconds_total", "Processor time within the transform.");
     for report in reports {
-        cpu.add(&[("transform", &report.name)], Duration::from_nanos(report.stats.cpu_ns).as_secs_f64());
+        cpu.add(
+            &[("transform", &report.name)],
+            Duration::from_nanos(report.stats.cpu_ns).as_secs_f64(),
+        );
     }
 }
 
 fn process_state(out: &mut Exposition, uptime: Duration) {
-    out.gauge("millpond_uptime_seconds", "Since the start of the process.").set(uptime.as_secs_f64());
-    out.gauge("millpond_build_info", "The version that runs.").add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    out.gauge("millpond_uptime_seconds", "Since the start of the process.")
+        .set(uptime.as_secs_f64());
+    out.gauge("millpond_build_info", "The version that runs.")
+        .add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     if let Some(bytes) = process::resident_bytes() {
         out.gauge("process_resident_memory_bytes", "Resident memory.").count(bytes);
     }
@@ -197,14 +305,19 @@ mod tests {
             partition,
             log_start: 3,
             high_watermark: 10,
-            size_bytes: 700,
+            tail_bytes: 700,
         };
         let offset = |partition| GroupOffset { topic: "t".into(), partition, committed: 6, lag: 4 };
         let snapshot = Snapshot {
             node_id: 1,
             address: "127.0.0.1:9092".into(),
             partitions: vec![partition(0), partition(1)],
-            groups: vec![GroupState { group: "g".into(), members: 2, offsets: vec![offset(0), offset(1)] }],
+            groups: vec![GroupState {
+                group: "g".into(),
+                members: 2,
+                offsets: vec![offset(0), offset(1)],
+            }],
+            engine: EngineCounts { records_in: 10, ..EngineCounts::default() },
             storage: StorageState {
                 backend: "io_uring".into(),
                 payload_bytes: 100,
@@ -213,13 +326,21 @@ mod tests {
                 commit_buckets: vec![(0.001, 4), (0.01, 5)],
                 commit_seconds_sum: 0.004,
                 commits: 5,
+                journal_commits: 4,
+                checkpoints: 1,
                 journal_used_bytes: 4096,
                 journal_size_bytes: 1 << 20,
+                history_bytes: 0,
+                history_faults: 0,
             },
         };
         let report = TransformReport {
             name: "hot".into(),
-            stats: TransformStats { records_kept: 1, records_dropped: 9, ..TransformStats::default() },
+            stats: TransformStats {
+                records_kept: 1,
+                records_dropped: 9,
+                ..TransformStats::default()
+            },
             ..TransformReport::default()
         };
         render(&snapshot, &Counters::default(), &[report], Duration::from_secs(2)).unwrap()
@@ -254,6 +375,7 @@ mod tests {
             "millpond_disk_written_bytes_total{cause=\"journal\"} 200",
             "millpond_disk_syncs_total{cause=\"journal\"} 5",
             "millpond_write_amplification 3",
+            "millpond_records_in_total 10",
             "millpond_commit_latency_seconds_bucket{le=\"0.001\"} 4",
             "millpond_commit_latency_seconds_count 5",
             "millpond_connections{transport=\"quic\"} 0",

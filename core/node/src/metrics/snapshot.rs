@@ -8,6 +8,7 @@ pub(crate) struct Snapshot {
     pub(crate) address: String,
     pub(crate) partitions: Vec<PartitionState>,
     pub(crate) groups: Vec<GroupState>,
+    pub(crate) engine: EngineCounts,
     pub(crate) storage: StorageState,
 }
 
@@ -18,7 +19,8 @@ pub(crate) struct PartitionState {
     pub(crate) partition: i32,
     pub(crate) log_start: i64,
     pub(crate) high_watermark: i64,
-    pub(crate) size_bytes: u64,
+    /// Bytes of its batches in memory.
+    pub(crate) tail_bytes: u64,
 }
 
 /// A consumer group.
@@ -39,6 +41,22 @@ pub(crate) struct GroupOffset {
     pub(crate) lag: i64,
 }
 
+/// What the engine did so far, and has in hand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EngineCounts {
+    pub(crate) records_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) records_appended: u64,
+    pub(crate) bytes_appended: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) produce_refusals: u64,
+    pub(crate) rebalances: u64,
+    pub(crate) tail_bytes: u64,
+    pub(crate) waiting_fetches: u64,
+    pub(crate) transforming_batches: u64,
+}
+
 /// What the storage did so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StorageState {
@@ -54,6 +72,10 @@ pub(crate) struct StorageState {
     pub(crate) commit_buckets: Vec<(f64, u64)>,
     pub(crate) commit_seconds_sum: f64,
     pub(crate) commits: u64,
+    pub(crate) journal_commits: u64,
+    pub(crate) checkpoints: u64,
     pub(crate) journal_used_bytes: u64,
     pub(crate) journal_size_bytes: u64,
+    pub(crate) history_bytes: u64,
+    pub(crate) history_faults: u64,
 }

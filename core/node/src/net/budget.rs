@@ -21,14 +21,16 @@ pub(crate) struct Taken(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        let total = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
+        let total =
+            u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// Takes `bytes`, waiting until they are free. More than the whole pool takes the whole pool, so that one large
     /// request is always possible.
     pub(crate) async fn take(&self, bytes: usize) -> Taken {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.total);
+        let units =
+            u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.total);
         // An error means a closed semaphore, and nobody closes it.
         Taken(Arc::clone(&self.units).acquire_many_owned(units).await.ok())
     }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use millpond_engine::Peer;
 use millpond_wire::ApiKey;
-use millpond_wire::frame::{FrameDecoder, FrameError, RequestError, decode_request, unsupported_api_versions_response};
+use millpond_wire::frame::{
+    FrameDecoder, FrameError, RequestError, decode_request, unsupported_api_versions_response,
+};
 use millpond_wire::limits::{CONNECTION_REQUEST_BYTES_MAX, FRAME_BYTES_BEFORE_FIRST_REQUEST};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,14 +75,22 @@ impl Ending {
     fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Frame(_) | Self::Request(_) => Some(Refusal::Malformed),
-            Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow) => Some(Refusal::Slow),
+            Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow) => {
+                Some(Refusal::Slow)
+            }
             _ => None,
         }
     }
 }
 
 /// Serves a connection until it ends; counts it and logs its end.
-pub(crate) async fn serve_connection<R, W, G>(reader: R, writer: W, who: Who, gateway: G, wiring: Arc<Wiring>) -> Ending
+pub(crate) async fn serve_connection<R, W, G>(
+    reader: R,
+    writer: W,
+    who: Who,
+    gateway: G,
+    wiring: Arc<Wiring>,
+) -> Ending
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -106,7 +116,13 @@ impl std::fmt::Display for Who {
     }
 }
 
-async fn both_ways<R, W, G>(reader: R, mut writer: W, who: Who, gateway: &G, wiring: &Wiring) -> Ending
+async fn both_ways<R, W, G>(
+    reader: R,
+    mut writer: W,
+    who: Who,
+    gateway: &G,
+    wiring: &Wiring,
+) -> Ending
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -114,11 +130,21 @@ where
 {
     let (pending, answers) = mpsc::channel(wiring.requests_in_flight_max);
     let slots = Arc::new(Semaphore::new(wiring.requests_in_flight_max));
-    let incoming = Incoming { reader, who, gateway, wiring, pending, slots, own: Budget::new(CONNECTION_REQUEST_BYTES_MAX) };
+    let incoming = Incoming {
+        reader,
+        who,
+        gateway,
+        wiring,
+        pending,
+        slots,
+        own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
+    };
     let read = pin!(incoming.run());
     let write = pin!(write_answers(&mut writer, answers, wiring));
     let ending = match select(read, write).await {
-        Either::Right((fault, _)) => return fault.map_or_else(Ending::Write, |()| Ending::Stopping),
+        Either::Right((fault, _)) => {
+            return fault.map_or_else(Ending::Write, |()| Ending::Stopping);
+        }
         Either::Left((ending, write)) => {
             // What was asked before the end is still answered, unless nobody is there to take it.
             if !matches!(ending, Ending::Line(_) | Ending::Cut | Ending::Closed) {
@@ -147,7 +173,10 @@ struct Incoming<'a, R, G> {
 impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     /// Reads until the end, and says which. Dropping the sender of answers lets the other half finish.
     async fn run(mut self) -> Ending {
-        let mut decoder = FrameDecoder::with_caps(FRAME_BYTES_BEFORE_FIRST_REQUEST, self.wiring.request_bytes_max);
+        let mut decoder = FrameDecoder::with_caps(
+            FRAME_BYTES_BEFORE_FIRST_REQUEST,
+            self.wiring.request_bytes_max,
+        );
         let mut stop = self.wiring.stop.clone();
         let mut stopped = pin!(stopped(&mut stop));
         let first_by = Instant::now() + self.wiring.times.first_request;
@@ -241,11 +270,17 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                     host: self.who.address.ip().to_canonical().to_string(),
                 };
                 self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
-                Answer::Awaited { version: header.version, correlation_id: header.correlation_id, reply: receiver }
+                Answer::Awaited {
+                    version: header.version,
+                    correlation_id: header.correlation_id,
+                    reply: receiver,
+                }
             }
-            Err(RequestError::UnsupportedVersion { api: ApiKey::ApiVersions, correlation_id, .. }) => {
-                Answer::Ready(unsupported_api_versions_response(correlation_id))
-            }
+            Err(RequestError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            }) => Answer::Ready(unsupported_api_versions_response(correlation_id)),
             Err(error) => return Err(Ending::Request(error)),
         };
         // The channel has room for every slot; it is closed only when the other half has ended.

@@ -145,7 +145,8 @@ async fn a_length_beyond_what_follows_ends_with_the_peer() {
 async fn garbage_in_a_frame_of_the_right_length_is_refused() {
     for seed in 0..64_u8 {
         let mut rig = defaults();
-        let garbage: Vec<u8> = (0..100_u8).map(|i| i.wrapping_mul(seed | 1).wrapping_add(seed)).collect();
+        let garbage: Vec<u8> =
+            (0..100_u8).map(|i| i.wrapping_mul(seed | 1).wrapping_add(seed)).collect();
         rig.line.write_all(&100_i32.to_be_bytes()).await.unwrap();
         rig.line.write_all(&garbage).await.unwrap();
         rig.line.shutdown().await.unwrap();
@@ -211,7 +212,8 @@ async fn a_peer_that_takes_no_answers_is_closed() {
     let served = rig.served;
     let engine = tokio::spawn(async move {
         while let Some(call) = rig.calls.recv().await {
-            let _ = call.reply.send(Some(millpond_wire::messages::Response::ApiVersions(fat.clone())));
+            let _ =
+                call.reply.send(Some(millpond_wire::messages::Response::ApiVersions(fat.clone())));
         }
     });
     assert!(matches!(served.await.unwrap(), Ending::Write(WriteFault::Slow)));

@@ -67,7 +67,11 @@ pub(crate) struct Who {
 }
 
 impl Wiring {
-    pub(crate) fn new(limits: &Limits, counters: Arc<Counters>, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        limits: &Limits,
+        counters: Arc<Counters>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             counters,
             times: Times {
@@ -88,7 +92,12 @@ impl Wiring {
     }
 
     /// A name for a new connection or stream.
-    pub(crate) fn who(&self, listener: ListenerId, address: SocketAddr, kind: ConnectionKind) -> Who {
+    pub(crate) fn who(
+        &self,
+        listener: ListenerId,
+        address: SocketAddr,
+        kind: ConnectionKind,
+    ) -> Who {
         Who { session: SessionId(self.next_session.fetch_add(1, Relaxed)), listener, address, kind }
     }
 }

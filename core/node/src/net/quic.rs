@@ -8,7 +8,10 @@ use std::time::Duration;
 use millpond_engine::ListenerId;
 use millpond_wire::limits::{QUIC_CONNECTION_WINDOW_BYTES, QUIC_STREAM_WINDOW_BYTES};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
+};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -61,7 +64,8 @@ impl QuicDoor {
         server.transport_config(Arc::new(transport(settings.streams_max)));
         server.max_incoming(INCOMING_MAX);
         server.migration(true);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
         let retry_above = settings.connections_max * RETRY_ABOVE_PER_CENT / 100;
         Ok(Self { endpoint, id: settings.id, admission, wiring, retry_above })
     }
@@ -109,7 +113,9 @@ impl QuicDoor {
                 Ok(connection) => streams(connection, id, gateway, wiring).await,
                 Err(reason) => {
                     wiring.counters.refused(Refusal::Handshake);
-                    wiring.complaints.warn(address, format_args!("the QUIC handshake failed: {reason}"));
+                    wiring
+                        .complaints
+                        .warn(address, format_args!("the QUIC handshake failed: {reason}"));
                 }
             }
         });
@@ -125,7 +131,12 @@ async fn handshake(incoming: Incoming, wiring: &Wiring) -> Result<Connection, St
 }
 
 /// Serves each stream of a connection as a Kafka connection of its own.
-async fn streams(connection: Connection, id: ListenerId, gateway: EngineHandle, wiring: Arc<Wiring>) {
+async fn streams(
+    connection: Connection,
+    id: ListenerId,
+    gateway: EngineHandle,
+    wiring: Arc<Wiring>,
+) {
     let mut stop = wiring.stop.clone();
     let mut tasks = JoinSet::new();
     loop {

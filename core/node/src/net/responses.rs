@@ -73,14 +73,21 @@ impl Answer {
                 Ok(Some(response)) => Ok(encode(version, correlation_id, &response)),
                 Ok(None) => Ok(Ok(Vec::new())),
                 Err(oneshot::error::TryRecvError::Closed) => Ok(Err(WriteFault::EngineGone)),
-                Err(oneshot::error::TryRecvError::Empty) => Err(Self::Awaited { version, correlation_id, reply }),
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    Err(Self::Awaited { version, correlation_id, reply })
+                }
             },
         }
     }
 }
 
-fn encode(version: i16, correlation_id: i32, response: &Response) -> Result<Vec<Bytes>, WriteFault> {
-    encode_response(version, correlation_id, response).map_err(|e| WriteFault::Encode(e.to_string()))
+fn encode(
+    version: i16,
+    correlation_id: i32,
+    response: &Response,
+) -> Result<Vec<Bytes>, WriteFault> {
+    encode_response(version, correlation_id, response)
+        .map_err(|e| WriteFault::Encode(e.to_string()))
 }
 
 /// Bytes on their way out, in pieces.
@@ -105,13 +112,23 @@ impl Outgoing {
     }
 
     /// Writes everything; each step within `patience`, the whole at a least rate. Gives the bytes written.
-    pub(super) async fn write(&mut self, out: &mut (impl AsyncWrite + Unpin), patience: Duration) -> Result<u64, WriteFault> {
+    pub(super) async fn write(
+        &mut self,
+        out: &mut (impl AsyncWrite + Unpin),
+        patience: Duration,
+    ) -> Result<u64, WriteFault> {
         let total = self.bytes as u64;
-        let whole = Instant::now() + patience + Duration::from_millis(total * 1000 / TAKE_BYTES_PER_S_MIN);
+        let whole =
+            Instant::now() + patience + Duration::from_millis(total * 1000 / TAKE_BYTES_PER_S_MIN);
         while !self.pieces.is_empty() {
-            let slices: Vec<IoSlice<'_>> = self.pieces.iter().take(SLICES_MAX).map(|p| IoSlice::new(p)).collect();
+            let slices: Vec<IoSlice<'_>> =
+                self.pieces.iter().take(SLICES_MAX).map(|p| IoSlice::new(p)).collect();
             let step = timeout(patience, out.write_vectored(&slices));
-            let written = timeout_at(whole, step).await.ok().and_then(Result::ok).ok_or(WriteFault::Slow)??;
+            let written = timeout_at(whole, step)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .ok_or(WriteFault::Slow)??;
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
@@ -149,8 +166,10 @@ mod tests {
             outgoing.push(vec![Bytes::copy_from_slice(piece), Bytes::new()]);
         }
         let mut received = vec![0; 256];
-        let (written, _) =
-            tokio::join!(outgoing.write(&mut ours, Duration::from_secs(1)), theirs.read_exact(&mut received));
+        let (written, _) = tokio::join!(
+            outgoing.write(&mut ours, Duration::from_secs(1)),
+            theirs.read_exact(&mut received)
+        );
         assert_eq!((written.unwrap(), received), (256, text));
         assert!(outgoing.is_empty());
     }

@@ -65,7 +65,8 @@ impl Door {
         let mut tasks = JoinSet::new();
         while let Some((stream, address, place)) = self.next().await {
             let who = self.wiring.who(self.id, address, ConnectionKind::Tls);
-            let (gateway, wiring, acceptor) = (gateway.clone(), Arc::clone(&self.wiring), acceptor.clone());
+            let (gateway, wiring, acceptor) =
+                (gateway.clone(), Arc::clone(&self.wiring), acceptor.clone());
             tasks.spawn(async move {
                 let _place = place;
                 match timeout(wiring.times.handshake, acceptor.accept(stream)).await {
@@ -73,7 +74,9 @@ impl Door {
                         let (reader, writer) = tokio::io::split(stream);
                         return Some(serve_connection(reader, writer, who, gateway, wiring).await);
                     }
-                    Ok(Err(error)) => wiring.complaints.warn(who, format_args!("the TLS handshake failed: {error}")),
+                    Ok(Err(error)) => wiring
+                        .complaints
+                        .warn(who, format_args!("the TLS handshake failed: {error}")),
                     Err(_) => wiring.complaints.warn(who, "the TLS handshake took too long"),
                 }
                 wiring.counters.refused(Refusal::Handshake);
@@ -96,7 +99,9 @@ impl Door {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    self.wiring.complaints.warn("TCP", format_args!("accepting a connection failed: {error}"));
+                    self.wiring
+                        .complaints
+                        .warn("TCP", format_args!("accepting a connection failed: {error}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use millpond_engine::{ListenerId, SessionId};
 use millpond_wire::frame::encode_request;
-use millpond_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, HeartbeatRequest, Request, Response};
+use millpond_wire::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, HeartbeatRequest, Request, Response,
+};
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -66,13 +68,17 @@ pub(super) fn api_versions(correlation_id: i32) -> Vec<u8> {
         client_software_version: "1".into(),
         ..Default::default()
     };
-    flatten(&encode_request(3, correlation_id, Some("test"), &Request::ApiVersions(request)).unwrap())
+    flatten(
+        &encode_request(3, correlation_id, Some("test"), &Request::ApiVersions(request)).unwrap(),
+    )
 }
 
 /// A request with a body as large as wished.
 pub(super) fn large(correlation_id: i32, bytes: usize) -> Vec<u8> {
-    let request = HeartbeatRequest { group_id: "g".repeat(bytes.min(30_000)), ..Default::default() };
-    let mut frame = flatten(&encode_request(0, correlation_id, None, &Request::Heartbeat(request)).unwrap());
+    let request =
+        HeartbeatRequest { group_id: "g".repeat(bytes.min(30_000)), ..Default::default() };
+    let mut frame =
+        flatten(&encode_request(0, correlation_id, None, &Request::Heartbeat(request)).unwrap());
     // Bytes after the body are ignored, as Kafka does.
     let padding = (bytes + 4).saturating_sub(frame.len());
     frame.resize(frame.len() + padding, 0);

@@ -22,7 +22,12 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(identity: &NodeIdentity, data_dir: &Path, bound: &[Bound], http: Option<SocketAddr>) -> Self {
+    pub(super) fn new(
+        identity: &NodeIdentity,
+        data_dir: &Path,
+        bound: &[Bound],
+        http: Option<SocketAddr>,
+    ) -> Self {
         let development = bound.iter().filter_map(|b| b.tls.as_ref()).find(|tls| tls.development);
         Self {
             cluster: identity.cluster_id.to_string(),
@@ -108,7 +113,13 @@ mod tests {
             transforms: 0,
         };
         let text = summary.text(&opened, Duration::from_millis(45));
-        for part in ["127.0.0.1:9092 (tcp, quic)", "http://127.0.0.1:9644", "/data (io_uring)", "AA:BB", "12 journal"] {
+        for part in [
+            "127.0.0.1:9092 (tcp, quic)",
+            "http://127.0.0.1:9644",
+            "/data (io_uring)",
+            "AA:BB",
+            "12 journal",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(text.lines().last().unwrap().starts_with("ready in 45 ms"));

@@ -45,16 +45,26 @@ impl EngineHandle {
     }
 
     /// An administrative request; changes are answered when they are on flash.
-    pub(crate) async fn admin(&self, request: AdminRequest) -> Result<Result<AdminResponse, AdminError>, EngineGone> {
+    pub(crate) async fn admin(
+        &self,
+        request: AdminRequest,
+    ) -> Result<Result<AdminResponse, AdminError>, EngineGone> {
         self.ask(|reply| ToEngine::Admin { request, reply }).await
     }
 
     /// What became of a batch.
-    pub(crate) async fn transformed(&self, ticket: Ticket, outcome: TransformOutcome) -> Result<(), EngineGone> {
+    pub(crate) async fn transformed(
+        &self,
+        ticket: Ticket,
+        outcome: TransformOutcome,
+    ) -> Result<(), EngineGone> {
         self.send(ToEngine::Transformed { ticket, outcome }).await
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> ToEngine) -> Result<T, EngineGone> {
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> ToEngine,
+    ) -> Result<T, EngineGone> {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply)).await?;
         answer.await.map_err(|_| EngineGone)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millpond_engine::EngineConfig;
-use millpond_storage::{BackendChoice, DurableEngine, RealDisk, StorageConfig};
+use millpond_storage::disk::{BackendChoice, RealDisk};
+use millpond_storage::{DurableEngine, StorageConfig};
 use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
@@ -73,10 +74,14 @@ pub(super) fn spawn(plan: EnginePlan) -> Result<EngineThread, CliError> {
 }
 
 /// What the end of the thread means for the process.
-pub(super) fn result(ended: Result<Result<(), String>, oneshot::error::RecvError>) -> Result<(), CliError> {
+pub(super) fn result(
+    ended: Result<Result<(), String>, oneshot::error::RecvError>,
+) -> Result<(), CliError> {
     match ended {
         Ok(result) => result.map_err(CliError::failed),
-        Err(_) => Err(CliError::failed("the engine's thread ended without a word; the log above may say why")),
+        Err(_) => Err(CliError::failed(
+            "the engine's thread ended without a word; the log above may say why",
+        )),
     }
 }
 
@@ -88,7 +93,19 @@ fn run(plan: EnginePlan) -> Result<(), String> {
 }
 
 async fn live(plan: EnginePlan) -> Result<(), String> {
-    let EnginePlan { data_dir, backend, storage, engine, seed, transforms, wiring, doors, inbox, opened, mut quit } = plan;
+    let EnginePlan {
+        data_dir,
+        backend,
+        storage,
+        engine,
+        seed,
+        transforms,
+        wiring,
+        doors,
+        inbox,
+        opened,
+        mut quit,
+    } = plan;
     let begun = Instant::now();
     let choice = match backend {
         Backend::Auto => BackendChoice::Auto,
@@ -97,8 +114,11 @@ async fn live(plan: EnginePlan) -> Result<(), String> {
     };
     let disk = RealDisk::open(&data_dir, choice).map_err(|e| e.to_string())?;
     let shell = NodeShell::new(Arc::clone(&transforms));
-    let engine = DurableEngine::open(disk, storage, engine, seed, shell.clone()).await.map_err(|e| e.to_string())?;
+    let engine = DurableEngine::open(disk, storage, engine, seed, shell.clone())
+        .await
+        .map_err(|e| e.to_string())?;
     let deployments = engine.with_engine(|engine| engine.transforms());
+    transforms.deployed(&deployments);
     transforms.load().await;
 
     let gateway = LocalGateway { engine: Rc::clone(&engine), shell };
@@ -116,7 +136,7 @@ async fn live(plan: EnginePlan) -> Result<(), String> {
         entries_replayed: report.entries,
         torn_tail: report.torn_tail,
         recovery: begun.elapsed(),
-        topics: engine.with_engine(|engine| engine.topics().count()),
+        topics: engine.with_engine(|engine| engine.catalog().len()),
         transforms: deployments.len(),
     });
     tokio::select! {
@@ -129,7 +149,9 @@ async fn live(plan: EnginePlan) -> Result<(), String> {
 }
 
 /// The driver ended: in order, or because the disk failed, after which nothing may be acknowledged any more.
-fn fatal<E: std::fmt::Display>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), String> {
+fn fatal<E: std::fmt::Display>(
+    ended: Result<Result<(), E>, tokio::task::JoinError>,
+) -> Result<(), String> {
     match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!(
@@ -144,7 +166,7 @@ async fn drain_inbox(mut inbox: mpsc::Receiver<ToEngine>, gateway: LocalGateway)
     let mut batch = Vec::with_capacity(INBOX_BATCH);
     while inbox.recv_many(&mut batch, INBOX_BATCH).await > 0 {
         for message in batch.drain(..) {
-            gateway.handle(message);
+            gateway.handle(message).await;
         }
         // Others on this thread get their turn between two batches.
         tokio::task::yield_now().await;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
-use millpond_security::{Fingerprint, Identity, development_certificate, load_identity, server_tls};
+use millpond_security::{
+    Fingerprint, Identity, development_certificate, load_identity, server_tls,
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
@@ -50,7 +52,8 @@ pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliEr
     let mut development: Option<Tls> = None;
     let mut bound = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
-        let id = ListenerId(u16::try_from(index).map_err(|_| CliError::usage("too many listeners"))?);
+        let id =
+            ListenerId(u16::try_from(index).map_err(|_| CliError::usage("too many listeners"))?);
         let tls = match (&listener.certificate, listener.quic || listener.tcp == TcpMode::Tls) {
             (_, false) => None,
             (Some((certificate, key)), true) => {
@@ -67,7 +70,11 @@ pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliEr
     Ok(bound)
 }
 
-fn bind_one(id: ListenerId, listener: CheckedListener, tls: Option<Tls>) -> Result<Bound, CliError> {
+fn bind_one(
+    id: ListenerId,
+    listener: CheckedListener,
+    tls: Option<Tls>,
+) -> Result<Bound, CliError> {
     if listener.insecure_by_wish {
         tracing::warn!(
             "listener {:?} on {} can be reached from other machines without protection, as `insecure = true` wishes",
@@ -76,7 +83,8 @@ fn bind_one(id: ListenerId, listener: CheckedListener, tls: Option<Tls>) -> Resu
         );
     }
     let tcp_wanted = listener.tcp != TcpMode::Off;
-    let (tcp, udp, address) = sockets(listener.address, tcp_wanted, listener.quic).map_err(|e| in_use(listener.address, &e))?;
+    let (tcp, udp, address) = sockets(listener.address, tcp_wanted, listener.quic)
+        .map_err(|e| in_use(listener.address, &e))?;
     let own = HostPort { host: address.ip().to_string(), port: address.port() };
     // A configured port 0 means the one that was bound.
     let advertised = match listener.advertised {
@@ -84,7 +92,16 @@ fn bind_one(id: ListenerId, listener: CheckedListener, tls: Option<Tls>) -> Resu
         Some(advertised) => advertised,
         None => own,
     };
-    Ok(Bound { id, name: listener.name, address, advertised, tcp, udp, tcp_tls: listener.tcp == TcpMode::Tls, tls })
+    Ok(Bound {
+        id,
+        name: listener.name,
+        address,
+        advertised,
+        tcp,
+        udp,
+        tcp_tls: listener.tcp == TcpMode::Tls,
+        tls,
+    })
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);
@@ -138,17 +155,25 @@ pub(super) fn bind_http(address: &str) -> Result<Option<TcpListener>, CliError> 
     if address.is_empty() {
         return Ok(None);
     }
-    let address: SocketAddr =
-        address.replace("localhost:", "127.0.0.1:").parse().map_err(|e| CliError::usage(format!("http.address: {e}")))?;
+    let address: SocketAddr = address
+        .replace("localhost:", "127.0.0.1:")
+        .parse()
+        .map_err(|e| CliError::usage(format!("http.address: {e}")))?;
     bind_tcp(address).map(Some).map_err(|e| in_use(address, &e))
 }
 
 fn in_use(address: SocketAddr, error: &io::Error) -> CliError {
     let failed = CliError::failed(format!("cannot listen on {address}: {error}"));
     match error.kind() {
-        io::ErrorKind::AddrInUse => failed.hint("is another millpond (or Kafka) running? choose another port with --listen or --http"),
-        io::ErrorKind::AddrNotAvailable => failed.hint("this machine has no such address; 127.0.0.1 and 0.0.0.0 always work"),
-        io::ErrorKind::PermissionDenied => failed.hint("ports below 1024 need privileges; choose a higher one"),
+        io::ErrorKind::AddrInUse => failed.hint(
+            "is another millpond (or Kafka) running? choose another port with --listen or --http",
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            failed.hint("this machine has no such address; 127.0.0.1 and 0.0.0.0 always work")
+        }
+        io::ErrorKind::PermissionDenied => {
+            failed.hint("ports below 1024 need privileges; choose a higher one")
+        }
         _ => failed,
     }
 }
@@ -159,7 +184,8 @@ fn tls(identity: &Identity, development: bool) -> Result<Tls, CliError> {
 }
 
 fn development_tls(data_dir: &Path) -> Result<Tls, CliError> {
-    let made = development_certificate(&data_dir.join("tls"), &[]).map_err(|e| CliError::failed(e.to_string()))?;
+    let made = development_certificate(&data_dir.join("tls"), &[])
+        .map_err(|e| CliError::failed(e.to_string()))?;
     if made.is_new {
         tracing::info!("made a development certificate: {}", made.certificate_file.display());
     }

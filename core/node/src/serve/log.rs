@@ -13,8 +13,11 @@ pub(crate) const LEVEL_VARIABLE: &str = "MILLPOND_LOG";
 pub(crate) fn start(level: &str) -> Result<(), CliError> {
     let overridden = std::env::var(LEVEL_VARIABLE).ok();
     let wanted = overridden.as_deref().unwrap_or(level);
-    let filter = EnvFilter::try_new(wanted)
-        .map_err(|e| CliError::usage(format!("log.level {wanted:?}: {e}; write \"info\", or \"info,millpond=debug\"")))?;
+    let filter = EnvFilter::try_new(wanted).map_err(|e| {
+        CliError::usage(format!(
+            "log.level {wanted:?}: {e}; write \"info\", or \"info,millpond=debug\""
+        ))
+    })?;
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -114,10 +114,12 @@ fn start(config: &Config, inside: Option<Inside>) -> Result<(), CliError> {
     log::start(&config.log.level)?;
     let started = Instant::now();
     let data_dir = make_data_dir(&config.node.data_dir)?;
-    let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id)).map_err(|e| CliError::failed(e.to_string()))?;
+    let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id))
+        .map_err(|e| CliError::failed(e.to_string()))?;
     let bound = listeners::bind(config, &data_dir)?;
     let runtime = workers(config)?;
-    let result = runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }, inside));
+    let result =
+        runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }, inside));
     runtime.shutdown_timeout(WORKERS_END_WITHIN);
     result
 }
@@ -146,7 +148,12 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
         .map_err(|e| CliError::failed(e.to_string()))?;
     let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
 
-    let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http.as_ref().map(|h| h.address));
+    let summary = banner::Summary::new(
+        &node.identity,
+        &node.data_dir,
+        &node.bound,
+        http.as_ref().map(|h| h.address),
+    );
     let reached = Reached::of(&node, http.as_ref().map(|h| h.address));
     let engine_config = engine_config(&node);
     let doors = Doors::open(node.bound, config, &wiring)?;
@@ -175,7 +182,9 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
         phase.set(Phase::Serving);
         match (ready, reached) {
             // Whoever does not listen any more stops the node, too.
-            (Some(ready), Some(reached)) => drop(ready.send(Reached { startup: node.started.elapsed(), ..reached })),
+            (Some(ready), Some(reached)) => {
+                drop(ready.send(Reached { startup: node.started.elapsed(), ..reached }))
+            }
             _ => banner::print(&summary, &opened, node.started.elapsed())?,
         }
         tokio::select! {
@@ -240,7 +249,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, CliError> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Completes at the next of them.
@@ -311,7 +323,8 @@ impl Doors {
         let mut doors = Self { plain: Vec::new(), encrypted: EncryptedDoors::default() };
         for bound in bound {
             let (id, tls) = (bound.id, bound.tls.map(|tls| tls.config));
-            let plain = bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
+            let plain =
+                bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
             match (plain, bound.tcp_tls, &tls) {
                 (Some(plain), true, Some(tls)) => {
                     doors.encrypted.tls.push((plain.open(wiring)?, Arc::clone(tls)));
@@ -327,7 +340,10 @@ impl Doors {
                     streams_max: limits.quic_streams_max,
                 };
                 let door = QuicDoor::new(socket, settings, Arc::clone(&quic), Arc::clone(wiring));
-                doors.encrypted.quic.push(door.map_err(|e| CliError::failed(format!("QUIC cannot start: {e}")))?);
+                doors
+                    .encrypted
+                    .quic
+                    .push(door.map_err(|e| CliError::failed(format!("QUIC cannot start: {e}")))?);
             }
         }
         Ok(doors)
@@ -352,7 +368,10 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
     let brokers = Brokers::alone(node.identity.node_id, advertised);
     let seen_by = |bound: &Bound| {
         let broker = brokers.of_listener(usize::from(bound.id.0)).first()?;
-        Some((bound.id, Advertised { host: broker.address.host.clone(), port: broker.address.port }))
+        Some((
+            bound.id,
+            Advertised { host: broker.address.host.clone(), port: broker.address.port },
+        ))
     };
     let topics = &node.config.topics;
     EngineConfig {
@@ -382,7 +401,11 @@ fn workers(config: &Config) -> Result<tokio::runtime::Runtime, CliError> {
         set => set as usize,
     };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers).thread_name("worker").max_blocking_threads(BLOCKING_THREADS_MAX).enable_all();
+    builder
+        .worker_threads(workers)
+        .thread_name("worker")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all();
     builder.build().map_err(|e| CliError::failed(format!("cannot start worker threads: {e}")))
 }
 

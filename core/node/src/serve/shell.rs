@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use millpond_engine::transform::{AdminError, AdminResponse, TransformJob};
+use millpond_engine::transform::{AdminError, AdminResponse};
 use millpond_engine::{AdminId, Effect, Event, Now, RequestId, SessionId};
-use millpond_storage::{DurableEngine, RealDisk, Shell};
-use millpond_wire::messages::Response;
+use millpond_storage::disk::RealDisk;
+use millpond_storage::{DurableEngine, Shell};
+use millpond_wire::messages::{Request, Response};
 use tokio::sync::oneshot;
 
 use super::engine_handle::ToEngine;
@@ -105,17 +106,22 @@ impl NodeShell {
 /// The engine as connections on its own thread reach it: in place.
 #[derive(Clone)]
 pub(crate) struct LocalGateway {
-    pub(crate) engine: Rc<DurableEngine<RealDisk>>,
+    pub(crate) engine: Rc<DurableEngine<RealDisk, NodeShell>>,
     pub(crate) shell: NodeShell,
 }
 
 impl LocalGateway {
     /// Does what another thread asked.
-    pub(crate) fn handle(&self, message: ToEngine) {
+    pub(crate) async fn handle(&self, message: ToEngine) {
         match message {
-            ToEngine::Call(call) => self.call(call),
+            ToEngine::Call(call) => {
+                self.room_for(&call.request).await;
+                self.call(call);
+            }
             ToEngine::Close(session) => self.engine.submit(Event::SessionClosed(session)),
-            ToEngine::Transformed { ticket, outcome } => self.engine.submit(Event::Transformed { ticket, outcome }),
+            ToEngine::Transformed { ticket, outcome } => {
+                self.engine.submit(Event::Transformed { ticket, outcome })
+            }
             ToEngine::Admin { request, reply } => {
                 let id = self.shell.next_id();
                 self.shell.state.admin.borrow_mut().insert(id, reply);
@@ -130,6 +136,13 @@ impl LocalGateway {
         }
     }
 
+    /// What is to be written waits while too much waits for the journal.
+    async fn room_for(&self, request: &Request) {
+        if matches!(request, Request::Produce(_)) {
+            self.engine.room().await;
+        }
+    }
+
     fn call(&self, call: Call) {
         let Call { peer, request, version, reply } = call;
         let id = self.shell.next_id();
@@ -140,6 +153,7 @@ impl LocalGateway {
 
 impl Gateway for LocalGateway {
     async fn submit(&self, call: Call) -> Result<(), EngineGone> {
+        self.room_for(&call.request).await;
         self.call(call);
         Ok(())
     }
@@ -159,32 +173,25 @@ impl Shell for NodeShell {
         }
     }
 
-    fn reply(&self, id: RequestId, response: Option<Response>) {
-        self.state.replies.borrow_mut().answer(id.0, response);
-    }
-
-    fn transform(&self, job: TransformJob) {
-        self.state.transforms.submit(job);
-    }
-
-    fn notice(&self, effect: Effect) {
-        match effect {
-            Effect::AdminReply { id, result } => self.state.admin.borrow_mut().answer(id.0, result),
-            Effect::TransformsChanged(deployments) => self.state.transforms.deployed(&deployments),
-            // Files are the storage's own business.
-            _ => {}
-        }
-    }
-}
-
-impl millpond_storage::StorageClock for NodeShell {
-    fn mono_us(&self) -> u64 {
-        u64::try_from(self.state.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
     fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {
         let at = self.state.started + Duration::from_millis(mono_ms);
         tokio::time::sleep_until(at.into()).boxed_local()
+    }
+
+    fn effect(&self, effect: Effect) {
+        let state = &self.state;
+        match effect {
+            Effect::Reply { id, response } => state.replies.borrow_mut().answer(id.0, response),
+            Effect::AdminReply { id, result } => state.admin.borrow_mut().answer(id.0, result),
+            Effect::Transform(job) => state.transforms.submit(job),
+            Effect::TransformsChanged(deployments) => state.transforms.deployed(&deployments),
+            // The rest is the storage's own business.
+            Effect::Append(_) | Effect::ReadHistory(_) | Effect::TopicDeleted(_) => {}
+        }
+    }
+
+    fn mono_us(&self) -> u64 {
+        u64::try_from(self.state.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 

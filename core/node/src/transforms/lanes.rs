@@ -54,7 +54,11 @@ impl Lanes {
     }
 
     /// The next job of a partition; if there is none the lane ends and its instances are kept for next time.
-    pub(super) fn next(&self, partition: PartitionKey, runner: Runner) -> Option<(TransformJob, Runner)> {
+    pub(super) fn next(
+        &self,
+        partition: PartitionKey,
+        runner: Runner,
+    ) -> Option<(TransformJob, Runner)> {
         let mut state = self.lock();
         if let Some(job) = state.busy.get_mut(&partition).and_then(VecDeque::pop_front) {
             state.waiting -= 1;
@@ -62,7 +66,8 @@ impl Lanes {
         }
         state.busy.remove(&partition);
         state.idle.push_back((partition, runner));
-        let instances = |state: &State| state.idle.iter().map(|(_, runner)| runner.instances()).sum::<usize>();
+        let instances =
+            |state: &State| state.idle.iter().map(|(_, runner)| runner.instances()).sum::<usize>();
         while instances(&state) > TRANSFORM_INSTANCES_MAX {
             state.idle.pop_front();
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millpond_engine::TransformId;
 use millpond_engine::transform::{
     FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
 };
-use millpond_engine::TransformId;
 use millpond_transform::{
-    Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome, OutputTopic as GuestTopic, Report, Sha256,
-    StageStats, TransformSpec,
+    Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome,
+    OutputTopic as GuestTopic, Report, Sha256, StageStats, TransformSpec,
 };
 use millpond_wire::ErrorCode;
 
@@ -33,7 +33,11 @@ impl Runner {
     }
 
     /// Runs the chain that the job asks for.
-    pub(super) async fn run(&mut self, service: &Arc<TransformService>, job: TransformJob) -> TransformOutcome {
+    pub(super) async fn run(
+        &mut self,
+        service: &Arc<TransformService>,
+        job: TransformJob,
+    ) -> TransformOutcome {
         if self.ids != job.chain {
             *self = Self::default();
         }
@@ -73,11 +77,13 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
     let mut deployed = Vec::with_capacity(job.chain.len());
     let mut transforms = Vec::with_capacity(job.chain.len());
     for id in &job.chain {
-        let found = service.find(*id).ok_or_else(|| format!("transform {id} is no longer there"))?;
+        let found =
+            service.find(*id).ok_or_else(|| format!("transform {id} is no longer there"))?;
         transforms.push(service.transform(&found).await?);
         deployed.push(found);
     }
-    let chain = Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
+    let chain =
+        Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
     Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain) })
 }
 
@@ -124,7 +130,12 @@ fn stats(stage: &StageStats) -> TransformStats {
 }
 
 fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
-    LogLine { wall_ms, level: line.level.name().to_owned(), partition: line.partition, text: line.text.clone() }
+    LogLine {
+        wall_ms,
+        level: line.level.name().to_owned(),
+        partition: line.partition,
+        text: line.text.clone(),
+    }
 }
 
 /// The names of limits that a description may set.
@@ -164,7 +175,9 @@ fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
             "memory_bytes" => limits.memory_bytes = size,
             "cpu_ms_per_batch" => limits.cpu_ms_per_batch = *value,
             "output_ratio" => limits.output_ratio = size,
-            _ => return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", "))),
+            _ => {
+                return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", ")));
+            }
         }
     }
     Ok(limits)
@@ -179,7 +192,11 @@ mod tests {
         for name in LIMITS {
             assert!(limits(&BTreeMap::from([(name.to_owned(), 7)])).is_ok());
         }
-        assert!(limits(&BTreeMap::from([("memory".to_owned(), 7)])).unwrap_err().contains("memory_bytes"));
+        assert!(
+            limits(&BTreeMap::from([("memory".to_owned(), 7)]))
+                .unwrap_err()
+                .contains("memory_bytes")
+        );
         let set = limits(&BTreeMap::from([("cpu_ms_per_batch".to_owned(), 7)])).unwrap();
         assert_eq!(set, Limits { cpu_ms_per_batch: 7, ..Limits::default() });
     }

@@ -86,8 +86,13 @@ pub(crate) enum ServiceError {
 
 impl TransformService {
     /// Opens the store and sets the host up. Must be called within the workers' runtime.
-    pub(crate) fn new(data_dir: &Path, config: &Transforms, engine: EngineHandle) -> Result<Arc<Self>, ServiceError> {
-        let host = Host::new(HostConfig::default()).map_err(|e| ServiceError::Host(e.to_string()))?;
+    pub(crate) fn new(
+        data_dir: &Path,
+        config: &Transforms,
+        engine: EngineHandle,
+    ) -> Result<Arc<Self>, ServiceError> {
+        let host =
+            Host::new(HostConfig::default()).map_err(|e| ServiceError::Host(e.to_string()))?;
         Ok(Arc::new(Self {
             host,
             store: ModuleStore::open(data_dir)?,
@@ -100,10 +105,17 @@ impl TransformService {
     }
 
     /// Checks, compiles, starts and stores a module, so that it can be deployed. Gives its address.
-    pub(crate) async fn admit(self: &Arc<Self>, description: &Description, wasm: Bytes) -> Result<ModuleHash, AdmitError> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        description: &Description,
+        wasm: Bytes,
+    ) -> Result<ModuleHash, AdmitError> {
         let module = self.compile(wasm.clone()).await.map_err(AdmitError::Module)?;
-        let spec = host_spec(&description.clone().into_spec(module.hash().0)).map_err(AdmitError::Module)?;
-        Transform::deploy(&self.host, spec, module.clone()).await.map_err(|e| AdmitError::Module(e.to_string()))?;
+        let spec = host_spec(&description.clone().into_spec(module.hash().0))
+            .map_err(AdmitError::Module)?;
+        Transform::deploy(&self.host, spec, module.clone())
+            .await
+            .map_err(|e| AdmitError::Module(e.to_string()))?;
         let store = self.store.clone();
         let stored = self.workers.spawn_blocking(move || store.put(&wasm)).await;
         let hash = stored.map_err(|_| AdmitError::Stopping)??;
@@ -147,7 +159,11 @@ impl TransformService {
 
     fn entry(&self, table: &Table, deployment: &Deployment) -> Deployed {
         let name = &deployment.spec.name;
-        let record = table.deployed.values().find(|d| d.deployment.spec.name == *name).map(|d| Arc::clone(&d.record));
+        let record = table
+            .deployed
+            .values()
+            .find(|d| d.deployment.spec.name == *name)
+            .map(|d| Arc::clone(&d.record));
         let record = record.unwrap_or_else(|| {
             Arc::new(Record { stats: Mutex::default(), log: Mutex::new(Log::new(self.log_lines)) })
         });
@@ -161,7 +177,9 @@ impl TransformService {
         for deployed in &all {
             if let Err(fault) = self.transform(deployed).await {
                 let name = &deployed.deployment.spec.name;
-                tracing::error!("the transform {name} cannot run, so its topics take no records: {fault}");
+                tracing::error!(
+                    "the transform {name} cannot run, so its topics take no records: {fault}"
+                );
             }
         }
         let referred: Vec<ModuleHash> = all.iter().map(|d| d.deployment.spec.module).collect();
@@ -182,7 +200,9 @@ impl TransformService {
             None => {
                 let (store, hash) = (self.store.clone(), spec.module);
                 let read = self.workers.spawn_blocking(move || store.get(&hash)).await;
-                let wasm = read.map_err(|e| format!("the reader stopped: {e}"))?.map_err(|e| e.to_string())?;
+                let wasm = read
+                    .map_err(|e| format!("the reader stopped: {e}"))?
+                    .map_err(|e| e.to_string())?;
                 self.compile(wasm.into()).await?
             }
         };
@@ -255,7 +275,11 @@ impl TransformService {
 impl Deployed {
     fn report(&self) -> TransformReport {
         let fault = self.transform.get().and_then(|ready| ready.as_ref().err().cloned());
-        TransformReport { name: self.deployment.spec.name.clone(), stats: *lock(&self.record.stats), fault }
+        TransformReport {
+            name: self.deployment.spec.name.clone(),
+            stats: *lock(&self.record.stats),
+            fault,
+        }
     }
 }
 

@@ -62,11 +62,14 @@ impl ModuleStore {
     pub(crate) fn get(&self, hash: &ModuleHash) -> Result<Vec<u8>, StoreError> {
         let path = self.path(hash);
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|f| f.take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
+        let read = File::open(&path)
+            .and_then(|f| f.take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
         match read {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing(path)),
             Err(source) => Err(StoreError::Io { path, source }),
-            Ok(_) if ModuleHash::from(Sha256::digest(&bytes)) != *hash => Err(StoreError::Damaged(path)),
+            Ok(_) if ModuleHash::from(Sha256::digest(&bytes)) != *hash => {
+                Err(StoreError::Damaged(path))
+            }
             Ok(_) => Ok(bytes),
         }
     }

@@ -47,6 +47,6 @@ mod tests {
     #[test]
     fn the_scope_of_a_partition_is_part_of_the_format() {
         let key = PartitionKey { topic_id: Uuid([1; 16]), partition: 2 };
-        assert_eq!(scope_hash(key), 0);
+        assert_eq!(scope_hash(key), 10_084_690_117_123_385_191);
     }
 }

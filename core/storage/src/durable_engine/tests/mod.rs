@@ -1,6 +1,7 @@
 //! The durable engine on a simulated disk: stories in `stories.rs`, seeded lives with power cuts in
-//! `crashes.rs`, the machine they run on in `rig.rs`.
+//! `crashes.rs`, the machine they run on in `rig.rs`; the real disks in `real.rs`.
 
 mod crashes;
+mod real;
 mod rig;
 mod stories;

@@ -154,14 +154,7 @@ impl Node {
     }
 
     pub(super) fn create_topic(&self, name: &str, partitions: i32) {
-        let topic = CreatableTopic {
-            name: name.to_owned(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-        match self.call(Request::CreateTopics(request), 7) {
+        match self.call(create_topic_request(name, partitions), 7) {
             Response::CreateTopics(response) => assert_eq!(response.topics[0].error_code, 0),
             other => panic!("{other:?}"),
         }
@@ -234,6 +227,19 @@ pub(super) fn batch(values: &[&str]) -> Bytes {
     builder.build().expect("a small batch")
 }
 
+pub(super) fn create_topic_request(name: &str, partitions: i32) -> Request {
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    Request::CreateTopics(CreateTopicsRequest {
+        topics: vec![topic],
+        ..CreateTopicsRequest::default()
+    })
+}
+
 pub(super) fn produce_request(topic: &str, partition: i32, batch: Bytes) -> Request {
     let part = PartitionProduceData { index: partition, records: Some(batch) };
     let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![part] };
@@ -244,7 +250,7 @@ pub(super) fn produce_request(topic: &str, partition: i32, batch: Bytes) -> Requ
     })
 }
 
-fn fetch_request(topic: &str, partition: i32, offset: i64) -> Request {
+pub(super) fn fetch_request(topic: &str, partition: i32, offset: i64) -> Request {
     let part = FetchPartition {
         partition,
         fetch_offset: offset,

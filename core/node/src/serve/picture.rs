@@ -1,0 +1,126 @@
+//! One consistent picture of engine and storage, taken on their thread between two events.
+
+use millpond_engine::{Engine, GroupOffsets};
+use millpond_storage::disk::RealDisk;
+use millpond_storage::{
+    DurableEngine, LATENCY_BOUNDS_US, LatencyHistogram, StorageMetrics, WriteCause,
+};
+
+use super::shell::NodeShell;
+use crate::metrics::Snapshot;
+use crate::metrics::snapshot::{
+    EngineCounts, GroupOffset, GroupState, PartitionState, StorageState,
+};
+
+/// Takes the picture.
+pub(super) fn take(engine: &DurableEngine<RealDisk, NodeShell>) -> Snapshot {
+    let metrics = engine.metrics();
+    engine.with_engine(|engine| {
+        let config = engine.config();
+        let address = config.advertised.values().next();
+        Snapshot {
+            node_id: config.node_id,
+            address: address.map(|a| format!("{}:{}", a.host, a.port)).unwrap_or_default(),
+            partitions: partitions(engine),
+            groups: groups(engine),
+            engine: counts(engine),
+            storage: storage(&metrics),
+        }
+    })
+}
+
+fn partitions(engine: &Engine) -> Vec<PartitionState> {
+    let topics = engine.catalog().iter();
+    topics
+        .flat_map(|topic| {
+            (0..).zip(&topic.partitions).map(|(index, partition)| PartitionState {
+                topic: topic.name.clone(),
+                partition: index,
+                log_start: partition.log_start(),
+                high_watermark: partition.high_watermark(),
+                tail_bytes: partition.tail_bytes() as u64,
+            })
+        })
+        .collect()
+}
+
+fn groups(engine: &Engine) -> Vec<GroupState> {
+    let groups = engine.groups().into_iter();
+    groups
+        .map(|group| {
+            let offsets = engine.offsets().group(&group.id);
+            GroupState {
+                members: group.members.len() as u64,
+                offsets: offsets.map(|o| committed(engine, &group.id, o)).unwrap_or_default(),
+                group: group.id,
+            }
+        })
+        .collect()
+}
+
+fn committed(engine: &Engine, group: &str, offsets: &GroupOffsets) -> Vec<GroupOffset> {
+    let found = offsets.offsets.iter().filter_map(|(key, committed)| {
+        let topic = engine.catalog().by_id(key.topic_id)?;
+        Some(GroupOffset {
+            topic: topic.name.clone(),
+            partition: key.partition,
+            committed: committed.offset,
+            lag: engine.lag(group, *key)?,
+        })
+    });
+    found.collect()
+}
+
+fn counts(engine: &Engine) -> EngineCounts {
+    let counters = engine.counters();
+    EngineCounts {
+        records_in: counters.records_in,
+        bytes_in: counters.bytes_in,
+        records_appended: counters.records_appended,
+        bytes_appended: counters.bytes_appended,
+        bytes_out: counters.bytes_out,
+        duplicates: counters.duplicates,
+        produce_refusals: counters.produce_refusals,
+        rebalances: counters.rebalances,
+        tail_bytes: engine.tail_bytes() as u64,
+        waiting_fetches: engine.waiters_len() as u64,
+        transforming_batches: engine.transforming_len() as u64,
+    }
+}
+
+fn storage(metrics: &StorageMetrics) -> StorageState {
+    let by_cause = |values: &[u64]| {
+        WriteCause::ALL.iter().map(|c| c.name()).zip(values.iter().copied()).collect()
+    };
+    StorageState {
+        backend: metrics.backend.to_owned(),
+        payload_bytes: metrics.payload_bytes,
+        written_bytes: by_cause(&metrics.written_bytes),
+        syncs: by_cause(&metrics.syncs),
+        commit_buckets: buckets(&metrics.commit_latency),
+        commit_seconds_sum: seconds(metrics.commit_latency.sum_us),
+        commits: metrics.commit_latency.count,
+        journal_commits: metrics.commits,
+        checkpoints: metrics.checkpoints,
+        journal_used_bytes: metrics.journal_used_bytes,
+        journal_size_bytes: metrics.journal_size_bytes,
+        history_bytes: metrics.history_bytes,
+        history_faults: metrics.history_faults,
+    }
+}
+
+/// Cumulative, as Prometheus wants them; the last bucket is the count.
+fn buckets(histogram: &LatencyHistogram) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    let bounds = LATENCY_BOUNDS_US.iter().zip(&histogram.buckets);
+    bounds
+        .map(|(bound_us, count)| {
+            below += count;
+            (seconds(*bound_us), below)
+        })
+        .collect()
+}
+
+fn seconds(us: u64) -> f64 {
+    std::time::Duration::from_micros(us).as_secs_f64()
+}
