@@ -24,7 +24,7 @@ auto_create = true
 
 [journal]
 file_bytes = \"8MiB\"
-files = 3
+files = 2
 ";
 
 /// How a broker is to be started.

@@ -18,12 +18,8 @@ pub enum WriteCause {
 
 impl WriteCause {
     /// All of them, in the order of [`StorageMetrics`]' arrays.
-    pub const ALL: [WriteCause; 4] = [
-        WriteCause::Journal,
-        WriteCause::Segment,
-        WriteCause::Checkpoint,
-        WriteCause::Metadata,
-    ];
+    pub const ALL: [WriteCause; 4] =
+        [WriteCause::Journal, WriteCause::Segment, WriteCause::Checkpoint, WriteCause::Metadata];
 
     /// The name for a metric's label.
     pub fn name(self) -> &'static str {

@@ -9,11 +9,12 @@ use super::record::{ConsumedRecord, records_of};
 use crate::client::{Client, expect_response};
 use crate::connection::Connection;
 use crate::error::{CallError, ClientError};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::{FetchRequest, FetchResponse, Request};
-use millpond_wire::record::Batch;
+use millpond_wire::record::{Batch, BatchError, BatchHeader};
 use millpond_wire::{ApiKey, ErrorCode, limits};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -108,8 +109,14 @@ impl Fetcher {
         while taken.len() < max {
             if let Some(record) = self.ready.pop_front() {
                 taken.push(record);
-            } else if !self.open_next(positions)? {
-                break;
+            } else {
+                match self.open_next(positions) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    // What is before the damage is returned first.
+                    Err(_) if !taken.is_empty() => break,
+                    Err(error) => return Err(error),
+                }
             }
             self.note(positions, taken.last());
         }
@@ -131,23 +138,20 @@ impl Fetcher {
         }
     }
 
-    /// Decompresses the next batch that is held. False: there is none.
+    /// Decompresses the next batch that is held. False: there is none. A batch that cannot be read
+    /// stays where it is: it is reported again rather than passed over.
     fn open_next(&mut self, positions: &Positions) -> Result<bool, ClientError> {
         let Some(held) = self.held.front_mut() else { return Ok(false) };
         let current = positions.get(&held.place).filter(|position| position.turn == held.turn);
-        let (Some(batch), Some(from)) = (held.batches.pop_front(), current.and_then(|p| p.next))
-        else {
+        let (Some(batch), Some(from)) = (held.batches.front(), current.and_then(|p| p.next)) else {
             self.held.pop_front();
             return Ok(true);
         };
         let (topic, partition) = &held.place;
         let after = batch.header().last_offset().saturating_add(1);
-        let records =
-            records_of(topic, *partition, &batch, from).map_err(|reason| ClientError::Broker {
-                what: format!("reading {topic}/{partition} at offset {from}"),
-                code: ErrorCode::CorruptMessage,
-                message: Some(reason),
-            })?;
+        let records = records_of(topic, *partition, batch, from)
+            .map_err(|reason| damaged(&held.place, from, reason))?;
+        held.batches.pop_front();
         self.ready = records.into();
         self.ready_of = Some((held.place.clone(), held.turn, after.max(from)));
         Ok(true)
@@ -278,15 +282,11 @@ impl Fetcher {
                     continue;
                 }
                 let raw = partition.records.map(|records| records.to_bytes()).unwrap_or_default();
-                let batches = match Batch::split_prefix(raw, limits::BATCHES_PER_SPLIT_MAX) {
-                    Ok(split) => VecDeque::from(split.batches),
+                let batches = match whole_batches(raw) {
+                    Ok(batches) => batches,
                     Err(error) => {
-                        let what = format!("reading {name}/{} at offset {from}", place.1);
-                        troubles.push(Trouble::Fault(ClientError::Broker {
-                            what,
-                            code: ErrorCode::CorruptMessage,
-                            message: Some(error.to_string()),
-                        }));
+                        let error = damaged(&place, from, error.to_string());
+                        troubles.push(Trouble::Fault(error));
                         self.pauses.insert(broker, Instant::now() + PAUSE);
                         continue;
                     }
@@ -299,6 +299,34 @@ impl Fetcher {
             }
         }
         troubles
+    }
+}
+
+/// The sound batches at the front; an error only if the very first one is damaged, so that what is
+/// before the damage is read. A batch that the broker cut off at the end is none.
+fn whole_batches(mut raw: Bytes) -> Result<VecDeque<Batch>, BatchError> {
+    let mut batches = VecDeque::new();
+    while let Some(first) = raw.first_chunk() {
+        let parsed = BatchHeader::read(first).batch_bytes().and_then(|size_bytes| {
+            match size_bytes <= raw.len() {
+                true => Batch::parse(raw.split_to(size_bytes)).map(Some),
+                false => Ok(None),
+            }
+        });
+        match parsed {
+            Ok(Some(batch)) => batches.push_back(batch),
+            Err(error) if batches.is_empty() => return Err(error),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(batches)
+}
+
+fn damaged((topic, partition): &Place, from: i64, reason: String) -> ClientError {
+    ClientError::Broker {
+        what: format!("reading {topic}/{partition} at offset {from}"),
+        code: ErrorCode::CorruptMessage,
+        message: Some(reason),
     }
 }
 

@@ -168,27 +168,17 @@ impl Consumer {
         let places = match self.settings.partitions.is_empty() {
             false => {
                 let topics = self.settings.partitions.iter().map(|(topic, _)| Arc::clone(topic));
-                self.wait_for_topics(topics.collect()).await?;
+                wait_for_topics(&self.client, topics.collect()).await?;
                 self.settings.partitions.clone()
             }
             true => {
-                self.wait_for_topics(self.settings.topics.clone()).await?;
+                wait_for_topics(&self.client, self.settings.topics.clone()).await?;
                 self.all_partitions()
             }
         };
         self.positions.assign(places);
         self.is_assigned = true;
         Ok(())
-    }
-
-    async fn wait_for_topics(&self, topics: Vec<Arc<str>>) -> Result<(), ClientError> {
-        loop {
-            match self.client.refresh(&topics, false).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_retriable() => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     fn all_partitions(&self) -> Vec<Place> {
@@ -388,6 +378,17 @@ impl Consumer {
             membership.leave().await?;
         }
         committed
+    }
+}
+
+/// Not a method: a borrow of the whole consumer would tie `poll` to one thread.
+async fn wait_for_topics(client: &Client, topics: Vec<Arc<str>>) -> Result<(), ClientError> {
+    loop {
+        match client.refresh(&topics, false).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_retriable() => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error),
+        }
     }
 }
 

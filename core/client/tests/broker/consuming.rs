@@ -112,6 +112,30 @@ async fn a_position_that_is_gone_is_reset_or_reported_as_was_asked() {
 }
 
 #[tokio::test]
+async fn a_damaged_batch_is_reported_and_never_passed_over_silently() {
+    let broker = FakeBroker::with_topic(Scheme::Tcp, "t", 1).await;
+    for from in [0, 5, 10] {
+        fill(&broker, 0, Codec::None, from, from + 5).await;
+    }
+    {
+        let mut state = broker.state();
+        let (_, raw) = &mut state.topics.get_mut("t").unwrap()[0].batches[1];
+        let mut bytes = raw.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        *raw = bytes.into();
+    }
+    let mut consumer = builder().topic("t").connect(broker.config()).await.unwrap();
+    assert_eq!(values(&read(&mut consumer, 5).await), (0..5).collect::<Vec<_>>());
+    for _ in 0..2 {
+        let error = consumer.poll(PATIENCE).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::CorruptMessage), "{error}");
+        assert_eq!(consumer.position("t", 0), Some(5));
+    }
+    consumer.seek("t", 0, 10).unwrap();
+    assert_eq!(values(&read(&mut consumer, 5).await), (10..15).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_group_goes_on_where_it_committed() {
     for scheme in [Scheme::Tcp, Scheme::Quic] {
         let broker = FakeBroker::with_topic(scheme, "t", 2).await;

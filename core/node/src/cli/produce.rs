@@ -1,6 +1,7 @@
 //! `millpond produce`: lines become records. Acknowledgements are awaited, so that what is reported is on flash.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -85,7 +86,7 @@ pub(super) async fn run(args: ProduceArgs, json: bool) -> Result<(), CliError> {
                 file.map_err(|e| CliError::usage(format!("cannot read {}: {e}", path.display())))?;
             send_lines(&args, &producer, BufReader::new(file), json).await
         }
-        None => send_lines(&args, &producer, BufReader::new(tokio::io::stdin()), json).await,
+        None => send_lines(&args, &producer, BufReader::new(standard_input()?), json).await,
     };
     producer.close().await;
     let written = written?;
@@ -96,6 +97,12 @@ pub(super) async fn run(args: ProduceArgs, json: bool) -> Result<(), CliError> {
             Ok(())
         }
     }
+}
+
+/// Standard input as a file that can be awaited.
+fn standard_input() -> Result<tokio::fs::File, CliError> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(tokio::fs::File::from_std(input.into()))
 }
 
 /// Sends each line and awaits every delivery; gives how many there were.

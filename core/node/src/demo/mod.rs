@@ -16,7 +16,6 @@ mod table;
 mod units;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 

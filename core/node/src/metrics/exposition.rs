@@ -39,7 +39,7 @@ impl Exposition {
     }
 
     fn family(&mut self, name: &str, help: &str, kind: MetricType) -> Family<'_> {
-        let mut family = MetricFamily::new();
+        let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
@@ -64,16 +64,16 @@ impl Family<'_> {
 
     /// Adds a sample.
     pub(crate) fn add(&mut self, labels: &[(&str, &str)], value: f64) {
-        let mut metric = Metric::new();
+        let mut metric = Metric::default();
         metric.set_label(pairs(labels));
         match self.family.get_field_type() {
             MetricType::COUNTER => {
-                let mut counter = Counter::new();
+                let mut counter = Counter::default();
                 counter.set_value(value);
                 metric.set_counter(counter);
             }
             _ => {
-                let mut gauge = Gauge::new();
+                let mut gauge = Gauge::default();
                 gauge.set_value(value);
                 metric.set_gauge(gauge);
             }
@@ -93,9 +93,9 @@ impl Family<'_> {
         sum: f64,
         count: u64,
     ) {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         let buckets = buckets.into_iter().map(|(bound, cumulative)| {
-            let mut bucket = Bucket::new();
+            let mut bucket = Bucket::default();
             bucket.set_upper_bound(bound);
             bucket.set_cumulative_count(cumulative);
             bucket
@@ -103,7 +103,7 @@ impl Family<'_> {
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_sum(sum);
         histogram.set_sample_count(count);
-        let mut metric = Metric::new();
+        let mut metric = Metric::default();
         metric.set_histogram(histogram);
         self.family.mut_metric().push(metric);
     }
@@ -111,7 +111,7 @@ impl Family<'_> {
 
 fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
     let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::new();
+        let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair

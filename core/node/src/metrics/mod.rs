@@ -8,6 +8,5 @@ mod render;
 pub(crate) mod snapshot;
 
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};
-pub(crate) use process::resident_bytes;
 pub(crate) use render::render;
 pub(crate) use snapshot::Snapshot;

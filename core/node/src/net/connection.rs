@@ -139,21 +139,25 @@ where
         slots,
         own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
     };
-    let read = pin!(incoming.run());
-    let write = pin!(write_answers(&mut writer, answers, wiring));
-    let ending = match select(read, write).await {
-        Either::Right((fault, _)) => {
-            return fault.map_or_else(Ending::Write, |()| Ending::Stopping);
-        }
-        Either::Left((ending, write)) => {
-            // What was asked before the end is still answered, unless nobody is there to take it.
-            if !matches!(ending, Ending::Line(_) | Ending::Cut | Ending::Closed) {
-                let _ = timeout(wiring.times.grace, write).await;
+    let ending = {
+        let read = pin!(incoming.run());
+        let write = pin!(write_answers(&mut writer, answers, wiring));
+        match select(read, write).await {
+            Either::Right((Err(fault), _)) => Ending::Write(fault),
+            // The half that writes ends well only after the half that reads.
+            Either::Right((Ok(()), _)) => Ending::Closed,
+            Either::Left((ending, write)) => {
+                // What was asked before the end is still answered, unless nobody is there to take it.
+                if !matches!(ending, Ending::Line(_) | Ending::Cut | Ending::Closed) {
+                    let _ = timeout(wiring.times.grace, write).await;
+                }
+                ending
             }
-            ending
         }
     };
-    let _ = timeout(wiring.times.grace, writer.shutdown()).await;
+    if !matches!(ending, Ending::Write(_) | Ending::Line(_)) {
+        let _ = timeout(wiring.times.grace, writer.shutdown()).await;
+    }
     ending
 }
 
@@ -221,14 +225,19 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 clock.restart_request();
             }
             let by = clock.deadline(decoder.is_mid_frame());
-            let read = pin!(timeout_at(by, self.reader.read_buf(decoder.space())));
-            match select(read, stopped.as_mut()).await {
-                Either::Right(_) => return Err(Ending::Stopping),
-                Either::Left((Err(_), _)) => self.overdue(&mut clock, decoder.is_mid_frame())?,
-                Either::Left((Ok(Err(error)), _)) => return Err(Ending::Line(error)),
-                Either::Left((Ok(Ok(0)), _)) if decoder.is_mid_frame() => return Err(Ending::Cut),
-                Either::Left((Ok(Ok(0)), _)) => return Err(Ending::Closed),
-                Either::Left((Ok(Ok(n)), _)) => {
+            let read = {
+                let read = pin!(timeout_at(by, self.reader.read_buf(decoder.space())));
+                match select(read, stopped.as_mut()).await {
+                    Either::Left((read, _)) => read,
+                    Either::Right(_) => return Err(Ending::Stopping),
+                }
+            };
+            match read {
+                Err(_) => self.overdue(&mut clock, decoder.is_mid_frame())?,
+                Ok(Err(error)) => return Err(Ending::Line(error)),
+                Ok(Ok(0)) if decoder.is_mid_frame() => return Err(Ending::Cut),
+                Ok(Ok(0)) => return Err(Ending::Closed),
+                Ok(Ok(n)) => {
                     self.wiring.counters.received_bytes.fetch_add(n as u64, Relaxed);
                 }
             }

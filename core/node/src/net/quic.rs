@@ -44,6 +44,7 @@ pub(crate) struct QuicDoor {
 pub(crate) struct QuicSettings {
     pub(crate) id: ListenerId,
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) endpoint: EndpointConfig,
     pub(crate) connections_max: usize,
     pub(crate) streams_max: u32,
 }
@@ -65,7 +66,7 @@ impl QuicDoor {
         server.max_incoming(INCOMING_MAX);
         server.migration(true);
         let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+            Endpoint::new(settings.endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
         let retry_above = settings.connections_max * RETRY_ABOVE_PER_CENT / 100;
         Ok(Self { endpoint, id: settings.id, admission, wiring, retry_above })
     }

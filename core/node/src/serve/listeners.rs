@@ -9,7 +9,8 @@ use std::sync::Arc;
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
 use millpond_security::{
-    Fingerprint, Identity, development_certificate, load_identity, server_tls,
+    Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config,
+    server_tls,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -41,6 +42,8 @@ pub(super) struct Bound {
 #[derive(Clone)]
 pub(super) struct Tls {
     pub(super) config: Arc<rustls::ServerConfig>,
+    /// Lets a restarted node tell the QUIC peers of its last run that their connections are gone.
+    pub(super) endpoint: quinn::EndpointConfig,
     pub(super) fingerprint: Fingerprint,
     /// Whether it is the one that Millpond made for itself.
     pub(super) development: bool,
@@ -180,7 +183,8 @@ fn in_use(address: SocketAddr, error: &io::Error) -> CliError {
 
 fn tls(identity: &Identity, development: bool) -> Result<Tls, CliError> {
     let config = server_tls(identity).map_err(|e| CliError::failed(e.to_string()))?;
-    Ok(Tls { config, fingerprint: identity.fingerprint(), development })
+    let endpoint = quic_endpoint_config(identity);
+    Ok(Tls { config, endpoint, fingerprint: identity.fingerprint(), development })
 }
 
 fn development_tls(data_dir: &Path) -> Result<Tls, CliError> {

@@ -322,20 +322,21 @@ impl Doors {
         let quic = Admission::new(limits.quic_connections_max, limits.connections_per_ip_max);
         let mut doors = Self { plain: Vec::new(), encrypted: EncryptedDoors::default() };
         for bound in bound {
-            let (id, tls) = (bound.id, bound.tls.map(|tls| tls.config));
+            let (id, tls) = (bound.id, bound.tls.map(|tls| (tls.config, tls.endpoint)));
             let plain =
                 bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
             match (plain, bound.tcp_tls, &tls) {
-                (Some(plain), true, Some(tls)) => {
+                (Some(plain), true, Some((tls, _))) => {
                     doors.encrypted.tls.push((plain.open(wiring)?, Arc::clone(tls)));
                 }
                 (Some(plain), _, _) => doors.plain.push(plain),
                 (None, ..) => {}
             }
-            if let (Some(socket), Some(tls)) = (bound.udp, tls) {
+            if let (Some(socket), Some((tls, endpoint))) = (bound.udp, tls) {
                 let settings = QuicSettings {
                     id,
                     tls,
+                    endpoint,
                     connections_max: limits.quic_connections_max,
                     streams_max: limits.quic_streams_max,
                 };

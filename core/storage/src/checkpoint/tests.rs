@@ -27,7 +27,10 @@ fn sample(number: u64) -> Checkpoint {
     }
 }
 
-fn load_now(executor: &SimExecutor, disk: &SimDisk) -> Result<Option<Checkpoint>, LoadCheckpointError> {
+fn load_now(
+    executor: &SimExecutor,
+    disk: &SimDisk,
+) -> Result<Option<Checkpoint>, LoadCheckpointError> {
     let disk = disk.clone();
     executor.block_on(async move { load(&disk).await })
 }
@@ -85,8 +88,8 @@ fn an_error_of_the_sync_is_an_error_of_the_checkpoint() {
     let disk = SimDisk::new(executor.clock(), 1);
     disk.inject(SimFault::SyncError, "checkpoint/", 0);
     let writer = disk.clone();
-    let stored = executor
-        .block_on(async move { store(&writer, &sample(1), &Meter::default()).await });
+    let stored =
+        executor.block_on(async move { store(&writer, &sample(1), &Meter::default()).await });
     assert!(stored.is_err());
     assert!(load_now(&executor, &disk).expect("readable").is_none(), "it never got its name");
 }

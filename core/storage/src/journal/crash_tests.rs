@@ -22,7 +22,13 @@ struct Truth {
     resume: JournalPosition,
 }
 
-async fn produce(journal: Rc<TestJournal>, clock: SimClock, mut rng: SimRng, mut seq: u64, truth: Rc<RefCell<Truth>>) {
+async fn produce(
+    journal: Rc<TestJournal>,
+    clock: SimClock,
+    mut rng: SimRng,
+    mut seq: u64,
+    truth: Rc<RefCell<Truth>>,
+) {
     loop {
         for _ in 0..rng.between(1, 6) {
             let len = match rng.below(10) {
@@ -42,7 +48,12 @@ async fn produce(journal: Rc<TestJournal>, clock: SimClock, mut rng: SimRng, mut
     }
 }
 
-async fn checkpoint(journal: Rc<TestJournal>, clock: SimClock, mut rng: SimRng, truth: Rc<RefCell<Truth>>) {
+async fn checkpoint(
+    journal: Rc<TestJournal>,
+    clock: SimClock,
+    mut rng: SimRng,
+    truth: Rc<RefCell<Truth>>,
+) {
     loop {
         clock.sleep_until_ns(clock.now_ns() + rng.below(20_000_000)).await;
         if journal.used_bytes() < journal.shape().total_bytes() / 3 {
@@ -57,7 +68,11 @@ async fn checkpoint(journal: Rc<TestJournal>, clock: SimClock, mut rng: SimRng, 
 }
 
 /// Opens the journal; some of the tries are cut off in the middle.
-fn reopen(machine: &Machine, rng: &mut SimRng, resume: JournalPosition) -> (Rc<TestJournal>, Vec<EntryBytes>) {
+fn reopen(
+    machine: &Machine,
+    rng: &mut SimRng,
+    resume: JournalPosition,
+) -> (Rc<TestJournal>, Vec<EntryBytes>) {
     for _ in 0..rng.below(3) {
         let opening = machine.begin_open(resume);
         for _ in 0..rng.below(60) {
@@ -78,7 +93,8 @@ fn live(seed: u64, laps: &Cell<u64>, lost: &Cell<u64>) {
     for _ in 0..LIVES {
         machine.run(&journal);
         let clock = machine.clock.clone();
-        let producer = produce(Rc::clone(&journal), clock.clone(), rng.fork(), next_seq, Rc::clone(&truth));
+        let producer =
+            produce(Rc::clone(&journal), clock.clone(), rng.fork(), next_seq, Rc::clone(&truth));
         machine.executor.spawn_in(PROCESS, producer);
         let checkpoints = checkpoint(Rc::clone(&journal), clock, rng.fork(), Rc::clone(&truth));
         machine.executor.spawn_in(PROCESS, checkpoints);
@@ -105,7 +121,9 @@ fn live(seed: u64, laps: &Cell<u64>, lost: &Cell<u64>) {
         machine.released.set(expected - 1);
         next_seq = expected;
         journal = reopened;
-        laps.set(laps.get() + journal.state.borrow().head.position.0 / journal.shape().total_bytes());
+        laps.set(
+            laps.get() + journal.state.borrow().head.position.0 / journal.shape().total_bytes(),
+        );
     }
 }
 

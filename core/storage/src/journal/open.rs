@@ -90,6 +90,11 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             let JournalConfig { files, file_bytes, .. } = config;
             return Err(OpenJournalError::Shape { files, file_bytes });
         }
+        tracing::info!(
+            files = shape.files,
+            bytes = shape.total_bytes(),
+            "preparing a new journal; on a slow card this takes some seconds, once"
+        );
         disk.create_dir_all(JOURNAL_DIR).await?;
         disk.sync_dir("").await?;
         meter.synced(WriteCause::Metadata);

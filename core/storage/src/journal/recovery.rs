@@ -295,11 +295,7 @@ fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<EntryBytes>, Fau
         if CHECKS_CHAIN && crc(&bytes) != row.crc {
             return Err(Fault::Broken("checksum of an entry is wrong"));
         }
-        found.push(EntryBytes {
-            seq: header.first_entry + index as u64,
-            bytes,
-            scope: row.scope,
-        });
+        found.push(EntryBytes { seq: header.first_entry + index as u64, bytes, scope: row.scope });
         at = end;
     }
     if at != shared.len() {

@@ -339,10 +339,7 @@ fn a_read_error_is_an_error_and_no_torn_tail() {
     machine.power_cut();
     machine.disk.inject(SimFault::ReadError, "journal/000", 1);
     let error = machine.open(first).err();
-    assert!(
-        matches!(error, Some(OpenJournalError::Recover(RecoverError::Disk(_)))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(OpenJournalError::Recover(RecoverError::Disk(_)))), "{error:?}");
     assert_eq!(machine.open(first).expect("recovers").1.len(), 1);
 }
 
@@ -415,7 +412,8 @@ fn a_ring_that_was_not_finished_is_made_again() {
         }
         machine.power_cut();
         let disk = machine.disk.clone();
-        let held = machine.executor.block_on(async move { super::open::holds_commits(&disk).await });
+        let held =
+            machine.executor.block_on(async move { super::open::holds_commits(&disk).await });
         assert!(!held.expect("readable"));
         let (journal, first) = machine.create();
         machine.run(&journal);
@@ -447,4 +445,41 @@ fn what_recovery_replays_survives_a_power_cut_right_after() {
         let (_, again) = machine.open(first).expect("recovers");
         assert_eq!(entries.len(), again.len());
     }
+}
+
+/// Whatever is done to the files of the ring: no panic, and what is replayed is a beginning of what
+/// was written. Below the last mark it is refused, not cut short.
+#[test]
+fn random_damage_is_refused_or_harmless_but_never_believed() {
+    let (mut refused, mut replayed) = (0, 0);
+    for seed in 0..300 {
+        let machine = Machine::new(seed);
+        let mut rng = crate::disk::sim::SimRng::new(seed);
+        let (journal, first) = machine.create();
+        machine.run(&journal);
+        for seq in 1..=12 {
+            machine.append(&journal, seq, 1 + rng.below(9_000) as usize);
+            machine.run_for_ms(rng.below(12));
+        }
+        machine.run_for_ms(6_000);
+        machine.power_cut();
+        let reached = journal.state.borrow().head.position.0;
+        for _ in 0..rng.between(1, 4) {
+            let (file, offset) = journal.shape().place(RingPosition(4096 + rng.below(reached)));
+            machine.disk.corrupt(&file_name(file), offset);
+        }
+        match machine.open(first) {
+            Err(_) => refused += 1,
+            Ok((_, entries)) => {
+                replayed += 1;
+                // Padding was hit, or the seal.
+                assert_eq!(entries.len(), 12, "seed {seed}: acknowledged entries were cut off");
+                for (entry, seq) in entries.iter().zip(1..) {
+                    assert_eq!(entry.seq, seq);
+                    assert!(entry.bytes == content(seq, entry.bytes.len()), "seed {seed}");
+                }
+            }
+        }
+    }
+    assert!(refused > 100 && replayed > 10, "{refused} refused, {replayed} replayed");
 }

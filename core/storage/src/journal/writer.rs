@@ -88,8 +88,10 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
                 }
                 Wake::Work => {}
                 Wake::Idle => {
-                    if let Some(seal) = self.seal() {
-                        in_flight.push_back(self.write(seal, clock));
+                    match self.seal() {
+                        Some(seal) => in_flight.push_back(self.write(seal, clock)),
+                        // No room even for that: the next commit will carry the mark.
+                        None => self.state.borrow_mut().is_sealed = true,
                     }
                 }
             }
@@ -253,11 +255,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         result?;
         {
             let state = &mut *self.state.borrow_mut();
-            assert_eq!(
-                written.number,
-                state.durable_commit + 1,
-                "commits are released in order"
-            );
+            assert_eq!(written.number, state.durable_commit + 1, "commits are released in order");
             state.durable_commit = written.number;
             state.durable_entry = written.last_entry;
             if buf.capacity() <= SPARE_BUFFER_BYTES_MAX && state.spare.len() < SPARE_BUFFERS_MAX {

@@ -37,9 +37,9 @@ impl<D: Disk> Segments<D> {
         let mut done = Vec::new();
         let mut open: Option<Open<D::File>> = None;
         for batch in batches {
-            let is_full = open.as_ref().is_some_and(|open| {
-                open.at + open.buf.len() as u64 >= self.segment_bytes as u64
-            });
+            let is_full = open
+                .as_ref()
+                .is_some_and(|open| open.at + open.buf.len() as u64 >= self.segment_bytes as u64);
             if is_full && let Some(full) = open.take() {
                 done.push(self.close(full).await?);
             }

@@ -26,8 +26,7 @@ pub(super) struct SegmentIndex {
 
 impl SegmentIndex {
     pub(super) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
-        let first =
-            Mark { base_offset, position: first_batch, max_timestamp_before: i64::MIN };
+        let first = Mark { base_offset, position: first_batch, max_timestamp_before: i64::MIN };
         SegmentIndex {
             marks: vec![first],
             scanned: first_batch,

@@ -57,13 +57,8 @@ impl<D: Disk> Segments<D> {
         table: SegmentTable,
         meter: Rc<Meter>,
     ) -> Segments<D> {
-        let state = State {
-            table,
-            indexes: BTreeMap::new(),
-            open: BTreeMap::new(),
-            uses: 0,
-            marks: 0,
-        };
+        let state =
+            State { table, indexes: BTreeMap::new(), open: BTreeMap::new(), uses: 0, marks: 0 };
         Segments { disk, meter, segment_bytes, state: RefCell::new(state) }
     }
 

@@ -159,7 +159,9 @@ impl<D: Disk> Segments<D> {
         let path = segment_path(key, meta.base_offset);
         let file = match self.disk.open(&path, OpenMode::EXISTING).await {
             Ok(file) => file,
-            Err(error) if error.is_not_found() => return Err(damaged(key, meta, 0, "no such file")),
+            Err(error) if error.is_not_found() => {
+                return Err(damaged(key, meta, 0, "no such file"));
+            }
             Err(error) => return Err(error.into()),
         };
         let buf = AlignedBuf::with_capacity(READ_ALIGN_BYTES, READ_ALIGN_BYTES);
@@ -202,7 +204,7 @@ impl<D: Disk> Walk<'_, D> {
     fn size(&self, header: &BatchHeader) -> Result<usize, Fault> {
         let size = header.batch_bytes().map_err(|error| self.damage(&error.to_string()))?;
         let rest = self.meta.trusted_bytes - self.at;
-        if size < HEADER_BYTES || size > BATCH_BYTES_MAX || size as u64 > rest {
+        if !(HEADER_BYTES..=BATCH_BYTES_MAX).contains(&size) || size as u64 > rest {
             return Err(self.damage("the length of a batch is impossible"));
         }
         Ok(size)

@@ -143,9 +143,10 @@ fn the_first_batch_of_a_time_is_found() {
         let find_timestamp = Some(timestamp);
         let read = HistoryRead { find_timestamp, ..read_from(offset, 1, i64::MAX) };
         let found = bench.read(read).expect("read").records;
-        let wanted = bench.batches.iter().find(|batch| {
-            batch.last_offset() >= offset && batch.max_timestamp() >= timestamp
-        });
+        let wanted = bench
+            .batches
+            .iter()
+            .find(|batch| batch.last_offset() >= offset && batch.max_timestamp() >= timestamp);
         assert_eq!(found, wanted.map(bytes_of).into_iter().collect::<Vec<_>>());
     }
 }

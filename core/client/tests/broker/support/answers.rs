@@ -5,7 +5,7 @@ use bytes::Bytes;
 use millpond_wire::ErrorCode;
 use millpond_wire::frame::advertised_api_versions;
 use millpond_wire::messages::*;
-use millpond_wire::record::{Batch, LogBatch, sequence_add};
+use millpond_wire::record::{Batch, BatchHeader, LogBatch, sequence_add};
 use std::sync::{Arc, Mutex};
 
 pub(crate) enum Reply {
@@ -260,9 +260,9 @@ fn fetch(request: &FetchRequest, state: &mut State) -> FetchResponse {
                 };
             }
             // From the batch that holds the offset on, as Kafka does; two batches a time.
-            let wanted = log.batches.iter().filter(|(base, raw)| {
-                let count = i64::try_from(records(raw).len()).unwrap();
-                base + count > asked.fetch_offset
+            let wanted = log.batches.iter().filter(|(_, raw)| {
+                let header = BatchHeader::read(raw.first_chunk().unwrap());
+                header.last_offset() >= asked.fetch_offset
             });
             fetch_response::PartitionData {
                 partition_index: asked.partition,

@@ -29,6 +29,13 @@ struct Queue {
     is_closed: bool,
 }
 
+impl Shared {
+    fn push(&self, job: Job) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.push_back(job);
+        self.wake.notify_one();
+    }
+}
+
 impl Pool {
     /// Starts the threads.
     pub(crate) fn start(threads: usize) -> std::io::Result<Pool> {
@@ -56,10 +63,7 @@ impl Pool {
             // The caller may have gone; then nobody wants the result.
             let _ = sender.send(job());
         });
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.jobs.push_back(job);
-        drop(queue);
-        self.shared.wake.notify_one();
+        self.shared.push(job);
         let result = receiver.await.ok();
         drop(permit);
         result

@@ -161,6 +161,8 @@ impl SimDisk {
             _ => CutMood::EachItsOwn,
         };
         state.names.cut(mood, &mut state.rng);
+        let named = state.names.inodes();
+        state.inodes.retain(|id, _| named.contains(id));
         for inode in state.inodes.values_mut() {
             inode.cut(mood, &mut state.rng);
         }
@@ -224,8 +226,11 @@ impl SimDisk {
 }
 
 impl State {
+    /// Bytes of the files that have a name.
     fn used_bytes(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.len() as u64).sum()
+        let named = self.names.inodes();
+        let used = self.inodes.iter().filter(|(id, _)| named.contains(id));
+        used.map(|(_, inode)| inode.len() as u64).sum()
     }
 
     /// Whether an armed fault meets this operation now.

@@ -1,7 +1,7 @@
 //! The simulated directory tree. A new name, a rename and a removal are lost by a power cut unless
 //! the directory was synced; POSIX promises no more, and neither does this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::inode::CutMood;
 use super::rng::SimRng;
@@ -65,6 +65,12 @@ impl Names {
 
     pub(crate) fn has_dir(&self, dir: &str) -> bool {
         dir.is_empty() || self.get(dir) == Some(Node::Dir)
+    }
+
+    /// The files that have a name.
+    pub(crate) fn inodes(&self) -> BTreeSet<InodeId> {
+        let nodes = self.live.values();
+        nodes.filter_map(|node| if let Node::File(id) = node { Some(*id) } else { None }).collect()
     }
 
     pub(crate) fn list(&self, dir: &str) -> Vec<DirEntry> {

@@ -174,11 +174,8 @@ impl Disk for SimDisk {
         if !state.locks.insert(path.to_owned()) {
             return Ok(None);
         }
-        let guard = SimLock {
-            state: Rc::downgrade(&self.state),
-            life: state.life,
-            path: path.to_owned(),
-        };
+        let guard =
+            SimLock { state: Rc::downgrade(&self.state), life: state.life, path: path.to_owned() };
         Ok(Some(Box::new(guard)))
     }
 }
@@ -251,8 +248,8 @@ impl SimFile {
             state.stats.writes += 1;
             state.stats.written_bytes += bytes.len() as u64;
             state.stats.syncs += u64::from(is_durable);
-            let used = state.used_bytes();
             let capacity = state.capacity_bytes;
+            let used = capacity.map_or(0, |_| state.used_bytes());
             if let Some(inode) = state.inodes.get_mut(&id) {
                 let end = offset + bytes.len();
                 let grows = end.saturating_sub(inode.len()) as u64;

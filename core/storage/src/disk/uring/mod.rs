@@ -41,8 +41,8 @@ impl UringDisk {
     /// `kernel.io_uring_disabled` refuses io_uring. Must be called within a tokio runtime that
     /// drives I/O and time; the disk is then used on that thread only.
     pub fn open(root: &Path) -> Result<UringDisk, DiskError> {
-        let ring = Ring::start()
-            .map_err(|source| DiskError::new(DiskOp::Start, "io_uring", source))?;
+        let ring =
+            Ring::start().map_err(|source| DiskError::new(DiskOp::Start, "io_uring", source))?;
         Ok(UringDisk { ring, names: PortableDisk::open(root, NAME_THREADS)? })
     }
 }

@@ -223,10 +223,7 @@ fn a_damaged_checkpoint_is_refused() {
     let path = files.iter().find(|path| path.starts_with("checkpoint/")).expect("a checkpoint");
     assert!(machine.disk.corrupt(path, 140));
     let error = machine.try_start().err();
-    let wanted = matches!(
-        error,
-        Some(OpenError::Checkpoint(LoadCheckpointError::Damaged { .. }))
-    );
+    let wanted = matches!(error, Some(OpenError::Checkpoint(LoadCheckpointError::Damaged { .. })));
     assert!(wanted, "{error:?}");
 }
 
