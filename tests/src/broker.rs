@@ -23,7 +23,7 @@ pub const SMALL: &str = "\
 auto_create = true
 
 [journal]
-file_bytes = \"8MiB\"
+file_bytes = \"37MiB\"
 files = 2
 ";
 

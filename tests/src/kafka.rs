@@ -322,10 +322,7 @@ impl Kafka {
             committed_leader_epoch: -1,
             ..Default::default()
         };
-        let topic = OffsetCommitRequestTopic {
-            name: topic.into(),
-            partitions: vec![committed],
-        };
+        let topic = OffsetCommitRequestTopic { name: topic.into(), partitions: vec![committed] };
         let request = OffsetCommitRequest {
             group_id: group.into(),
             generation_id_or_member_epoch: -1,
@@ -349,10 +346,8 @@ impl Kafka {
         topic: &str,
         partition: i32,
     ) -> Result<i64, CallError> {
-        let topic = OffsetFetchRequestTopic {
-            name: topic.into(),
-            partition_indexes: vec![partition],
-        };
+        let topic =
+            OffsetFetchRequestTopic { name: topic.into(), partition_indexes: vec![partition] };
         let request = OffsetFetchRequest {
             group_id: group.into(),
             topics: Some(vec![topic]),

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,17 +106,18 @@ impl Stream {
         Some(Waiting { partition, record, dropped, delivery })
     }
 
-    /// Wait for what becomes of a record, and note it.
-    async fn settle(&self, waiting: Waiting) {
+    /// Wait for what becomes of a record, and note it; how many were acknowledged, 0 or 1.
+    async fn settle(&self, waiting: Waiting) -> u64 {
         let Waiting { partition, record, dropped, delivery } = waiting;
         // An error leaves it open: it may stand once, or not at all.
-        let Ok(delivery) = delivery.await else { return };
+        let Ok(delivery) = delivery.await else { return 0 };
         if dropped {
             self.history().acknowledged_and_dropped(partition, record);
         } else {
             self.history().acknowledged(partition, record, delivery.offset);
         }
         self.progress.count();
+        1
     }
 }
 
@@ -148,7 +149,17 @@ pub struct Load {
     steady: Vec<tokio::task::JoinHandle<()>>,
     fleeting: Vec<AbortHandle>,
     stop: Arc<AtomicBool>,
+    over_quic: Arc<AtomicU64>,
     committer: Option<JoinHandle<u64>>,
+}
+
+/// What a load came to, to see that it was one.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// Offset commits that were acknowledged.
+    pub commits: u64,
+    /// Records that were acknowledged over QUIC.
+    pub over_quic: u64,
 }
 
 impl Load {
@@ -167,6 +178,7 @@ impl Load {
             steady: Vec::new(),
             fleeting: Vec::new(),
             stop: Arc::default(),
+            over_quic: Arc::default(),
             committer: None,
         }
     }
@@ -195,7 +207,7 @@ impl Load {
                 Ok(producer) => producer,
                 Err(error) => panic!("a producer over TCP: {error}"),
             };
-            produce(&stream, &producer, id, dice, &stop).await;
+            produce(&stream, &producer, id, dice, &stop, &AtomicU64::new(0)).await;
             producer.close().await;
         }));
     }
@@ -204,11 +216,12 @@ impl Load {
     pub fn fleeting_over_quic(&mut self, stream: &Stream) {
         let (id, dice) = (self.new_id(), self.dice.fork());
         let (config, stop, stream) = (self.config("quic"), self.stop.clone(), stream.clone());
+        let over_quic = self.over_quic.clone();
         let task = self.runtime.spawn(async move {
             let builder = Producer::builder().linger(Duration::from_millis(1));
             // The broker may be killed before it has shaken hands.
             let Ok(producer) = builder.connect(config).await else { return };
-            produce(&stream, &producer, id, dice, &stop).await;
+            produce(&stream, &producer, id, dice, &stop, &over_quic).await;
         });
         self.fleeting.push(task.abort_handle());
     }
@@ -224,8 +237,8 @@ impl Load {
         self.committer = Some(std::thread::spawn(move || commit(&stream, address, &stop)));
     }
 
-    /// Let everything that is under way be answered, and stop. How many commits there were.
-    pub fn finish(mut self) -> u64 {
+    /// Let everything that is under way be answered, and stop.
+    pub fn finish(mut self) -> Totals {
         self.stop.store(true, Ordering::Relaxed);
         self.end_fleeting();
         for task in self.steady.drain(..) {
@@ -233,22 +246,31 @@ impl Load {
                 panic!("a producer over TCP: {error}");
             }
         }
-        self.committer.take().map_or(0, |thread| thread.join().unwrap_or(0))
+        let commits = self.committer.take().map_or(0, |thread| thread.join().unwrap_or(0));
+        Totals { commits, over_quic: self.over_quic.load(Ordering::Relaxed) }
     }
 }
 
-async fn produce(stream: &Stream, producer: &Producer, id: u32, mut dice: Dice, stop: &AtomicBool) {
+/// Send and settle until told to stop, counting what is acknowledged.
+async fn produce(
+    stream: &Stream,
+    producer: &Producer,
+    id: u32,
+    mut dice: Dice,
+    stop: &AtomicBool,
+    acknowledged: &AtomicU64,
+) {
     let mut waiting = VecDeque::new();
     while !stop.load(Ordering::Relaxed) {
         if waiting.len() == IN_FLIGHT_MAX
             && let Some(oldest) = waiting.pop_front()
         {
-            stream.settle(oldest).await;
+            acknowledged.fetch_add(stream.settle(oldest).await, Ordering::Relaxed);
         }
         waiting.extend(stream.send(producer, id, &mut dice).await);
     }
     for rest in waiting {
-        stream.settle(rest).await;
+        acknowledged.fetch_add(stream.settle(rest).await, Ordering::Relaxed);
     }
 }
 

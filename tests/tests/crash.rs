@@ -124,17 +124,19 @@ impl Scene {
 
     fn close(self, rounds: u64, seed: u64) {
         let Scene { broker, load, dice, progress, streams } = self;
-        let commits = load.finish();
+        let totals = load.finish();
         let load = Load::new(broker.kafka(), dice.clone());
         let scene = Scene { broker, load, dice, progress, streams };
         scene.check(&format!("at the end, seed {seed}"));
         // A run that did nothing proves nothing.
         for stream in &scene.streams {
             let count = stream.history().acknowledged_count() as u64;
-            println!("{}: {count} records acknowledged, {commits} commits", stream.topic);
+            println!("{}: {count} records acknowledged", stream.topic);
             assert!(count >= rounds, "{}: only {count} records acknowledged", stream.topic);
         }
-        assert!(commits >= rounds, "only {commits} commits acknowledged");
+        println!("{totals:?}");
+        assert!(totals.commits >= rounds, "too few commits: {totals:?}");
+        assert!(totals.over_quic >= rounds, "too little came over QUIC: {totals:?}");
     }
 }
 

@@ -28,13 +28,13 @@ impl StorageConfig {
     /// The defaults: a ring of 120 MiB, of which half is used between checkpoints at most.
     pub fn new(journal_seed: u64) -> StorageConfig {
         StorageConfig {
-            journal_files: DEFAULT_RING_FILES,
-            journal_file_bytes: DEFAULT_RING_FILE_BYTES,
+            journal_files: limits::DEFAULT_JOURNAL_FILES,
+            journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             second_write_bytes: 64 * limits::KIB,
             seal_after_ms: 5_000,
-            queue_bytes: 8 * limits::MIB,
+            queue_bytes: limits::DEFAULT_JOURNAL_QUEUE_BYTES,
             journal_seed,
         }
     }
@@ -52,15 +52,3 @@ impl StorageConfig {
         }
     }
 }
-
-/// Two files would do; the third lets writing go on while a checkpoint frees the first.
-const DEFAULT_RING_FILES: usize = 3;
-/// The least size that is a multiple of 8 MiB and holds the largest commit.
-const DEFAULT_RING_FILE_BYTES: usize = 40 * limits::MIB;
-
-const _: () = {
-    assert!(limits::COMMIT_BYTES_MAX + limits::JOURNAL_BLOCK_BYTES <= DEFAULT_RING_FILE_BYTES);
-    assert!(DEFAULT_RING_FILES >= 2 && DEFAULT_RING_FILES <= limits::JOURNAL_FILES_MAX);
-    // Half of the ring holds the tail: the memory budget asks for a checkpoint first.
-    assert!(limits::DEFAULT_TAIL_BYTES <= DEFAULT_RING_FILES * DEFAULT_RING_FILE_BYTES / 2);
-};

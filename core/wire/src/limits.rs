@@ -194,10 +194,11 @@ pub const COMMIT_BYTES_MAX: usize = COMMIT_GATHER_BYTES + ENTRY_BYTES_MAX + MIB;
 pub const JOURNAL_WRITES_IN_FLIGHT: usize = 2;
 /// Block that journal writes are aligned to.
 pub const JOURNAL_BLOCK_BYTES: usize = 4 * KIB;
-/// Size of one journal file; a commit never spans two.
-pub const DEFAULT_JOURNAL_FILE_BYTES: usize = 64 * MIB;
-/// Files of the journal's ring.
-pub const DEFAULT_JOURNAL_FILES: usize = 4;
+/// Size of one journal file; a commit never spans two. Zeroed at the first start, read at every one.
+pub const DEFAULT_JOURNAL_FILE_BYTES: usize = 40 * MIB;
+/// Files of the journal's ring: two would do, with the third writing goes on while a checkpoint
+/// frees the first.
+pub const DEFAULT_JOURNAL_FILES: usize = 3;
 /// Most files of the journal's ring.
 pub const JOURNAL_FILES_MAX: usize = 64;
 /// Size above which a segment is closed and the next one begun (topic setting `segment.bytes`).
@@ -475,4 +476,34 @@ pub const FRAME_BYTES_BEFORE_FIRST_REQUEST: usize = MIB;
 const _: () = {
     assert!(FRAME_BYTES_BEFORE_FIRST_REQUEST <= FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_BEFORE_AUTH <= FRAME_BYTES_BEFORE_FIRST_REQUEST);
+};
+
+// ------------------------------------------------------------------------------------------------
+// Disk and checkpoints (storage)
+// ------------------------------------------------------------------------------------------------
+
+/// Operations under way on the io_uring of a node; its queues are as long.
+pub const URING_IN_FLIGHT_MAX: usize = 64;
+/// Operations waiting or running on the threads of the portable disk.
+pub const DISK_JOBS_MAX: usize = 256;
+/// Jobs of history reads under way at once; the others wait, `HISTORY_READS_MAX` in all.
+pub const HISTORY_JOBS_AT_ONCE: usize = 8;
+/// Marks of all segment indexes in memory, 24 bytes each; the index unused longest goes first.
+pub const SEGMENT_INDEX_MARKS_MAX: usize = 64 * KIB;
+/// Partitions whose segments are written at once at a checkpoint.
+pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
+/// Bytes gathered for one write of a segment or a checkpoint; a larger batch goes alone.
+pub const SEGMENT_GATHER_BYTES: usize = MIB;
+/// Largest buffer of a commit that is kept for the next one.
+pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
+/// Bytes of entries that may wait for a commit before connections are not read.
+pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+
+const _: () = {
+    assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);
+    assert!(COMMIT_BYTES_MAX + JOURNAL_BLOCK_BYTES <= DEFAULT_JOURNAL_FILE_BYTES);
+    // The memory budget of the tail asks for a checkpoint before half of the ring is used.
+    assert!(DEFAULT_TAIL_BYTES <= DEFAULT_JOURNAL_FILES * DEFAULT_JOURNAL_FILE_BYTES / 2);
+    assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
+    assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
 };

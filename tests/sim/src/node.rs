@@ -106,9 +106,9 @@ impl Machine {
         running.is_some()
     }
 
-    /// Why the node stopped by itself, if it did.
-    pub fn fatal_error(&self) -> Option<String> {
-        self.fatal.borrow().clone()
+    /// Why the node stopped by itself, if it did and nobody has asked yet.
+    pub fn take_fatal_error(&self) -> Option<String> {
+        self.fatal.borrow_mut().take()
     }
 
     /// Checkpoints taken in all lives.

@@ -24,7 +24,7 @@ pub struct Storm {
 
 impl Default for Storm {
     fn default() -> Storm {
-        Storm { power_cuts: 4, calm_ms: (5, 600), lanes: 5 }
+        Storm { power_cuts: 4, calm_ms: (5, 400), lanes: 5 }
     }
 }
 
@@ -37,7 +37,7 @@ pub struct Report {
     pub reads: u64,
     /// Power cuts.
     pub power_cuts: u64,
-    /// Recoveries that found a torn tail or an interrupted write.
+    /// Power cuts that met the node serving, not still recovering.
     pub cut_under_way: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
@@ -106,6 +106,9 @@ impl Run {
             })
         };
         for _ in 0..storm.power_cuts {
+            if self.has_failed() {
+                return;
+            }
             self.pass_ms(self.rng.clone().between(storm.calm_ms.0, storm.calm_ms.1));
             let _ = self.rng.next_u64();
             self.report.power_cuts += 1;
@@ -126,7 +129,8 @@ impl Run {
         let mut tasks = None;
         while self.executor.clock().now_ns() < deadline_ns {
             tasks = tasks.or_else(|| clients.take());
-            if tasks.as_ref().is_some_and(|tasks: &Vec<_>| tasks.iter().all(|task| task.is_done())) {
+            let is_done = |tasks: &Vec<Task>| tasks.iter().all(|task| task.is_done());
+            if self.has_failed() || tasks.as_ref().is_some_and(is_done) {
                 return;
             }
             self.pass_ms(20);
@@ -139,7 +143,7 @@ impl Run {
 
     /// Reads everything back and holds it against the books.
     fn verdict(&mut self) {
-        if !self.world.oracle.violations().is_empty() {
+        if self.has_failed() {
             return;
         }
         let world = self.world.clone();
@@ -160,6 +164,11 @@ impl Run {
         }
     }
 
+    /// After the first broken promise the rest is noise.
+    fn has_failed(&self) -> bool {
+        !self.world.oracle.violations().is_empty()
+    }
+
     fn pass_ms(&mut self, ms: u64) {
         self.pass_us(ms * 1_000);
     }
@@ -167,7 +176,7 @@ impl Run {
     fn pass_us(&mut self, us: u64) {
         let until_ns = self.executor.clock().now_ns() + us * 1_000;
         self.executor.run_until_ns(until_ns);
-        if let Some(error) = self.machine.fatal_error() {
+        if let Some(error) = self.machine.take_fatal_error() {
             self.world.oracle.violated(format!("the node stopped: {error}"));
         }
     }

@@ -16,7 +16,7 @@ use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::{FetchRequest, FetchResponse, Request};
 use millpond_wire::record::{Batch, BatchError, BatchHeader};
 use millpond_wire::{ApiKey, ErrorCode, limits};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -157,18 +157,27 @@ impl Fetcher {
         Ok(true)
     }
 
-    /// Asks every broker that is not busy for what is missing.
-    pub(crate) fn start(&mut self, positions: &Positions) {
+    /// Asks every broker that is not busy for what is missing. Returns the topics of which some
+    /// leader is not known: they need metadata first.
+    pub(crate) fn start(&mut self, positions: &Positions) -> BTreeSet<Arc<str>> {
         let cluster = self.client.cluster();
         let now = Instant::now();
         let mut by_broker: BTreeMap<i32, Vec<(Place, u64, i64)>> = BTreeMap::new();
+        let mut leaderless = BTreeSet::new();
         for (place, position) in positions.iter() {
             let is_held = self.held.iter().any(|held| held.place == *place)
                 || self.ready_of.as_ref().is_some_and(|(of, ..)| of == place);
-            let leader = cluster.leader(&place.0, place.1);
-            if let (Some(_), Some(broker), false) = (position.next, leader, is_held) {
-                let wanted = (place.clone(), position.turn, position.fetch);
-                by_broker.entry(broker).or_default().push(wanted);
+            if position.next.is_none() || is_held {
+                continue;
+            }
+            match cluster.leader(&place.0, place.1) {
+                Some(broker) => {
+                    let wanted = (place.clone(), position.turn, position.fetch);
+                    by_broker.entry(broker).or_default().push(wanted);
+                }
+                None => {
+                    leaderless.insert(Arc::clone(&place.0));
+                }
             }
         }
         for (broker, wanted) in by_broker {
@@ -177,6 +186,7 @@ impl Fetcher {
                 self.fetch(broker, wanted);
             }
         }
+        leaderless
     }
 
     fn fetch(&mut self, broker: i32, mut wanted: Vec<(Place, u64, i64)>) {

@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use group::Membership;
 use millpond_wire::ErrorCode;
 use positions::{Place, Positions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -115,7 +115,10 @@ impl Consumer {
                 return Ok(records);
             }
             self.place_all().await?;
-            self.fetcher.start(&self.positions);
+            let leaderless = self.fetcher.start(&self.positions);
+            if !leaderless.is_empty() && self.learn_leaders(leaderless).await? {
+                continue;
+            }
             let over = async {
                 match &mut self.membership {
                     Some(membership) => membership.over().await,
@@ -127,6 +130,19 @@ impl Consumer {
                 () = over => continue,
             };
             self.act_on(troubles).await?;
+        }
+    }
+
+    /// Asks for the metadata of `topics`. True if that told all their leaders. A member of a group
+    /// that is not its leader has never asked before.
+    async fn learn_leaders(&mut self, topics: BTreeSet<Arc<str>>) -> Result<bool, ClientError> {
+        let topics: Vec<Arc<str>> = topics.into_iter().collect();
+        match self.client.refresh(&topics, false).await {
+            Ok(cluster) => Ok(self.positions.places().all(|(topic, partition)| {
+                !topics.contains(topic) || cluster.leader(topic, *partition).is_some()
+            })),
+            Err(error) if error.is_retriable() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -397,5 +413,24 @@ fn no_position(place: &Place) -> ClientError {
         what: format!("{}/{} has no offset to begin at", place.0, place.1),
         code: ErrorCode::OffsetOutOfRange,
         message: Some("seek, or set another offset reset".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    fn check_send<T: Send>(value: T) -> T {
+        value
+    }
+
+    #[tokio::test]
+    async fn a_consumer_may_move_to_another_thread_while_it_polls() {
+        let client = Client::new(ClientConfig::new("127.0.0.1:9").unwrap());
+        let mut consumer = check_send(Consumer::builder().topic("t").build(client).unwrap());
+        drop(check_send(consumer.poll(Duration::ZERO)));
+        drop(check_send(consumer.commit()));
+        drop(check_send(consumer.close()));
     }
 }

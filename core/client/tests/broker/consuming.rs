@@ -4,8 +4,10 @@ use crate::support::FakeBroker;
 use millpond_client::{
     ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Producer, Record, Scheme,
 };
-use millpond_wire::ErrorCode;
+use millpond_wire::messages::consumer_protocol_assignment::TopicPartition;
+use millpond_wire::messages::{ConsumerProtocolAssignment, Message};
 use millpond_wire::record::Codec;
+use millpond_wire::{ErrorCode, Writer};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -152,6 +154,32 @@ async fn a_group_goes_on_where_it_committed() {
         assert_eq!(values(&read(&mut second, 20).await), (10..30).collect::<Vec<_>>());
         assert_eq!(second.assignment().len(), 2);
     }
+}
+
+/// Once a member that did not lead its group never learned who leads its partitions, and read
+/// nothing.
+#[tokio::test]
+async fn a_member_that_does_not_lead_its_group_reads_its_share() {
+    let broker = FakeBroker::with_topic(Scheme::Tcp, "t", 2).await;
+    fill(&broker, 1, Codec::None, 0, 10).await;
+    let assignment = ConsumerProtocolAssignment {
+        assigned_partitions: vec![TopicPartition { topic: "t".to_owned(), partitions: vec![1] }],
+        user_data: None,
+    };
+    let mut writer = Writer::new();
+    writer.i16(0);
+    assignment.encode(&mut writer, 0);
+    {
+        let mut state = broker.state();
+        state.committed.insert(("g".to_owned(), "t".to_owned(), 1), 3);
+        let group = state.groups.entry("g".to_owned()).or_default();
+        group.is_led_by_another = true;
+        group.assignment = writer.into_bytes();
+    }
+    let group = builder().topic("t").group("g");
+    let mut consumer = group.connect(broker.config()).await.unwrap();
+    assert_eq!(values(&read(&mut consumer, 7).await), (3..10).collect::<Vec<_>>());
+    assert_eq!(consumer.assignment(), vec![("t".into(), 1)]);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::demo::{self, DemoArgs};
 /// An edge streaming broker: the Kafka protocol over TCP and QUIC, WebAssembly transforms inline, every
 /// acknowledged record on flash.
 #[derive(Debug, Parser)]
-#[command(name = "millpond", version, propagate_version = true, max_term_width = 110)]
+#[command(name = "millpond", version, max_term_width = 110)]
 #[command(after_help = "Examples:
   millpond serve                                  start a node, data in ./millpond-data
   echo hello | millpond produce greetings         write one record

@@ -32,6 +32,8 @@ pub(super) struct TransformArgs {
 #[derive(Debug, Subcommand)]
 enum TransformCommand {
     /// Put a module in force, in place of one of the same name.
+    // Its own --version is that of the transform.
+    #[command(disable_version_flag = true)]
     Deploy(Box<DeployArgs>),
     /// List all transforms and what they did since the node started.
     List,

@@ -12,10 +12,6 @@ pub(crate) struct ByteSize(pub(crate) u64);
 const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
-    pub(crate) const fn kib(n: u64) -> Self {
-        Self(n << 10)
-    }
-
     pub(crate) const fn mib(n: u64) -> Self {
         Self(n << 20)
     }

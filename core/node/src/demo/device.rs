@@ -15,6 +15,9 @@ const EXCURSION_READINGS_MIN: u64 = 4;
 /// ... to fewer than this many more.
 const EXCURSION_READINGS_SPREAD: u64 = 9;
 
+/// Readings before the first that is sent, so that some devices are in an excursion from the start.
+const WARM_UP_READINGS: usize = 40;
+
 /// What a device measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -100,15 +103,19 @@ impl Device {
         let normal = kind.normal();
         // Fleets with neighbouring seeds share no device.
         let mut random = Random::new(seed.rotate_left(32) ^ number as u64);
-        Self {
+        let mut device = Self {
             name: format!("{}-{number:04}", normal.name),
             kind,
             base_milli: normal.base + random.below(normal.base_spread).cast_signed(),
-            walk_milli: random.around_zero(600),
+            walk_milli: 0,
             random,
             excursion: Excursion::default(),
             next_seq: 0,
+        };
+        for _ in 0..WARM_UP_READINGS {
+            device.wander();
         }
+        device
     }
 
     /// Its name, which is the key of its records.
@@ -118,10 +125,7 @@ impl Device {
 
     /// Measures once more.
     pub(crate) fn read(&mut self) -> Reading {
-        // A walk that is drawn back to normal: it stays within two deviations but for rare moments.
-        self.walk_milli = self.walk_milli * 7 / 10 + self.random.around_zero(700);
-        self.excursion.advance(&mut self.random);
-        let deviation_milli = self.walk_milli + self.excursion.offset_milli;
+        let deviation_milli = self.wander();
         let normal = self.kind.normal();
         let value_milli = (self.base_milli + deviation_milli * normal.deviation / 1000).max(0);
         let seq = self.next_seq;
@@ -138,6 +142,14 @@ impl Device {
             ),
             is_notable: deviation_milli.abs() > i64::from(NOTABLE_ABOVE_MILLI),
         }
+    }
+
+    /// Goes on by one reading; how far from normal it is now, in thousandths of a normal deviation.
+    fn wander(&mut self) -> i64 {
+        // A walk that is drawn back to normal stays within two deviations but for rare moments.
+        self.walk_milli = self.walk_milli * 7 / 10 + self.random.around_zero(700);
+        self.excursion.advance(&mut self.random);
+        self.walk_milli + self.excursion.offset_milli
     }
 }
 

@@ -57,7 +57,7 @@ impl Figures {
             payload_bytes: scrape.count("millpond_payload_bytes_total", &[]),
             written: counts(scrape.by(WRITTEN, "cause")),
             syncs: counts(scrape.by(SYNCS, "cause")),
-            commits: scrape.count(&format!("{COMMIT}_count"), &[]),
+            commits: scrape.count("millpond_journal_commits_total", &[]),
             commit_buckets: scrape.buckets(COMMIT),
             resident_bytes: scrape.count("process_resident_memory_bytes", &[]),
             cpu_us: micros(scrape.sum("process_cpu_seconds_total", &[])),
@@ -245,7 +245,7 @@ pub(crate) mod tests {
             millpond_transform_records_total{transform=\"notable\",outcome=\"kept\"} 1\n\
             millpond_transform_records_total{transform=\"notable\",outcome=\"dropped\"} 9\n\
             millpond_transform_records_total{transform=\"another\",outcome=\"dropped\"} 1000\n\
-            millpond_commit_latency_seconds_bucket{le=\"0.0016\"} 2\nmillpond_commit_latency_seconds_count 2\n\
+            millpond_commit_latency_seconds_bucket{le=\"0.0016\"} 2\nmillpond_journal_commits_total 2\n\
             process_resident_memory_bytes 1048576\nprocess_cpu_seconds_total 1.25\n";
         let figures = Figures::of(&Scrape::parse(text), &Board::new().unwrap());
         assert_eq!(figures.backend, "portable");

@@ -261,6 +261,7 @@ mod tests {
             partition: 0,
             code: ErrorCode::InvalidRecord,
             message: None,
+            may_be_written: false,
         };
         assert_eq!(failure(&refused), Failure::NotWritten);
         assert_eq!(failure(&DeliveryError::Closed), Failure::MayBeWritten);

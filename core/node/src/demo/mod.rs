@@ -80,13 +80,10 @@ pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<(), CliError> {
         true => Some(data_dir.keep()),
         false => data_dir.remove().map(|()| None)?,
     };
-    let summary = outcome?;
+    let summary = Summary { data_dir: kept, ..outcome? };
     match json {
         true => cli::print_json(&summary)?,
         false => cli::print(&summary.text())?,
-    }
-    if let (Some(path), false) = (kept, json) {
-        cli::print(&format!("\nIts data: millpond serve --data-dir {}\n", path.display()))?;
     }
     match summary.verified {
         true => Ok(()),
@@ -96,7 +93,10 @@ pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<(), CliError> {
 
 /// The demonstration, ended at once by a second signal.
 async fn attended(args: &DemoArgs, json: bool, data_dir: &DataDir) -> Result<Summary, CliError> {
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    // The end of the terminal is a signal, too: the data must not outlive it.
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [interrupt, terminate, hangup] = kinds.map(signal);
+    let mut signals = [interrupt?, terminate?, hangup?];
     let (interrupt, interrupted) = watch::channel(false);
     let watching = async {
         next(&mut signals).await;
@@ -109,10 +109,11 @@ async fn attended(args: &DemoArgs, json: bool, data_dir: &DataDir) -> Result<Sum
     }
 }
 
-async fn next([interrupt, terminate]: &mut [Signal; 2]) {
+async fn next([interrupt, terminate, hangup]: &mut [Signal; 3]) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 
@@ -133,9 +134,8 @@ async fn demonstrate(
     let outcome = with_node(args, &node, &mut screen, interrupted, data_dir).await;
     // Whatever happened, the node stops in order before its data goes.
     let stopped = node.stop().await;
-    let summary = outcome?;
-    stopped?;
-    Ok(summary)
+    // If the node failed, that is why everything else did.
+    stopped.and(outcome)
 }
 
 async fn with_node(

@@ -29,6 +29,10 @@ pub(crate) const FILTER: &str = "notable";
 /// `statfs` of a file system in memory (linux/magic.h).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
+/// How often the data directory is removed before that counts as failed, and the pause between.
+const REMOVE_TRIES: u32 = 40;
+const REMOVE_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// A running node.
 pub(crate) struct DemoNode {
     pub(crate) reached: Reached,
@@ -65,6 +69,35 @@ impl DataDir {
 
     /// Whether it is memory and not a disk, so that nothing measured on it tells of flash.
     pub(crate) fn is_memory(&self) -> bool {
+        is_memory(self.path())
+    }
+
+    /// Lets it stay.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.dir.keep()
+    }
+
+    /// Removes it.
+    pub(crate) fn remove(self) -> Result<(), CliError> {
+        let path = self.dir.keep();
+        let mut tries = 0;
+        loop {
+            match std::fs::remove_dir_all(&path) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                // A node that was ended at once may still be writing its last file.
+                Err(_) if tries < REMOVE_TRIES => tries += 1,
+                Err(error) => {
+                    let what = format!("cannot remove {}: {error}", path.display());
+                    return Err(CliError::failed(what));
+                }
+            }
+            thread::sleep(REMOVE_AGAIN_AFTER);
+        }
+    }
+}
+
+fn is_memory(&self) -> bool {
         is_memory(self.path())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -39,6 +40,8 @@ pub(crate) struct Summary {
     disk: Disk,
     process: Process,
     troubles: Vec<String>,
+    /// Where the node's data is, if it was kept.
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -123,6 +126,7 @@ impl Summary {
             },
             troubles: board.troubles(),
             records,
+            data_dir: None,
         }
     }
 
@@ -175,14 +179,15 @@ impl Summary {
                 self.devices
             ),
         );
-        line(
-            "start",
-            format!("{} ms from nothing to serving, journal laid out included", self.node_ready_ms),
-        );
+        line("start", format!("{} ms from nothing to serving", self.node_ready_ms));
         for trouble in &self.troubles {
             line("trouble", trouble.clone());
         }
         out.push_str(NEXT);
+        if let Some(dir) = &self.data_dir {
+            let serve = format!("millpond serve --data-dir {}", dir.display());
+            let _ = writeln!(out, "  {serve:<51}the data of this run, which was kept");
+        }
         out
     }
 
@@ -213,8 +218,9 @@ impl Summary {
             ),
         );
         let filter = &self.filter;
-        let each =
-            filter.cpu_us_per_record.map_or_else(String::new, |us| format!(", {us:.1} µs each"));
+        let each = filter
+            .cpu_us_per_record
+            .map_or_else(String::new, |us| format!(", {us:.1} µs of CPU each"));
         line(
             "filter",
             format!(

@@ -10,7 +10,7 @@ use super::units::{bar, grouped, percent, ratio, ratio_text, sparkline, time_or_
 use crate::cli::bytes;
 
 /// Seconds that a sparkline tells of.
-const HISTORY: usize = 30;
+const HISTORY: usize = 26;
 
 /// Everything that one drawing of the table shows.
 pub(crate) struct Frame<'a> {
@@ -51,100 +51,76 @@ impl History {
     }
 }
 
-/// The table, each line ended.
+/// The table, each line ended. It fits a terminal of 80 by 24.
 pub(crate) fn table(frame: &Frame<'_>) -> String {
     let (total, now, history) = (frame.total, frame.now, frame.history);
     let mut out = String::new();
     let planned = frame.planned.as_secs();
     let elapsed = frame.elapsed.as_secs().min(planned);
     let _ = writeln!(out, "  {} {elapsed} of {planned} s", bar(elapsed, planned, 40));
-    let connected = format!("{} of {} devices over QUIC", total.devices_connected, frame.devices);
-    let _ = writeln!(out, "  {connected}, two consumers over TCP, disk by {}\n", total.backend);
-
-    let _ = writeln!(out, "  {:<24}{:>12}{:>14}", "records", "a second", "in all");
-    let mut row = |label: &str, rate: u64, sum: u64, tail: &str| {
-        let line = format!("  {label:<24}{:>12}{:>14}  {tail}", grouped(rate), grouped(sum));
-        let _ = writeln!(out, "{}", line.trim_end());
-    };
-    row(
-        "acknowledged, on flash",
-        now.acknowledged(),
-        total.acknowledged,
-        &sparkline(&history.incoming, HISTORY),
-    );
-    let filtered = total.kept + total.dropped;
-    row(
-        "kept by the filter",
-        now.kept(),
-        total.kept,
-        &format!("{:.1} %", percent(total.kept, filtered)),
-    );
-    row(
-        "dropped by the filter",
-        now.dropped(),
-        total.dropped,
-        &format!("{:.1} %", percent(total.dropped, filtered)),
-    );
-    row(
-        "consumed by the group",
-        now.consumed(),
-        total.consumed,
-        &sparkline(&history.consumed, HISTORY),
+    let _ = writeln!(
+        out,
+        "  {} of {} devices over QUIC, two consumers over TCP, disk by {}\n",
+        total.devices_connected, frame.devices, total.backend
     );
 
-    let _ = writeln!(out, "\n  {:<24}{:>12}{:>14}", "latency", "p50", "p99");
-    let mut row = |label: &str, p50: Option<u64>, p99: Option<u64>, tail: &str| {
-        let line =
-            format!("  {label:<24}{:>12}{:>14}  {tail}", time_or_dash(p50), time_or_dash(p99));
-        let _ = writeln!(out, "{}", line.trim_end());
+    row(&mut out, "records", ["a second", "in all"], "");
+    let mut records = |label: &str, a_second: u64, in_all: u64, tail: &str| {
+        row(&mut out, label, [&grouped(a_second), &grouped(in_all)], tail);
     };
-    row("device to ack", frame.ack.p50(), frame.ack.p99(), "");
-    let (p50, p99) = now.commit_us();
-    row("commit on flash, up to", p50, p99, "");
-    row("device to consumer", frame.end_to_end.p50(), frame.end_to_end.p99(), "");
+    let share = |n: u64| format!("{:.1} %", percent(n, total.kept + total.dropped));
+    let (came, went) =
+        (sparkline(&history.incoming, HISTORY), sparkline(&history.consumed, HISTORY));
+    records("acknowledged, on flash", now.acknowledged(), total.acknowledged, &came);
+    records("kept by the filter", now.kept(), total.kept, &share(total.kept));
+    records("dropped by the filter", now.dropped(), total.dropped, &share(total.dropped));
+    records("consumed by the group", now.consumed(), total.consumed, &went);
+    out.push('\n');
+
+    row(&mut out, "latency", ["p50", "p99"], "");
+    let mut latency = |label: &str, (p50, p99): (Option<u64>, Option<u64>)| {
+        row(&mut out, label, [&time_or_dash(p50), &time_or_dash(p99)], "");
+    };
+    latency("device to ack", (frame.ack.p50(), frame.ack.p99()));
+    latency("commit on flash, up to", now.commit_us());
+    latency("device to consumer", (frame.end_to_end.p50(), frame.end_to_end.p99()));
+    out.push('\n');
     flash(&mut out, frame);
     out
 }
 
+/// Bytes and syncs, and what they cost.
 fn flash(out: &mut String, frame: &Frame<'_>) {
     let (total, now) = (frame.total, frame.now);
-    let _ = writeln!(out, "\n  {:<24}{:>12}{:>14}", "flash", "a second", "in all");
-    let line = format!(
-        "  {:<24}{:>12}{:>14}  {}",
-        "written",
-        bytes(now.written()),
-        bytes(total.written()),
-        sparkline(&frame.history.written, HISTORY)
-    );
-    let _ = writeln!(out, "{}", line.trim_end());
-    for (cause, written) in now.written_by_cause() {
-        let sum = total.written_of(&cause);
-        if sum > 0 {
-            let _ = writeln!(out, "    {cause:<22}{:>12}{:>14}", bytes(written), bytes(sum));
+    row(out, "flash", ["a second", "in all"], "");
+    let written = [now.written(), total.written()].map(bytes);
+    let pace = sparkline(&frame.history.written, HISTORY);
+    row(out, "written", [&written[0], &written[1]], &pace);
+    for (cause, a_second) in now.written_by_cause() {
+        let in_all = total.written_of(&cause);
+        if in_all > 0 {
+            row(out, &format!("  {cause}"), [&bytes(a_second), &bytes(in_all)], "");
         }
     }
+    row(
+        out,
+        "  per byte stored",
+        ["", &ratio_text(ratio(total.written(), total.payload_bytes))],
+        "",
+    );
+    row(out, "  per byte sent", ["", &ratio_text(ratio(total.written(), total.sent_bytes))], "");
+    row(out, "commits", [&grouped(now.commits()), &grouped(total.commits)], "");
     let per_sync = ratio_text(ratio(now.acknowledged(), now.syncs()));
-    let syncs = grouped(now.syncs());
-    let _ = writeln!(
-        out,
-        "  {:<24}{syncs:>12}{:>14}  {per_sync} records a sync, {} commits a second",
-        "syncs",
-        grouped(total.syncs()),
-        grouped(now.commits())
-    );
-    let _ = writeln!(
-        out,
-        "  {:<24}{:>26}  of payload stored; {} of payload sent",
-        "bytes written per byte",
-        ratio_text(ratio(total.written(), total.payload_bytes)),
-        ratio_text(ratio(total.written(), total.sent_bytes))
-    );
-    let _ = writeln!(
-        out,
-        "\n  {:<24}{:>26}  node, devices and consumers together",
-        "memory of this process",
-        bytes(total.resident_bytes)
-    );
+    let tail = format!("{per_sync} records a sync");
+    row(out, "syncs", [&grouped(now.syncs()), &grouped(total.syncs())], &tail);
+    row(out, "memory of it all", ["", &bytes(total.resident_bytes)], "devices included");
+}
+
+/// A label, two figures to the right, and something behind.
+fn row(out: &mut String, label: &str, [first, second]: [&str; 2], tail: &str) {
+    let line = format!("  {label:<24}{first:>12}{second:>14}  {tail}");
+    out.push_str(line.trim_end());
+    out.push('\n');
 }
 
 /// One line for where there is no terminal.
@@ -220,14 +196,14 @@ mod tests {
             "dropped by the filter              900         2,700  90.0 %",
             "device to ack                   1.9 ms        6.3 ms",
             "device to consumer                   -             -",
-            "syncs                              200           600  5.00 records a sync, 180 commits a second",
+            "syncs                              200           600  5.00 records a sync",
             "    journal                   1000 KiB       2.9 MiB",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
         assert!(!text.contains("segment"), "a cause without bytes needs no line\n{text}");
         for line in text.lines() {
-            assert!(line.chars().count() <= 92 && line == line.trim_end(), "{line:?}");
+            assert!(line.chars().count() <= 80 && line == line.trim_end(), "{line:?}");
         }
         assert!(text.lines().count() <= 23, "it fits a terminal of 24 lines");
     }

@@ -187,8 +187,8 @@ async fn reading_stops_at_the_limit_of_requests_under_way() {
 #[tokio::test(start_paused = true)]
 async fn the_budget_of_bytes_is_shared_and_returns_with_the_answers() {
     let limits = Limits {
-        request_bytes_max: ByteSize::kib(256),
-        request_bytes_in_flight_max: ByteSize::kib(256),
+        request_bytes_max: ByteSize(256 << 10),
+        request_bytes_in_flight_max: ByteSize(256 << 10),
         ..Limits::default()
     };
     let mut rig = rig(&limits);

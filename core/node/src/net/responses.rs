@@ -37,7 +37,7 @@ pub(super) enum Answer {
 
 /// Why answers cannot be written any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WriteFault {
+pub(crate) enum WriteFault {
     /// The engine stopped without answering.
     #[error("the engine has stopped")]
     EngineGone,

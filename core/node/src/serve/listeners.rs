@@ -9,8 +9,7 @@ use std::sync::Arc;
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
 use millpond_security::{
-    Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config,
-    server_tls,
+    Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config, server_tls,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -27,7 +26,6 @@ const ANY_PORT_TRIES: usize = 20;
 /// A listener whose sockets are bound.
 pub(super) struct Bound {
     pub(super) id: ListenerId,
-    pub(super) name: String,
     /// As bound: never port 0.
     pub(super) address: SocketAddr,
     pub(super) advertised: HostPort,
@@ -95,16 +93,7 @@ fn bind_one(
         Some(advertised) => advertised,
         None => own,
     };
-    Ok(Bound {
-        id,
-        name: listener.name,
-        address,
-        advertised,
-        tcp,
-        udp,
-        tcp_tls: listener.tcp == TcpMode::Tls,
-        tls,
-    })
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls: listener.tcp == TcpMode::Tls, tls })
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);

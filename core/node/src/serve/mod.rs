@@ -36,7 +36,7 @@ use crate::net::quic::{QuicDoor, QuicSettings};
 use crate::net::tcp::{Door, PlainDoor};
 use crate::net::{Admission, Wiring};
 use crate::transforms::TransformService;
-use engine_thread::EnginePlan;
+use engine_thread::{EnginePlan, EngineThread, Opened};
 use listeners::Bound;
 
 /// How long the workers may take to end after the engine has.
@@ -148,18 +148,15 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
         .map_err(|e| CliError::failed(e.to_string()))?;
     let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
 
-    let summary = banner::Summary::new(
-        &node.identity,
-        &node.data_dir,
-        &node.bound,
-        http.as_ref().map(|h| h.address),
-    );
-    let reached = Reached::of(&node, http.as_ref().map(|h| h.address));
+    let http_address = http.as_ref().map(|h| h.address);
+    let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http_address);
+    let reached = Reached::of(&node, http_address);
+    let started = node.started;
     let engine_config = engine_config(&node);
     let doors = Doors::open(node.bound, config, &wiring)?;
     let (quit, told_to_quit) = oneshot::channel();
     let (opened, is_open) = oneshot::channel();
-    let plan = EnginePlan {
+    let thread = engine_thread::spawn(EnginePlan {
         data_dir: node.data_dir,
         backend: config.journal.backend,
         storage: storage_config(config)?,
@@ -171,43 +168,76 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
         inbox,
         opened,
         quit: told_to_quit,
-    };
-    let mut thread = engine_thread::spawn(plan)?;
-    let opened = tokio::select! {
-        opened = is_open => opened.ok(),
-        () = stops.stop() => None,
-    };
-    if let Some(opened) = opened {
-        let encrypted = doors.encrypted.serve(&engine);
-        phase.set(Phase::Serving);
-        match (ready, reached) {
+    })?;
+    let announce = |opened: &Opened| match (ready, reached) {
+        (Some(ready), Some(reached)) => {
             // Whoever does not listen any more stops the node, too.
-            (Some(ready), Some(reached)) => {
-                drop(ready.send(Reached { startup: node.started.elapsed(), ..reached }))
+            drop(ready.send(Reached { startup: started.elapsed(), ..reached }));
+            Ok(())
+        }
+        _ => banner::print(&summary, opened, started.elapsed()),
+    };
+    let running = Running { engine, thread, phase, stop, quit, http, encrypted: doors.encrypted };
+    running.live(&mut stops, is_open, announce).await
+}
+
+/// A node whose engine's thread was started.
+struct Running {
+    engine: EngineHandle,
+    thread: EngineThread,
+    phase: PhaseCell,
+    stop: watch::Sender<bool>,
+    quit: oneshot::Sender<()>,
+    http: Option<RunningHttp>,
+    encrypted: EncryptedDoors,
+}
+
+impl Running {
+    /// Serves once the data is open, until it is stopped or the engine ends.
+    async fn live(
+        mut self,
+        stops: &mut Stops,
+        is_open: oneshot::Receiver<Opened>,
+        announce: impl FnOnce(&Opened) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let opened = tokio::select! {
+            opened = is_open => opened.ok(),
+            () = stops.stop() => None,
+        };
+        if let Some(opened) = opened {
+            let encrypted = std::mem::take(&mut self.encrypted).serve(&self.engine);
+            self.phase.set(Phase::Serving);
+            announce(&opened)?;
+            tokio::select! {
+                () = stops.stop() => tracing::info!("stopping: requests under way are finished"),
+                ended = &mut self.thread.ended => return engine_thread::result(ended),
             }
-            _ => banner::print(&summary, &opened, node.started.elapsed())?,
+            self.phase.set(Phase::Stopping);
+            let _ = self.stop.send(true);
+            let grace = Duration::from_millis(SHUTDOWN_GRACE_MS_MAX);
+            let _ = timeout(grace, encrypted.join_all()).await;
         }
+        self.end(stops).await
+    }
+
+    /// Ends the engine's thread, which takes a last checkpoint.
+    async fn end(mut self, stops: &mut Stops) -> Result<(), CliError> {
+        let _ = self.stop.send(true);
+        // A thread that has ended already needs no word.
+        let _ = self.quit.send(());
         tokio::select! {
-            () = stops.stop() => tracing::info!("stopping: requests under way are finished"),
-            ended = &mut thread.ended => return engine_thread::result(ended),
+            ended = &mut self.thread.ended => engine_thread::result(ended)?,
+            () = stops.stop() => {
+                let at_once = "stopped at once by a second signal; the next start replays the journal";
+                return Err(CliError::failed(at_once));
+            }
         }
-        phase.set(Phase::Stopping);
-        let _ = stop.send(true);
-        let grace = Duration::from_millis(SHUTDOWN_GRACE_MS_MAX);
-        let _ = timeout(grace, encrypted.join_all()).await;
+        if let Some(http) = self.http {
+            let _ = timeout(WORKERS_END_WITHIN, http.task).await;
+        }
+        tracing::info!("stopped");
+        Ok(())
     }
-    let _ = stop.send(true);
-    // A thread that has ended already needs no word.
-    let _ = quit.send(());
-    tokio::select! {
-        ended = &mut thread.ended => engine_thread::result(ended)?,
-        () = stops.stop() => return Err(CliError::failed("stopped at once by a second signal; the journal is replayed at the next start")),
-    }
-    if let Some(http) = http {
-        let _ = timeout(WORKERS_END_WITHIN, http.task).await;
-    }
-    tracing::info!("stopped");
-    Ok(())
 }
 
 impl Reached {
@@ -424,3 +454,6 @@ fn random_u64() -> Result<u64, CliError> {
     std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes))?;
     Ok(u64::from_le_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ pub mod format;
 mod tests;
 
 use bytes::Bytes;
-use millpond_wire::limits::CHECKPOINT_BYTES_MAX;
+use millpond_wire::limits::{CHECKPOINT_BYTES_MAX, SEGMENT_GATHER_BYTES};
 
 pub use format::Checkpoint;
 
@@ -18,8 +18,6 @@ use crate::metrics::{Meter, WriteCause};
 const CHECKPOINT_DIR: &str = "checkpoint";
 const SUFFIX: &str = ".mpc";
 const TEMPORARY_SUFFIX: &str = ".tmp";
-/// Bytes moved at once.
-const PIECE_BYTES: usize = 1024 * 1024;
 const ALIGN_BYTES: usize = 512;
 
 /// Why the newest checkpoint cannot be read.
@@ -60,9 +58,9 @@ pub(crate) async fn store<D: Disk>(
     let temporary = path_of(checkpoint.number, TEMPORARY_SUFFIX);
     let file = disk.open(&temporary, OpenMode::CREATE).await?;
     file.set_len_bytes(0).await?;
-    let mut buf = AlignedBuf::with_capacity(PIECE_BYTES.min(bytes.len()), ALIGN_BYTES);
+    let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES.min(bytes.len()), ALIGN_BYTES);
     let mut at = 0;
-    for piece in bytes.chunks(PIECE_BYTES) {
+    for piece in bytes.chunks(SEGMENT_GATHER_BYTES) {
         buf.clear();
         buf.extend_from_slice(piece);
         let (result, returned) = file.write_at(at, buf).await;

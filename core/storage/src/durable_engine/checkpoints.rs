@@ -8,15 +8,13 @@ use std::convert::Infallible;
 use futures::future::select;
 use futures::stream::{self, StreamExt};
 use millpond_engine::{EntrySeq, Event, FlushedRange, PartitionKey};
+use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
 use crate::segments::SegmentMeta;
-
-/// Partitions that are written at once: their syncs share the file system's own journal commits.
-const FLUSHES_AT_ONCE: usize = 4;
 
 /// A partition's part of a checkpoint.
 struct Flushed {
@@ -70,7 +68,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let flushes = alive.iter().filter(|key| self.has_unflushed(**key, seq));
         let keys: Vec<PartitionKey> = flushes.copied().collect();
         let mut flushing = stream::iter(keys.iter().map(|key| self.flush_partition(*key, seq)))
-            .buffer_unordered(FLUSHES_AT_ONCE);
+            // Syncs of several share the file system's own journal commits.
+            .buffer_unordered(SEGMENT_FLUSHES_AT_ONCE);
         let mut table = self.segments.table_of(&alive);
         let mut ranges = Vec::new();
         while let Some(flushed) = flushing.next().await {

@@ -7,12 +7,10 @@ use std::task::Poll;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use millpond_engine::{Event, ReadJob};
+use millpond_wire::limits::HISTORY_JOBS_AT_ONCE;
 
 use super::{DurableEngine, Shell};
 use crate::disk::Disk;
-
-/// Jobs under way at once; the engine bounds how many wait.
-const JOBS_AT_ONCE: usize = 8;
 
 impl<D: Disk, S: Shell> DurableEngine<D, S> {
     /// Never ends.
@@ -20,7 +18,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut running = FuturesUnordered::new();
         loop {
             let seen = self.jobs_came.count();
-            while running.len() < JOBS_AT_ONCE {
+            while running.len() < HISTORY_JOBS_AT_ONCE {
                 let job = self.jobs.borrow_mut().pop_front();
                 match job {
                     Some(job) => running.push(self.read_job(job)),

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use millpond_wire::limits::COMMIT_GATHER_BYTES;
+use millpond_wire::limits::{COMMIT_BUFFER_KEPT_BYTES, COMMIT_GATHER_BYTES};
 
 use super::commit::{Commit, CommitPlace, build};
 use super::format::COMMITS_UNRELEASED_MAX;
@@ -258,7 +258,8 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             assert_eq!(written.number, state.durable_commit + 1, "commits are released in order");
             state.durable_commit = written.number;
             state.durable_entry = written.last_entry;
-            if buf.capacity() <= SPARE_BUFFER_BYTES_MAX && state.spare.len() < SPARE_BUFFERS_MAX {
+            // Larger buffers are given back: an idle node should be small.
+            if buf.capacity() <= COMMIT_BUFFER_KEPT_BYTES && state.spare.len() < SPARE_BUFFERS_MAX {
                 state.spare.push(buf);
             }
         }
@@ -288,19 +289,19 @@ impl StorageClock for FixedClock {
     }
 }
 
-/// A spare buffer that is large enough, or a new one; sizes are powers of two so that they fit
-/// again.
+/// A spare buffer that is large enough, or a new one.
 fn take_buffer(spare: &mut Vec<AlignedBuf>, len: usize, align: usize) -> AlignedBuf {
     match spare.iter().position(|buf| buf.capacity() >= len) {
         Some(index) => spare.swap_remove(index),
         None => {
             spare.clear();
-            AlignedBuf::with_capacity(len.next_power_of_two().max(SPARE_BUFFER_BYTES_MIN), align)
+            // Sizes that fit again, but for those that are given back anyway.
+            let is_kept = len <= COMMIT_BUFFER_KEPT_BYTES;
+            let capacity = if is_kept { len.next_power_of_two() } else { len };
+            AlignedBuf::with_capacity(capacity.max(SPARE_BUFFER_BYTES_MIN), align)
         }
     }
 }
 
 const SPARE_BUFFERS_MAX: usize = 2;
 const SPARE_BUFFER_BYTES_MIN: usize = 64 * 1024;
-/// Larger buffers are given back: an idle node should be small.
-const SPARE_BUFFER_BYTES_MAX: usize = 1024 * 1024;

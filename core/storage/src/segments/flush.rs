@@ -4,6 +4,7 @@
 
 use bytes::BufMut;
 use millpond_engine::PartitionKey;
+use millpond_wire::limits::SEGMENT_GATHER_BYTES;
 use millpond_wire::record::LogBatch;
 
 use super::Segments;
@@ -13,9 +14,6 @@ use super::format::{
 use super::table::SegmentMeta;
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
 use crate::metrics::WriteCause;
-
-/// Bytes gathered for one write.
-const WRITE_BYTES: usize = 1024 * 1024;
 
 /// A segment being written.
 struct Open<F> {
@@ -70,7 +68,7 @@ impl<D: Disk> Segments<D> {
         {
             let path = segment_path(key, meta.base_offset);
             let file = self.disk.open(&path, OpenMode::EXISTING).await?;
-            let buf = AlignedBuf::with_capacity(WRITE_BYTES, WRITE_ALIGN_BYTES);
+            let buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
             return Ok(Open { meta, file, buf, at: meta.trusted_bytes });
         }
         if newest.is_none() && may_continue {
@@ -83,7 +81,7 @@ impl<D: Disk> Segments<D> {
         }
         self.disk.sync_dir(&partition_dir(key)).await?;
         self.meter.synced(WriteCause::Metadata);
-        let mut buf = AlignedBuf::with_capacity(WRITE_BYTES, WRITE_ALIGN_BYTES);
+        let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
         buf.extend_from_slice(&SegmentHeader { partition: key, base_offset }.encode());
         let meta = SegmentMeta {
             base_offset,

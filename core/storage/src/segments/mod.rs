@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use millpond_engine::PartitionKey;
-use millpond_wire::limits::OPEN_SEGMENTS_MAX;
+use millpond_wire::limits::{OPEN_SEGMENTS_MAX, SEGMENT_INDEX_MARKS_MAX};
 
 pub use table::{SegmentMeta, SegmentTable};
 
@@ -24,9 +24,6 @@ use crate::disk::{Disk, DiskError};
 use crate::metrics::{Meter, WriteCause};
 use format::{SEGMENT_HEADER_BYTES, TOPICS_DIR, partition_dir, segment_path, topic_dir};
 use index::{Mark, SegmentIndex};
-
-/// Marks of all indexes together: 24 bytes each.
-const INDEX_MARKS_MAX: usize = 64 * 1024;
 
 /// All segments of a node.
 pub struct Segments<D: Disk> {
@@ -179,7 +176,7 @@ impl<D: Disk> Segments<D> {
             index.saw(position, len, base_offset, max_timestamp);
             state.marks += index.len() - before;
         }
-        while state.marks > INDEX_MARKS_MAX && state.indexes.len() > 1 {
+        while state.marks > SEGMENT_INDEX_MARKS_MAX && state.indexes.len() > 1 {
             let oldest = state.indexes.iter().min_by_key(|(_, index)| index.used_at);
             let Some(oldest) = oldest.map(|(name, _)| *name) else {
                 return;

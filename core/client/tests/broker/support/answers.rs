@@ -344,7 +344,10 @@ fn join(request: JoinGroupRequest, state: &mut State) -> JoinGroupResponse {
         generation_id: group.generation_id,
         protocol_type: Some("consumer".to_owned()),
         protocol_name: Some("range".to_owned()),
-        leader: request.member_id.clone(),
+        leader: match group.is_led_by_another {
+            true => "another".to_owned(),
+            false => request.member_id.clone(),
+        },
         member_id: request.member_id.clone(),
         members: vec![join_group_response::JoinGroupResponseMember {
             member_id: request.member_id,

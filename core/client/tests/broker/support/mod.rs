@@ -95,6 +95,8 @@ pub(crate) struct GroupState {
     pub(crate) assignment: bytes::Bytes,
     pub(crate) must_rejoin: bool,
     pub(crate) joins: usize,
+    /// Another member leads, and has made `assignment`.
+    pub(crate) is_led_by_another: bool,
     pub(crate) left: bool,
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use futures::channel::oneshot;
+use millpond_wire::limits::DISK_JOBS_MAX;
 use tokio::sync::Semaphore;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -48,7 +49,7 @@ impl Pool {
                 .stack_size(THREAD_STACK_BYTES);
             handles.push(builder.spawn(move || work(&shared))?);
         }
-        Ok(Pool { shared, permits: Semaphore::new(QUEUE_JOBS_MAX), threads: handles })
+        Ok(Pool { shared, permits: Semaphore::new(DISK_JOBS_MAX), threads: handles })
     }
 
     /// Runs `job` on a thread. `None` only if it panicked. If the caller goes away the job runs to
@@ -96,8 +97,6 @@ fn work(shared: &Shared) {
     }
 }
 
-/// Jobs waiting or running.
-const QUEUE_JOBS_MAX: usize = 256;
 const THREAD_STACK_BYTES: usize = 128 * 1024;
 
 #[cfg(test)]

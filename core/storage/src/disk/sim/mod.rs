@@ -148,6 +148,11 @@ impl SimDisk {
         self.state.borrow_mut().faults.push(armed);
     }
 
+    /// Takes back the faults that no operation has met.
+    pub fn disarm(&self) {
+        self.state.borrow_mut().faults.clear();
+    }
+
     /// The power goes: what was not synced is lost, kept or torn as the seed has it; operations in
     /// flight never complete; locks are free. Kill the tasks of the process as well.
     pub fn power_cut(&self) {

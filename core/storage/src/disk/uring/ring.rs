@@ -16,14 +16,13 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use io_uring::{IoUring, opcode, squeue, types};
+use millpond_wire::limits::URING_IN_FLIGHT_MAX;
 use rustix::event::EventfdFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use crate::disk::AlignedBuf;
 
-/// Operations that may be under way; the queues are at least this long.
-const IN_FLIGHT_MAX: usize = 64;
 /// Pause before another try when the kernel is short of memory for a submission.
 const RESUBMIT_PAUSE_MS: u64 = 1;
 
@@ -72,7 +71,7 @@ impl Ring {
     /// Sets a ring up, and tries it: a seccomp filter may allow some of its calls only. Must be
     /// called within a tokio runtime that drives I/O.
     pub(super) fn start() -> io::Result<Rc<Ring>> {
-        let mut ring = IoUring::new(IN_FLIGHT_MAX as u32)?;
+        let mut ring = IoUring::new(URING_IN_FLIGHT_MAX as u32)?;
         try_it(&mut ring)?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         ring.submitter().register_eventfd(event.as_raw_fd())?;
@@ -80,7 +79,7 @@ impl Ring {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it
         // stays open, and the same, for as long as it is registered.
         let event = unsafe { AsyncFd::register(event) }.map_err(io::Error::from)?;
-        Ok(Rc::new(Ring { core, event, permits: Semaphore::new(IN_FLIGHT_MAX) }))
+        Ok(Rc::new(Ring { core, event, permits: Semaphore::new(URING_IN_FLIGHT_MAX) }))
     }
 
     /// Does one operation. The buffer comes back with the result, which is what the system call

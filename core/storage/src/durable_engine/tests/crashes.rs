@@ -10,7 +10,7 @@ use millpond_wire::messages::delete_topics_request::DeleteTopicState;
 use millpond_wire::messages::{DeleteTopicsRequest, Request};
 
 use super::rig::{Machine, NODE, Node};
-use crate::disk::sim::SimRng;
+use crate::disk::sim::{SimFault, SimRng};
 
 /// Requests without an answer yet: where their record goes, and the record.
 type Waiting = BTreeMap<RequestId, (i32, String)>;
@@ -25,6 +25,7 @@ struct Tally {
     lost: Cell<u64>,
     checkpoints: Cell<u64>,
     torn: Cell<u64>,
+    faults: Cell<u64>,
 }
 
 struct Story<'a> {
@@ -57,6 +58,10 @@ impl Story<'_> {
             }
             self.take_answers(node, &mut waiting);
         }
+        // Now and then it is the device that goes first.
+        if self.rng.chance(150) {
+            self.machine.disk.inject(SimFault::SyncError, "", self.rng.below(5));
+        }
         // Something is under way when the power goes.
         for _ in 0..self.rng.below(4) {
             self.send_some(node, &mut waiting);
@@ -65,6 +70,9 @@ impl Story<'_> {
             }
         }
         self.take_answers(node, &mut waiting);
+        let faults = u64::from(node.run.take().is_some_and(|ended| ended.is_err()));
+        self.tally.faults.set(self.tally.faults.get() + faults);
+        self.machine.disk.disarm();
         let checkpoints = node.engine.metrics().checkpoints;
         self.tally.checkpoints.set(self.tally.checkpoints.get() + checkpoints);
         self.tally.lost.set(self.tally.lost.get() + waiting.len() as u64);
@@ -164,9 +172,10 @@ fn acknowledged_records_survive_power_cuts_at_any_moment() {
         }
     }
     // A run in which nothing happened proves nothing.
-    let Tally { acknowledged, lost, checkpoints, torn } = &tally;
+    let Tally { acknowledged, lost, checkpoints, torn, faults } = &tally;
     assert!(acknowledged.get() > SEEDS * 100, "{} acknowledged", acknowledged.get());
     assert!(lost.get() > SEEDS * 2, "{} unacknowledged", lost.get());
     assert!(checkpoints.get() > SEEDS * 5, "{} checkpoints", checkpoints.get());
+    assert!(faults.get() > SEEDS / 8, "{} failed syncs", faults.get());
     assert!(torn.get() > 0, "{} torn tails", torn.get());
 }
