@@ -21,7 +21,7 @@ pub(crate) struct Latencies {
 impl Latencies {
     /// None yet.
     pub(crate) fn new() -> Outcome<Self> {
-        let histogram = Histogram::new_with_bounds(1_000, LONGEST_NS, 3);
+        let histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3);
         Ok(Self { histogram: histogram.context("making a histogram")? })
     }
 

@@ -185,6 +185,14 @@ def seek_and_offsets(bootstrap):
     consumer.close()
 
 
+def keyed(bootstrap):
+    """Two hundred keys to the seven partitions of a topic that is there: the caller looks where."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, key_serializer=str.encode)
+    for n in range(200):
+        producer.send("theirs", key=f"device-{n}", value=b"x")
+    producer.close()
+
+
 def admin(bootstrap):
     """Topics made, shown, listed, refused twice, deleted; groups listed and described."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -233,5 +241,6 @@ if __name__ == "__main__":
         "group_manual_commit": group_manual_commit,
         "rebalance": rebalance,
         "seek_and_offsets": seek_and_offsets,
+        "keyed": keyed,
         "admin": admin,
     })

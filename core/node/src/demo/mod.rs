@@ -80,7 +80,8 @@ pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<(), CliError> {
         true => Some(data_dir.keep()),
         false => data_dir.remove().map(|()| None)?,
     };
-    let summary = Summary { data_dir: kept, ..outcome? };
+    let mut summary = outcome?;
+    summary.data_dir = kept;
     match json {
         true => cli::print_json(&summary)?,
         false => cli::print(&summary.text())?,

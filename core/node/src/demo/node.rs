@@ -97,24 +97,7 @@ impl DataDir {
     }
 }
 
-fn is_memory(&self) -> bool {
-        is_memory(self.path())
-    }
-
-    /// Lets it stay.
-    pub(crate) fn keep(self) -> PathBuf {
-        self.dir.keep()
-    }
-
-    /// Removes it.
-    pub(crate) fn remove(self) -> Result<(), CliError> {
-        let path = self.path().to_owned();
-        self.dir
-            .close()
-            .map_err(|e| CliError::failed(format!("cannot remove {}: {e}", path.display())))
-    }
-}
-
+#[allow(clippy::useless_conversion)] // The number has another type on other targets.
 fn is_memory(path: &Path) -> bool {
     rustix::fs::statfs(path)
         .is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))

@@ -26,8 +26,8 @@ pub(crate) async fn answer(request: Request, version: i16, state: &Arc<Mutex<Sta
             .flat_map(|t| &t.partitions)
             .all(|p| p.error_code == 0 && p.records.as_ref().is_none_or(|r| r.is_empty()));
         if is_empty {
-            // A long poll that nobody ends early: good enough for one consumer.
             let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
+            // Slow on purpose: a long poll that nobody ends early, good enough for one consumer.
             tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
         }
         return Reply::Response(Response::Fetch(response));
