@@ -18,6 +18,15 @@ pub fn python(broker: &Broker, script: &str, story: &str) {
     tell(broker, &python, &home().join("python").join(script), story);
 }
 
+/// Run Python code that may import the clients; what it printed.
+#[track_caller]
+pub fn python_code(broker: &Broker, code: &str) -> String {
+    let python = home().join(".venv/bin/python");
+    require(python.is_file(), "the Python clients");
+    let file = broker.file("code.py", code.as_bytes());
+    Program::new(python, ["-W", "ignore", &file]).run(STORY_TIME).expect_success()
+}
+
 /// Run one story of kafkajs.
 #[track_caller]
 pub fn kafkajs(broker: &Broker, story: &str) {

@@ -148,8 +148,9 @@ impl ProducerLane {
         let mut next_sequence = 0;
         loop {
             let connection = self.world.connect().await;
-            let is_done =
-                self.use_connection(&connection, &mut window, &mut next_sequence, (id, epoch)).await;
+            let is_done = self
+                .use_connection(&connection, &mut window, &mut next_sequence, (id, epoch))
+                .await;
             if is_done {
                 return;
             }
@@ -228,7 +229,8 @@ impl ProducerLane {
     fn next_batch(&mut self, base_sequence: i32, (id, epoch): (i64, i16)) -> Batch {
         let count = self.rng.between(1, 4);
         let large = self.rng.chance(50);
-        let mut builder = BatchBuilder::new(Codec::None, None).with_producer(id, epoch, base_sequence);
+        let mut builder =
+            BatchBuilder::new(Codec::None, None).with_producer(id, epoch, base_sequence);
         let mut records = Vec::new();
         for _ in 0..count {
             let record = self.world.oracle.sending(self.partition, self.producer);

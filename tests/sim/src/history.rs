@@ -211,7 +211,8 @@ impl<'a> Judge<'a> {
         }
         self.next_offset = offset + 1;
         let lane = self.history.lanes.get(&(partition, record.producer));
-        let Some(lane) = lane.filter(|lane| (record.sequence as usize) < lane.promises.len()) else {
+        let Some(lane) = lane.filter(|lane| (record.sequence as usize) < lane.promises.len())
+        else {
             self.violations.push(Violation::Invented { partition, record, offset });
             return;
         };

@@ -72,7 +72,8 @@ impl Machine {
     pub fn power_on(&mut self) {
         self.life += 1;
         self.trace.note("node", || format!("power on, life {}", self.life));
-        let shell = SimShell::new(self.executor.clock(), self.network.clone(), self.life, &mut self.rng);
+        let shell =
+            SimShell::new(self.executor.clock(), self.network.clone(), self.life, &mut self.rng);
         let life = Life {
             number: self.life,
             disk: self.disk.clone(),
@@ -113,7 +114,8 @@ impl Machine {
 
     /// Checkpoints taken in all lives.
     pub fn checkpoints(&self) -> u64 {
-        let now = self.running.borrow().as_ref().map_or(0, |node| node.engine.metrics().checkpoints);
+        let now =
+            self.running.borrow().as_ref().map_or(0, |node| node.engine.metrics().checkpoints);
         self.checkpoints.get() + now
     }
 }
@@ -267,7 +269,7 @@ fn sift(batch: &Batch) -> TransformOutcome {
     for record in batch.records(&section) {
         let record = record.expect("a whole record");
         let id = crate::client::decode_value(record.value.unwrap_or_default());
-        if id.sequence % 2 == 0 {
+        if id.sequence.is_multiple_of(2) {
             kept.push_record(&record).expect("it was in a batch before");
         }
     }

@@ -68,7 +68,9 @@ impl Oracle {
         let too_often = *refusals > REFUSALS_MAX;
         drop(books);
         if too_often || !code.is_retriable() {
-            self.violated(format!("producer {producer}, sequence {sequence}: refused with {code:?}"));
+            self.violated(format!(
+                "producer {producer}, sequence {sequence}: refused with {code:?}"
+            ));
         }
     }
 
@@ -144,14 +146,19 @@ impl Oracle {
     pub fn judge(&self, partition: Partition, shown: &BTreeMap<(Partition, i64), RecordId>) {
         let range = (partition, i64::MIN)..=(partition, i64::MAX);
         let books = self.books.borrow();
-        let found: Vec<(i64, RecordId)> =
-            books.seen.range(range.clone()).map(|((_, offset), record)| (*offset, *record)).collect();
+        let found: Vec<(i64, RecordId)> = books
+            .seen
+            .range(range.clone())
+            .map(|((_, offset), record)| (*offset, *record))
+            .collect();
         let violations = books.history.check_partition(partition, 0, found);
         let vanished: Vec<String> = shown
             .range(range)
             .filter(|(key, record)| books.seen.get(key) != Some(record))
             .map(|((_, offset), record)| {
-                format!("partition {partition}, offset {offset}: {record} was shown and is not there")
+                format!(
+                    "partition {partition}, offset {offset}: {record} was shown and is not there"
+                )
             })
             .collect();
         drop(books);

@@ -31,8 +31,7 @@ impl Trace {
     /// Notes an event.
     pub fn note(&self, who: &str, what: impl FnOnce() -> String) {
         let now_us = self.clock.now_ns() / 1_000;
-        let line =
-            format!("{:>9}.{:03} ms  {who:<7} {}", now_us / 1_000, now_us % 1_000, what());
+        let line = format!("{:>9}.{:03} ms  {who:<7} {}", now_us / 1_000, now_us % 1_000, what());
         let mut events = self.events.borrow_mut();
         if events.len() == EVENTS_KEPT {
             events.pop_front();

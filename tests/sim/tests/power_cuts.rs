@@ -4,6 +4,7 @@
 //! `MILLPOND_SIM_SEED=n` runs that seed alone; `MILLPOND_SIM_SEEDS=n` runs n of them.
 
 use millpond_sim::{Report, Storm, run_seed};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of the test command.
 const SEEDS: u64 = 2_000;
@@ -15,7 +16,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs the seeds on all cores; the report is the sum.
 fn run_all(seeds: std::ops::Range<u64>, storm: Storm) -> Report {
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let reports = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -23,13 +24,17 @@ fn run_all(seeds: std::ops::Range<u64>, storm: Storm) -> Report {
                 scope.spawn(|| {
                     let mut sum = Report::default();
                     loop {
-                        let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= seeds.end {
                             return sum;
                         }
                         match run_seed(seed, storm) {
                             Ok(report) => add(&mut sum, report),
-                            Err(failure) => panic!("{failure}"),
+                            Err(failure) => {
+                                // The other workers need not go on.
+                                next.store(seeds.end, Ordering::Relaxed);
+                                panic!("{failure}");
+                            }
                         }
                     }
                 })
