@@ -138,7 +138,7 @@ impl Fleet {
 
     /// Lets time pass for the connections, for as long as nobody sends.
     pub(crate) fn idle(&self, duration: Duration) {
-        self.runtime.block_on(tokio::time::sleep(duration));
+        self.runtime.block_on(async { tokio::time::sleep(duration).await });
     }
 }
 

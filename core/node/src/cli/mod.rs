@@ -106,13 +106,13 @@ struct ConfigArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Bootstrap {
     /// The broker: HOST:PORT, or tcp://, tls:// or quic://HOST:PORT.
-    #[arg(long, short, default_value = "127.0.0.1:9092", value_name = "ADDR")]
+    #[arg(long, short, global = true, default_value = "127.0.0.1:9092", value_name = "ADDR")]
     pub(crate) bootstrap: String,
     /// SHA-256 of the certificate to trust, for tls:// and quic:// (a node prints its own at start).
-    #[arg(long, value_name = "SHA256")]
+    #[arg(long, global = true, value_name = "SHA256")]
     pub(crate) fingerprint: Option<String>,
     /// PEM file of the authority to trust, for tls:// and quic://.
-    #[arg(long, value_name = "FILE", conflicts_with = "fingerprint")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "fingerprint")]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -192,6 +192,9 @@ mod tests {
 
     #[test]
     fn json_is_accepted_everywhere() {
+        for line in ["topic list -b h:1", "topic -b h:1 list", "group list --bootstrap h:1"] {
+            assert!(Cli::try_parse_from(format!("millpond {line}").split(' ')).is_ok(), "{line}");
+        }
         for command in ["topic list", "group list", "transform list", "version", "doctor", "config"]
         {
             let line = format!("millpond {command} --json");

@@ -37,7 +37,7 @@ impl Table {
         let header = self.header.get(index).map_or(0, |h| h.len());
         Column {
             width: cells().map(|c| c.chars().count()).max().unwrap_or(0).max(header),
-            right: self.rows.iter().next().is_some() && cells().all(|c| is_number(c)),
+            right: !self.rows.is_empty() && cells().all(|c| is_number(c)),
         }
     }
 }

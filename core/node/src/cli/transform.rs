@@ -23,7 +23,7 @@ use crate::transforms::LogLine;
 A transform runs on what is produced to its topics, before it is stored.")]
 pub(super) struct TransformArgs {
     /// The node's HTTP address.
-    #[arg(long, default_value = "http://127.0.0.1:9644", value_name = "URL")]
+    #[arg(long, global = true, default_value = "http://127.0.0.1:9644", value_name = "URL")]
     http: String,
     #[command(subcommand)]
     command: TransformCommand,

@@ -86,7 +86,7 @@ impl Sender {
             () = tokio::time::sleep_until(begin) => {}
         }
         let name = device.name().to_owned();
-        let Some(producer) = self.connect(&name, config, Duration::ZERO).await else { return };
+        let Some(producer) = self.connect(&name, config).await else { return };
         self.board.connected();
         let source = self.board.ledger().open(&name);
         let mut ticks = interval_at(begin + READING_EVERY, READING_EVERY);
@@ -111,8 +111,7 @@ impl Sender {
     }
 
     async fn run_machine(mut self, config: ClientConfig) {
-        let Some(producer) = self.connect("this machine", config, Duration::from_millis(5)).await
-        else {
+        let Some(producer) = self.connect("this machine", config).await else {
             return;
         };
         let mut sources: Vec<(Source, SourceId, u32)> = {
@@ -150,15 +149,11 @@ impl Sender {
     }
 
     /// A producer, once the node can be reached; `None` if the end comes first.
-    async fn connect(
-        &mut self,
-        name: &str,
-        config: ClientConfig,
-        linger: Duration,
-    ) -> Option<Producer> {
+    async fn connect(&mut self, name: &str, config: ClientConfig) -> Option<Producer> {
         loop {
             let settings = Producer::builder()
-                .linger(linger)
+                // A device has one record at a time: there is nothing to wait for.
+                .linger(Duration::ZERO)
                 .buffer_bytes(DEVICE_BUFFER_BYTES)
                 .delivery_timeout(DELIVERY_WITHIN);
             let connected = tokio::select! {

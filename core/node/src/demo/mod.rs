@@ -49,11 +49,11 @@ const LINES_PER_RUN: u64 = 12;
   millpond demo --seconds 20 --devices 1000
   millpond demo --json
 
-Starts a node of its own on free ports of 127.0.0.1, with its data in a new directory under TMPDIR that is removed
-at the end. Ctrl-C ends it early, with a summary; a second Ctrl-C at once.")]
+Starts a node of its own on free ports of 127.0.0.1. Its data is in a new directory under TMPDIR, which is \
+removed at the end. Ctrl-C ends it early with a summary; a second one ends it at once.")]
 pub(crate) struct DemoArgs {
     /// How long it runs.
-    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// Simulated devices, each with a QUIC connection of its own and a reading a second.
     #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=2_000))]
@@ -319,6 +319,27 @@ mod tests {
     struct Line {
         #[command(flatten)]
         args: DemoArgs,
+    }
+
+    #[test]
+    fn a_short_run_adds_up_and_leaves_nothing_behind() {
+        let args = DemoArgs { seconds: 2, devices: 12, seed: 7, keep: false };
+        let data_dir = DataDir::new().unwrap();
+        let path = data_dir.path().to_owned();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let summary = runtime.block_on(attended(&args, true, &data_dir)).unwrap();
+        data_dir.remove().unwrap();
+        assert!(summary.verified, "{}", summary.text());
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["devices_connected"], 12, "{json}");
+        assert!(json["filter"]["dropped"].as_u64().unwrap() > 0, "{json}");
+        assert!(json["disk"]["syncs"].as_u64().unwrap() > 0, "{json}");
+        assert!(json["latency"]["ack"]["p99_us"].as_u64().unwrap() > 0, "{json}");
+        assert!(!path.exists());
     }
 
     #[test]

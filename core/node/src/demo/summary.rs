@@ -277,7 +277,12 @@ impl Summary {
         line("disk", format!("{}{note}", self.disk_backend));
         line(
             "syncs",
-            format!("{}, {} records each", grouped(disk.syncs), ratio_text(disk.records_per_sync)),
+            format!(
+                "{}, {} records and {} each",
+                grouped(disk.syncs),
+                ratio_text(disk.records_per_sync),
+                bytes(disk.written_bytes / disk.syncs.max(1))
+            ),
         );
         let causes = disk.written_bytes_by_cause.iter().filter(|(_, n)| **n > 0);
         let causes: Vec<String> =

@@ -88,8 +88,11 @@ fn names_local_host(host: Option<&HeaderValue>) -> bool {
     if let Ok(address) = host.parse::<SocketAddr>() {
         return crate::config::is_loopback(address.ip());
     }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse();
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.trim_end_matches(']'),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let address = name.parse();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(crate::config::is_loopback)
 }
 

@@ -227,9 +227,9 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             let by = clock.deadline(decoder.is_mid_frame());
             let read = {
                 let read = pin!(timeout_at(by, self.reader.read_buf(decoder.space())));
-                match select(read, stopped.as_mut()).await {
-                    Either::Left((read, _)) => read,
-                    Either::Right(_) => return Err(Ending::Stopping),
+                match select(stopped.as_mut(), read).await {
+                    Either::Left(_) => return Err(Ending::Stopping),
+                    Either::Right((read, _)) => read,
                 }
             };
             match read {

@@ -66,7 +66,6 @@ pub(super) fn api_versions(correlation_id: i32) -> Vec<u8> {
     let request = ApiVersionsRequest {
         client_software_name: "test".into(),
         client_software_version: "1".into(),
-        ..Default::default()
     };
     flatten(
         &encode_request(3, correlation_id, Some("test"), &Request::ApiVersions(request)).unwrap(),
