@@ -6,6 +6,7 @@
 //! for is an event with a deadline.
 
 pub mod binary;
+pub mod bomb;
 pub mod broker;
 pub mod clients;
 pub mod command;

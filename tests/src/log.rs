@@ -64,11 +64,18 @@ impl Log {
 
     /// Wait for a line that contains `needle`; the line, or None when the time is over.
     pub fn wait_for(&self, needle: &str, patience: Duration) -> Option<String> {
+        self.wait_until(patience, |line| line.contains(needle).then(|| line.to_owned()))
+    }
+
+    /// Wait for a line that `find` finds something in; what it found, or None when the time is
+    /// over. A pipe is read a little after it was written, so a log is awaited, never just looked
+    /// at.
+    pub fn wait_until<T>(&self, patience: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let give_up = Instant::now() + patience;
         let mut lines = self.lines();
         loop {
-            if let Some(line) = lines.kept.iter().find(|line| line.contains(needle)) {
-                return Some(line.clone());
+            if let Some(found) = lines.kept.iter().find_map(|line| find(line)) {
+                return Some(found);
             }
             let left = give_up.checked_duration_since(Instant::now())?;
             lines = self.wait(lines, left);

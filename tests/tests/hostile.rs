@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use millpond_tests::bomb::bomb;
 use millpond_tests::broker::{Broker, Setup};
 use millpond_tests::dice::Dice;
 use millpond_tests::kafka::{CallError, Kafka};
@@ -376,6 +377,23 @@ fn a_damaged_batch_is_refused_as_corrupt_and_nothing_of_it_is_kept() {
     }
     assert_eq!(client.list_offset("clean", 0, -1).unwrap(), 0);
     assert_eq!(client.produce_bytes("clean", 0, good).unwrap(), 0);
+    scene.close();
+}
+
+#[test]
+fn a_decompression_bomb_costs_no_memory_wherever_it_is_looked_into() {
+    let scene = Scene::open();
+    let mut client = Kafka::connect(scene.broker.kafka(), Duration::from_secs(30)).unwrap();
+    for codec in [Codec::Gzip, Codec::Lz4, Codec::Zstd] {
+        let topic = format!("bomb-{codec:?}");
+        client.create_topic(&topic, 1).unwrap();
+        // Refused, or kept unopened; then asked for a time that only its inside would tell.
+        if client.produce_bytes(&topic, 0, bomb(codec)).is_ok() {
+            client.list_offset(&topic, 0, 1_700_000_000_000).ok();
+            client.list_offset(&topic, 0, 1).ok();
+            assert!(!client.fetch_bytes(&topic, 0, 0).unwrap().is_empty());
+        }
+    }
     scene.close();
 }
 

@@ -17,12 +17,13 @@ fn kafka(broker: &Broker) -> Kafka {
 /// The SHA-256 that the broker prints when it starts: 32 pairs of hexadecimal digits.
 #[track_caller]
 fn fingerprint(broker: &Broker) -> String {
-    let log = broker.log().text();
-    let found = log.split_whitespace().find(|word| {
+    let is_fingerprint = |word: &&str| {
         let pairs: Vec<&str> = word.split(':').collect();
         pairs.len() == 32 && pairs.iter().all(|pair| u8::from_str_radix(pair, 16).is_ok())
-    });
-    found.unwrap_or_else(|| panic!("no fingerprint in the log")).to_owned()
+    };
+    let word_of = |line: &str| line.split([' ', '=']).find(is_fingerprint).map(str::to_owned);
+    let found = broker.log().wait_until(PATIENCE, word_of);
+    found.unwrap_or_else(|| panic!("no fingerprint in the log"))
 }
 
 fn over_quic(broker: &Broker, fingerprint: &str) -> ClientConfig {

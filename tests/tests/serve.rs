@@ -13,8 +13,8 @@ fn kafka(broker: &Broker) -> Kafka {
 #[test]
 fn a_broker_without_configuration_serves_and_shows_its_fingerprint() {
     let mut broker = Setup::without_config().start();
-    let log = broker.log().text().to_lowercase();
-    assert!(log.contains("sha-256"), "the fingerprint of the development certificate: {log}");
+    let shown = broker.log().wait_for("SHA-256", PATIENCE);
+    assert!(shown.is_some(), "the fingerprint of the development certificate is not shown");
     assert_eq!(kafka(&broker).produce_new_topic("hello", b"world").unwrap(), 0);
     assert!(broker.get("/healthz").len() < 200, "health is short");
     assert!(broker.stop().success());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use millpond_guests as guests;
+use millpond_tests::bomb::bomb;
 use millpond_tests::broker::{Broker, PATIENCE};
 use millpond_tests::kafka::{CallError, Found, Kafka};
 use millpond_wire::record::{BatchBuilder, Codec};
@@ -201,35 +201,6 @@ fn a_decompression_bomb_on_a_transformed_topic_is_refused_and_costs_no_memory() 
     let grown = broker.resident_bytes().saturating_sub(before);
     assert!(grown < 96 << 20, "memory grew by {} MiB", grown >> 20);
     assert_eq!(client.list_offset("bombed", 0, -1).unwrap(), 0);
-}
-
-/// A batch whose records section says three records and inflates to far more than is allowed:
-/// a good header and CRC over compressed zeros.
-fn bomb(codec: Codec) -> Bytes {
-    let zeros = vec![0; 64 << 20];
-    let mut builder = BatchBuilder::new(codec, None);
-    for _ in 0..3 {
-        builder.push(1_700_000_000_000, None, Some(b"x"), &[]).unwrap();
-    }
-    let mut header = builder.build().unwrap()[..61].to_vec();
-    let mut packed = Vec::new();
-    millpond_wire::record::compress(codec, None, &zeros, &mut packed).unwrap();
-    header.extend(packed);
-    let length = (header.len() - 12) as i32;
-    header[8..12].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32c(&header[21..]);
-    header[17..21].copy_from_slice(&crc.to_be_bytes());
-    header.into()
-}
-
-/// CRC-32C bit by bit: slow, and nobody else's code.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
-        })
-    };
-    !bytes.iter().fold(!0, step)
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The brokers as clients see them: for each listener the address under which a client of that listener finds
-//! each node (Kafka's advertised listeners). What Metadata, FindCoordinator and DescribeCluster answer from.
+//! The brokers as clients see them: for each listener the address under which a client of that
+//! listener finds each node (Kafka's advertised listeners). What Metadata, FindCoordinator and
+//! DescribeCluster answer from.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +22,8 @@ pub struct HostPort {
 /// Why a text is no `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not HOST:PORT ({reason}); write for example \"gateway.local:9092\" or \"[::1]:9092\""
+    "{text:?} is not HOST:PORT ({reason}); write for example \"gateway.local:9092\" or \
+     \"[::1]:9092\""
 )]
 pub struct HostPortError {
     text: String,

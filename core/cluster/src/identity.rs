@@ -1,7 +1,8 @@
-//! `meta.toml`: which cluster and node a data directory belongs to. Written once, atomically, never rewritten.
+//! `meta.toml`: which cluster and node a data directory belongs to. Written once, atomically, never
+//! rewritten.
 //!
-//! A directory without it is new; a directory with a newer format version is refused, so that an old binary
-//! never misreads what a newer one wrote.
+//! A directory without it is new; a directory with a newer format version is refused, so that an
+//! old binary never misreads what a newer one wrote.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use millpond_wire::uuid::Uuid;
 use serde::{Deserialize, Serialize};
 
-/// The version of the data directory's layout that this program writes and the newest that it reads.
+/// The version of the data directory's layout that this program writes and the newest that it
+/// reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The name of the identity file within a data directory.
@@ -56,7 +58,8 @@ pub enum IdentityError {
     },
     /// The file is not an identity: damaged, or written by something else.
     #[error(
-        "{path} is not a Millpond identity ({reason}); restore it from a backup, or move the data directory away to start anew"
+        "{path} is not a Millpond identity ({reason}); restore it from a backup, or move \
+         the data directory away to start anew"
     )]
     Damaged {
         /// The file concerned.
@@ -66,7 +69,8 @@ pub enum IdentityError {
     },
     /// A newer program wrote the directory.
     #[error(
-        "{path} has format version {found}, this program reads up to {FORMAT_VERSION}: start the newer millpond that wrote it"
+        "{path} has format version {found}, this program reads up to {FORMAT_VERSION}: start the \
+         newer millpond that wrote it"
     )]
     Newer {
         /// The file concerned.
@@ -76,7 +80,8 @@ pub enum IdentityError {
     },
     /// The configuration names another node than the directory's.
     #[error(
-        "the configuration says node id {configured}, but {path} belongs to node {stored}; a node id cannot change: set node.id = {stored} or choose another data directory"
+        "the configuration says node id {configured}, but {path} belongs to node {stored}; a \
+         node id cannot change: set node.id = {stored} or choose another data directory"
     )]
     OtherNode {
         /// The file concerned.
@@ -184,7 +189,8 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A version-4 uuid. Kafka's text form may not begin with a dash, which shells take for an option: drawn again.
+/// A version-4 uuid. Kafka's text form may not begin with a dash, which shells take for an option:
+/// drawn again.
 fn random_uuid() -> io::Result<Uuid> {
     let mut source = File::open("/dev/urandom")?;
     loop {

@@ -22,8 +22,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
   millpond consume readings --group dashboards
   millpond consume readings --format '%t/%p@%o %k: %v\\n'
 
-In --format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %v value, %h headers, %% a percent
-sign; \\n and \\t as usual. Without --count or --timeout-ms it goes on until Ctrl-C.")]
+In --format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %v value, %h headers,
+%% a percent sign; \\n and \\t as usual. Without --count or --timeout-ms it goes on until Ctrl-C.")]
 pub(super) struct ConsumeArgs {
     #[command(flatten)]
     bootstrap: Bootstrap,

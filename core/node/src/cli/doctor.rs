@@ -1,4 +1,5 @@
-//! `millpond doctor`: what this machine is like for a broker, above all how long a durable write takes.
+//! `millpond doctor`: what this machine is like for a broker, above all how long a durable write
+//! takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The command line: what can be typed, and nothing of how it is done. Each command has a file of its own.
+//! The command line: what can be typed, and nothing of how it is done. Each command has a file of
+//! its own.
 
 mod consume;
 mod doctor;
@@ -24,15 +25,15 @@ pub(crate) use text::{bytes, print, print_json};
 use crate::config::{Config, Overrides, reference};
 use crate::demo::{self, DemoArgs};
 
-/// An edge streaming broker: the Kafka protocol over TCP and QUIC, WebAssembly transforms inline, every
-/// acknowledged record on flash.
+/// An edge streaming broker: the Kafka protocol over TCP and QUIC, WebAssembly transforms inline,
+/// every acknowledged record on flash.
 #[derive(Debug, Parser)]
 #[command(name = "millpond", version, max_term_width = 110)]
 #[command(after_help = "Examples:
   millpond serve                                  start a node, data in ./millpond-data
   echo hello | millpond produce greetings         write one record
   millpond consume greetings --from-beginning     read it back
-  millpond demo                                   one minute of real telemetry, filtered and shown")]
+  millpond demo                                   a minute of real telemetry, filtered and shown")]
 pub(crate) struct Cli {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
@@ -72,7 +73,8 @@ enum Command {
   millpond serve --data-dir /var/lib/millpond --listen 127.0.0.1:19092
   millpond serve --config /etc/millpond.toml
 
-Without --config: Kafka on 127.0.0.1:9092 (TCP and QUIC), HTTP on 127.0.0.1:9644, topics created on first use.")]
+Without --config: Kafka on 127.0.0.1:9092 (TCP and QUIC), HTTP on 127.0.0.1:9644, and topics
+are created on first use.")]
 pub(crate) struct ServeArgs {
     /// Configuration file; `millpond config` prints one.
     #[arg(long, short, value_name = "FILE")]
@@ -108,7 +110,8 @@ pub(crate) struct Bootstrap {
     /// The broker: HOST:PORT, or tcp://, tls:// or quic://HOST:PORT.
     #[arg(long, short, global = true, default_value = "127.0.0.1:9092", value_name = "ADDR")]
     pub(crate) bootstrap: String,
-    /// SHA-256 of the certificate to trust, for tls:// and quic:// (a node prints its own at start).
+    /// SHA-256 of the certificate to trust, for tls:// and quic:// (a node prints its own at
+    /// start).
     #[arg(long, global = true, value_name = "SHA256")]
     pub(crate) fingerprint: Option<String>,
     /// PEM file of the authority to trust, for tls:// and quic://.

@@ -1,4 +1,5 @@
-//! `millpond produce`: lines become records. Acknowledgements are awaited, so that what is reported is on flash.
+//! `millpond produce`: lines become records. Acknowledgements are awaited, so that what is reported
+//! is on flash.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;

@@ -1,4 +1,5 @@
-//! What the commands that talk to a broker share: a small runtime, a client, and errors that say what to try.
+//! What the commands that talk to a broker share: a small runtime, a client, and errors that say
+//! what to try.
 
 use std::future::Future;
 
@@ -64,13 +65,15 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
             Some("is `millpond serve` running there? --bootstrap names another address")
         }
         ConnectError::Trust { .. } => Some(
-            "give --fingerprint with the SHA-256 that the node prints at its start, or --ca with a PEM file",
+            "give --fingerprint with the SHA-256 that the node prints at its start, or --ca with a \
+             PEM file",
         ),
         ConnectError::Handshake { .. } => {
             Some("does the listener speak TLS or QUIC, and is it the trusted certificate?")
         }
         ConnectError::Negotiation { .. } => Some(
-            "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write tls://HOST:PORT",
+            "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write \
+             tls://HOST:PORT",
         ),
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,

@@ -1,4 +1,5 @@
-//! Tables for people: columns as wide as their widest cell, numbers to the right, two spaces between.
+//! Tables for people: columns as wide as their widest cell, numbers to the right, two spaces
+//! between.
 
 use std::fmt::Write;
 

@@ -20,7 +20,8 @@ pub(crate) struct CheckedListener {
     pub(crate) quic: bool,
     /// Files of the certificate chain and its key; none: the development certificate.
     pub(crate) certificate: Option<(String, String)>,
-    /// Reachable from other machines without an operator's certificate, because the configuration says so.
+    /// Reachable from other machines without an operator's certificate, because the configuration
+    /// says so.
     pub(crate) insecure_by_wish: bool,
 }
 
@@ -62,7 +63,8 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         "" if address.ip().is_unspecified() => {
             return value(
                 key("advertised"),
-                "clients cannot connect to an address that means every interface; say which HOST:PORT they reach",
+                "clients cannot connect to an address that means every interface; say which \
+                 HOST:PORT they reach (--advertise)",
             );
         }
         "" => None,
@@ -113,15 +115,15 @@ fn exposed<T>(
         ListenerLine::Plaintext => value(
             key("tcp"),
             format!(
-                "{address} is beyond loopback and plain TCP lets anyone in: set tcp = \"tls\" with a \
-                 certificate, or insecure = true"
+                "{address} is beyond loopback and plain TCP lets anyone in: set tcp = \"tls\" with \
+                 a certificate, or insecure = true"
             ),
         ),
         _ => value(
             key("certificate"),
             format!(
-                "{address} is beyond loopback and the development certificate proves nothing: name a \
-                 certificate, or set insecure = true"
+                "{address} is beyond loopback and the development certificate proves nothing: \
+                 name a certificate, or set insecure = true"
             ),
         ),
     }
@@ -136,7 +138,8 @@ fn http(config: &Config) -> Result<(), ConfigError> {
         return value(
             "http.address",
             format!(
-                "{address} is beyond loopback and HTTP has no authentication: bind loopback, or set http.insecure = true"
+                "{address} is beyond loopback and HTTP has no authentication: bind loopback, or \
+                 set http.insecure = true"
             ),
         );
     }

@@ -1,5 +1,6 @@
-//! The configuration: a TOML file, command-line options above it, defaults below it. Unknown keys are errors that
-//! name the nearest known one. Never reads the environment (but for the log level), never guesses.
+//! The configuration: a TOML file, command-line options above it, defaults below it. Unknown keys
+//! are errors that name the nearest known one. Never reads the environment (but for the log level),
+//! never guesses.
 
 mod check;
 mod nearest;
@@ -169,7 +170,8 @@ impl Config {
         Ok(())
     }
 
-    /// Each listener with its addresses parsed. Only for a configuration that was loaded, hence checked.
+    /// Each listener with its addresses parsed. Only for a configuration that was loaded, hence
+    /// checked.
     ///
     /// # Errors
     /// As for [`Config::load`].

@@ -1,4 +1,5 @@
-//! The printed reference: every key with its documentation and its default, itself a valid configuration file.
+//! The printed reference: every key with its documentation and its default, itself a valid
+//! configuration file.
 
 use std::fmt::Write;
 
@@ -7,7 +8,8 @@ use super::SECTIONS;
 /// The reference as TOML. Each key stands commented out at its default.
 pub(crate) fn reference() -> String {
     let mut out = String::from(
-        "# Millpond configuration. Every key is shown with its default; remove the leading '#' to set it.\n\
+        "# Millpond configuration. Every key is shown with its default; remove the\n\
+         # leading '#' to set it.\n\
          # Sizes are bytes or texts such as \"64MiB\"; names that end in _ms are milliseconds.\n",
     );
     for section in SECTIONS {

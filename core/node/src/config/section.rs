@@ -1,5 +1,5 @@
-//! One definition of each section of the configuration: the struct, its defaults and its printed reference come
-//! from the same lines, so that they cannot drift apart.
+//! One definition of each section of the configuration: the struct, its defaults and its printed
+//! reference come from the same lines, so that they cannot drift apart.
 
 /// One documented key.
 pub(crate) struct Key {
@@ -35,7 +35,8 @@ macro_rules! section {
         }
 
         impl $name {
-            pub(crate) const SECTION: $crate::config::section::Section = $crate::config::section::Section {
+            pub(crate) const SECTION: $crate::config::section::Section =
+                $crate::config::section::Section {
                 name: $toml,
                 repeated: $repeated,
                 doc: &[$($sdoc),*],

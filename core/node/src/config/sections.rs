@@ -12,32 +12,35 @@ section! {
     false struct Node "node" {
         /// This node's number, Kafka's broker.id. It cannot change once the data directory exists.
         id: i32 = 1,
-        /// Where everything is kept: journal, segments, modules, certificates. Relative to the working directory.
+        /// Where everything is kept: journal, segments, modules, certificates. Relative to the
+        /// working directory.
         data_dir: String = "./millpond-data".into(),
     }
 }
 
 section! {
-    /// An address on which Kafka clients are served, over TCP and, on the same port number, over QUIC.
-    /// May stand several times. Beyond loopback a listener needs a certificate or `insecure = true`.
+    /// An address on which Kafka clients are served, over TCP and, on the same port number, over
+    /// QUIC. May stand several times. Beyond loopback a listener needs a certificate or `insecure =
+    /// true`.
     true struct Listener "listeners" {
         /// A name for logs and metrics.
         name: String = "default".into(),
         /// ADDRESS:PORT to bind. 0.0.0.0 or [::] binds every interface.
         address: String = "127.0.0.1:9092".into(),
-        /// HOST:PORT that clients are told to connect to; empty: the same as `address`. Needed behind NAT, in
-        /// containers, and whenever `address` binds every interface.
+        /// HOST:PORT that clients are told to connect to; empty: the same as `address`. Needed
+        /// behind NAT, in containers, and whenever `address` binds every interface.
         advertised: String = String::new(),
         /// What the TCP side speaks: "plain", "tls" or "off".
         tcp: TcpMode = TcpMode::Plain,
         /// Whether the UDP side speaks QUIC (always encrypted).
         quic: bool = true,
-        /// PEM file of the certificate chain for TLS and QUIC; empty: a development certificate is made.
+        /// PEM file of the certificate chain for TLS and QUIC; empty: a development certificate is
+        /// made.
         certificate: String = String::new(),
         /// PEM file of the certificate's private key.
         private_key: String = String::new(),
-        /// Allow plain TCP, or the development certificate, beyond loopback. Anyone who reaches the port can then
-        /// read and write everything.
+        /// Allow plain TCP, or the development certificate, beyond loopback. Anyone who reaches the
+        /// port can then read and write everything.
         insecure: bool = false,
     }
 }
@@ -47,7 +50,8 @@ section! {
     false struct Http "http" {
         /// ADDRESS:PORT to bind; empty: no HTTP.
         address: String = "127.0.0.1:9644".into(),
-        /// Allow HTTP beyond loopback. It has no authentication: whoever reaches it can deploy code.
+        /// Allow HTTP beyond loopback. It has no authentication: whoever reaches it can deploy
+        /// code.
         insecure: bool = false,
         /// Most connections at once.
         connections_max: usize = limits::HTTP_CONNECTIONS_MAX,
@@ -57,11 +61,13 @@ section! {
 section! {
     /// What topics are made of unless a request says otherwise.
     false struct Topics "topics" {
-        /// Create a topic when a client first names it. On when millpond runs without a configuration file.
+        /// Create a topic when a client first names it. On when millpond runs without a
+        /// configuration file.
         auto_create: bool = false,
         /// Partitions of a topic that is created without a number.
         partitions: i32 = limits::DEFAULT_PARTITIONS,
-        /// Answer a replication factor above the number of nodes with what there is, instead of Kafka's error.
+        /// Answer a replication factor above the number of nodes with what there is, instead of
+        /// Kafka's error.
         clamp_replication_factor: bool = false,
     }
 }
@@ -79,7 +85,8 @@ section! {
     false struct Journal "journal" {
         /// One file of the ring. Like `files` it counts when the journal is made and not later.
         file_bytes: ByteSize = ByteSize(StorageConfig::new(0).journal_file_bytes as u64),
-        /// Files of the ring, written in full at first start. More: fewer checkpoints, longer recovery.
+        /// Files of the ring, written in full at first start. More: fewer checkpoints, longer
+        /// recovery.
         files: usize = StorageConfig::new(0).journal_files,
         /// How the disk is driven: "auto" (io_uring, else threads), "io_uring", or "portable".
         backend: Backend = Backend::Auto,
@@ -89,7 +96,8 @@ section! {
 section! {
     /// Transforms: WebAssembly modules that run on what is produced, before it is stored.
     false struct Transforms "transforms" {
-        /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has cores, at least one.
+        /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has
+        /// cores, at least one.
         workers: u32 = 0,
         /// Largest module that may be deployed.
         module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
@@ -99,8 +107,9 @@ section! {
 }
 
 section! {
-    /// Bounds on what clients may take. What exceeds one is refused or closed with a line in the log. Each may be
-    /// set lower than its default, none above what the program was built to survive.
+    /// Bounds on what clients may take. What exceeds one is refused or closed with a line in the
+    /// log. Each may be set lower than its default, none above what the program was built to
+    /// survive.
     false struct Limits "limits" {
         /// Most connections over TCP and TLS.
         connections_max: usize = limits::CONNECTIONS_MAX,
@@ -132,8 +141,8 @@ section! {
 section! {
     /// What is written to standard error.
     false struct Log "log" {
-        /// "error", "warn", "info", "debug", "trace", or directives such as "info,millpond_engine=debug".
-        /// The variable MILLPOND_LOG overrides it.
+        /// "error", "warn", "info", "debug", "trace", or directives such as
+        /// "info,millpond_engine=debug". The variable MILLPOND_LOG overrides it.
         level: String = "info".into(),
     }
 }

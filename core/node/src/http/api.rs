@@ -1,5 +1,5 @@
-//! `/v1/transforms`: deploying, showing, pausing and deleting. A module is on flash before its deployment is
-//! journalled, and compiled before that, so that what cannot run is never in force.
+//! `/v1/transforms`: deploying, showing, pausing and deleting. A module is on flash before its
+//! deployment is journalled, and compiled before that, so that what cannot run is never in force.
 
 use std::sync::Arc;
 

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_deployment_is_shown_as_it_was_described() {
-        let json = r#"{"name":"hot","version":"2","topics":["raw"],"settings":{"above":"70"},"on_failure":"skip","order":3}"#;
+        let json =
+            r#"{"name":"hot","topics":["raw"],"settings":{"above":"70"},"on_failure":"skip"}"#;
         let spec = Description::parse(json).unwrap().into_spec([0; 32]);
         let shown = Description::of(&Deployment { spec, ..Deployment::default() });
         assert_eq!(serde_json::to_value(shown).unwrap()["settings"]["above"], "70");

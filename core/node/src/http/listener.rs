@@ -1,5 +1,5 @@
-//! The HTTP listener: at most so many connections at once, and none that says nothing for long. Beyond the cap,
-//! connections wait in the kernel's queue.
+//! The HTTP listener: at most so many connections at once, and none that says nothing for long.
+//! Beyond the cap, connections wait in the kernel's queue.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
-//! HTTP: metrics, health, and the administration of transforms. Bodies, connections and times are bounded; on
-//! loopback a request must name a local host, so that a web page cannot reach the node through a browser.
+//! HTTP: metrics, health, and the administration of transforms. Bodies, connections and times are
+//! bounded; on loopback a request must name a local host, so that a web page cannot reach the node
+//! through a browser.
 
 mod api;
 mod deploy;
@@ -102,7 +103,8 @@ async fn index() -> &'static str {
      GET    /healthz                     200 while the engine answers\n\
      GET    /readyz                      200 while clients are served\n\
      GET    /v1/transforms               all transforms\n\
-     POST   /v1/transforms               deploy: a JSON description in the header Millpond-Transform, the module as body\n\
+     POST   /v1/transforms               deploy: JSON in the header Millpond-Transform,\n\
+                                         the module as body\n\
      GET    /v1/transforms/NAME          one transform\n\
      GET    /v1/transforms/NAME/logs     what it logged\n\
      POST   /v1/transforms/NAME/pause    let records pass it\n\
@@ -118,7 +120,8 @@ async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
-/// Healthy means that the engine's thread answers; a supervisor restarts a node that does not. Recovery is healthy.
+/// Healthy means that the engine's thread answers; a supervisor restarts a node that does not.
+/// Recovery is healthy.
 async fn healthz(State(state): State<App>) -> Result<&'static str, Problem> {
     const PATIENCE: Duration = Duration::from_secs(5);
     if state.phase.get() == Phase::Recovering {

@@ -136,7 +136,8 @@ mod tests {
             "# HELP a An a.\n# TYPE a gauge\na 1.5\n\
              # HELP b_total Some b.\n# TYPE b_total counter\nb_total{topic=\"x\\\"y\"} 7\n\
              # HELP c_seconds A c.\n# TYPE c_seconds histogram\n\
-             c_seconds_bucket{le=\"0.1\"} 2\nc_seconds_bucket{le=\"1\"} 3\nc_seconds_bucket{le=\"+Inf\"} 4\n\
+             c_seconds_bucket{le=\"0.1\"} 2\nc_seconds_bucket{le=\"1\"} 3\n\
+             c_seconds_bucket{le=\"+Inf\"} 4\n\
              c_seconds_sum 1.25\nc_seconds_count 4\n"
         );
     }

@@ -1,5 +1,6 @@
-//! What a node tells about itself to Prometheus: its own names under `millpond_`, and those of kafka_exporter, so
-//! that dashboards made for it work. Counting is cheap (atomics); reading happens when somebody scrapes.
+//! What a node tells about itself to Prometheus: its own names under `millpond_`, and those of
+//! kafka_exporter, so that dashboards made for it work. Counting is cheap (atomics); reading
+//! happens when somebody scrapes.
 
 mod counters;
 mod exposition;

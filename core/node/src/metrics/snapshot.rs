@@ -1,5 +1,5 @@
-//! One consistent picture of the engine and the storage for one scrape. Plain data, made on the engine's thread,
-//! rendered on another.
+//! One consistent picture of the engine and the storage for one scrape. Plain data, made on the
+//! engine's thread, rendered on another.
 
 /// Everything that a scrape reads from the engine's thread.
 #[derive(Clone, Debug, Default)]

@@ -1,11 +1,12 @@
-//! How many bytes of requests may be in memory: over all connections, and over each one. A reader that finds the
-//! budget spent waits, in order of arrival; nobody is refused.
+//! How many bytes of requests may be in memory: over all connections, and over each one. A reader
+//! that finds the budget spent waits, in order of arrival; nobody is refused.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes are counted in units, since a semaphore counts in 32 bits and small requests need no precision.
+/// Bytes are counted in units, since a semaphore counts in 32 bits and small requests need no
+/// precision.
 const UNIT_BYTES: usize = 1024;
 
 /// A pool of bytes.
@@ -26,8 +27,8 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Takes `bytes`, waiting until they are free. More than the whole pool takes the whole pool, so that one large
-    /// request is always possible.
+    /// Takes `bytes`, waiting until they are free. More than the whole pool takes the whole pool,
+    /// so that one large request is always possible.
     pub(crate) async fn take(&self, bytes: usize) -> Taken {
         let units =
             u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.total);

@@ -1,5 +1,5 @@
-//! Log lines about peers that misbehave: a few a second, the rest counted. A peer must not be able to fill the log,
-//! which may be on the flash that the data is on.
+//! Log lines about peers that misbehave: a few a second, the rest counted. A peer must not be able
+//! to fill the log, which may be on the flash that the data is on.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,9 @@
-//! One Kafka connection, over any line: bytes in, frames, requests to the engine, answers out in order.
+//! One Kafka connection, over any line: bytes in, frames, requests to the engine, answers out in
+//! order.
 //!
-//! Everything that a peer can make grow or wait is bounded: requests and bytes under way, the time to the first
-//! request, to the end of a request, to take an answer, and of silence. Nothing is allocated from a declared length.
+//! Everything that a peer can make grow or wait is bounded: requests and bytes under way, the time
+//! to the first request, to the end of a request, to take an answer, and of silence. Nothing is
+//! allocated from a declared length.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use super::responses::{Answer, Outgoing, Pending, WriteFault};
 use super::{Who, Wiring};
 use crate::metrics::Refusal;
 
-/// A frame above this size waits for its budget before the rest of it is read; smaller ones are charged when whole.
+/// A frame above this size waits for its budget before the rest of it is read; smaller ones are
+/// charged when whole.
 const CHARGE_EARLY_BYTES: usize = 16 * 1024;
 
 /// How a connection came to its end.
@@ -147,7 +150,8 @@ where
             // The half that writes ends well only after the half that reads.
             Either::Right((Ok(()), _)) => Ending::Closed,
             Either::Left((ending, write)) => {
-                // What was asked before the end is still answered, unless nobody is there to take it.
+                // What was asked before the end is still answered, unless nobody is there to take
+                // it.
                 if !matches!(ending, Ending::Line(_) | Ending::Cut | Ending::Closed) {
                     let _ = timeout(wiring.times.grace, write).await;
                 }
@@ -175,7 +179,8 @@ struct Incoming<'a, R, G> {
 }
 
 impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
-    /// Reads until the end, and says which. Dropping the sender of answers lets the other half finish.
+    /// Reads until the end, and says which. Dropping the sender of answers lets the other half
+    /// finish.
     async fn run(mut self) -> Ending {
         let mut decoder = FrameDecoder::with_caps(
             FRAME_BYTES_BEFORE_FIRST_REQUEST,

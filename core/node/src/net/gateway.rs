@@ -1,4 +1,5 @@
-//! The way from a connection to the engine: in place where both are on one thread, by a bounded channel elsewhere.
+//! The way from a connection to the engine: in place where both are on one thread, by a bounded
+//! channel elsewhere.
 
 use millpond_engine::{Peer, SessionId};
 use millpond_wire::messages::{Request, Response};

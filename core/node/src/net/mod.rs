@@ -1,5 +1,6 @@
-//! The network: listeners for TCP, TLS and QUIC, and the one loop that serves a Kafka connection over any of them.
-//! Decides nothing about data: requests go to the engine, replies come back in order.
+//! The network: listeners for TCP, TLS and QUIC, and the one loop that serves a Kafka connection
+//! over any of them. Decides nothing about data: requests go to the engine, replies come back in
+//! order.
 
 mod admission;
 mod budget;

@@ -1,5 +1,5 @@
-//! Kafka over QUIC: each bidirectional stream is a Kafka connection, so a slow one never blocks another. Connections,
-//! streams and windows are capped so that an idle device costs little.
+//! Kafka over QUIC: each bidirectional stream is a Kafka connection, so a slow one never blocks
+//! another. Connections, streams and windows are capped so that an idle device costs little.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use super::{Admission, Wiring, serve_connection};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
-/// A connection that shows no sign of life for so long is gone. Shorter than most NAT mappings would allow, since
-/// devices that must stay reachable send keep-alives anyway.
+/// A connection that shows no sign of life for so long is gone. Shorter than most NAT mappings
+/// would allow, since devices that must stay reachable send keep-alives anyway.
 const SILENCE_MAX_MS: u32 = 60_000;
 /// Handshake data that may arrive out of order.
 const CRYPTO_BUFFER_BYTES: usize = 16 * 1024;
 /// Handshakes that have begun and are not admitted yet.
 const INCOMING_MAX: usize = 256;
-/// Above this share of the connections allowed, new peers must prove their address first (RFC 9000 8.1.2).
+/// Above this share of the connections allowed, new peers must prove their address first (RFC 9000
+/// 8.1.2).
 const RETRY_ABOVE_PER_CENT: usize = 50;
 /// Why we close: the node stops.
 const CODE_STOPPING: VarInt = VarInt::from_u32(0);

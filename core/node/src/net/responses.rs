@@ -1,4 +1,5 @@
-//! Answers waiting their turn and their way out: in the order of the requests, many in one write, a slow taker cut off.
+//! Answers waiting their turn and their way out: in the order of the requests, many in one write, a
+//! slow taker cut off.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,7 +21,8 @@ const SLICES_MAX: usize = 64;
 /// The slowest taker that is waited for, besides the time in which it must take something.
 const TAKE_BYTES_PER_S_MIN: u64 = 8 * 1024;
 
-/// A request that was read and is not answered yet. What it holds is given back when its answer is written.
+/// A request that was read and is not answered yet. What it holds is given back when its answer is
+/// written.
 pub(super) struct Pending {
     pub(super) answer: Answer,
     pub(super) _bytes: [Taken; 2],
@@ -111,7 +113,8 @@ impl Outgoing {
         self.bytes >= GATHER_BYTES
     }
 
-    /// Writes everything; each step within `patience`, the whole at a least rate. Gives the bytes written.
+    /// Writes everything; each step within `patience`, the whole at a least rate. Gives the bytes
+    /// written.
     pub(super) async fn write(
         &mut self,
         out: &mut (impl AsyncWrite + Unpin),

@@ -1,5 +1,5 @@
-//! Kafka over TCP, plain or within TLS: accepting, admitting, handing over to the connection loop. Plain connections
-//! live on the engine's thread, TLS ones on the workers.
+//! Kafka over TCP, plain or within TLS: accepting, admitting, handing over to the connection loop.
+//! Plain connections live on the engine's thread, TLS ones on the workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ impl PlainDoor {
 }
 
 impl Door {
-    /// Serves plain connections on this thread until the node stops and all have ended. Needs a `LocalSet`.
+    /// Serves plain connections on this thread until the node stops and all have ended. Needs a
+    /// `LocalSet`.
     pub(crate) async fn serve_plain<G: Gateway + Clone + 'static>(self, gateway: G) {
         let mut tasks = JoinSet::new();
         while let Some((stream, address, place)) = self.next().await {

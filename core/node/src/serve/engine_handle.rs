@@ -1,4 +1,5 @@
-//! The way to the engine from other threads: one bounded channel, drained in batches. Cloning is cheap.
+//! The way to the engine from other threads: one bounded channel, drained in batches. Cloning is
+//! cheap.
 
 use millpond_engine::transform::{AdminError, AdminRequest, AdminResponse, TransformOutcome};
 use millpond_engine::{SessionId, Ticket};

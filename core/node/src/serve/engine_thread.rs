@@ -1,4 +1,5 @@
-//! The engine's thread: disk, engine, journal and plain TCP on one core, driven by one single-threaded runtime.
+//! The engine's thread: disk, engine, journal and plain TCP on one core, driven by one
+//! single-threaded runtime.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -148,7 +149,8 @@ async fn live(plan: EnginePlan) -> Result<(), String> {
     fatal(driving.await)
 }
 
-/// The driver ended: in order, or because the disk failed, after which nothing may be acknowledged any more.
+/// The driver ended: in order, or because the disk failed, after which nothing may be acknowledged
+/// any more.
 fn fatal<E: std::fmt::Display>(
     ended: Result<Result<(), E>, tokio::task::JoinError>,
 ) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! Binding every address before anything else starts, so that a port in use is found at once; and the certificates
-//! that the listeners show.
+//! Binding every address before anything else starts, so that a port in use is found at once; and
+//! the certificates that the listeners show.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -78,7 +78,8 @@ fn bind_one(
 ) -> Result<Bound, CliError> {
     if listener.insecure_by_wish {
         tracing::warn!(
-            "listener {:?} on {} can be reached from other machines without protection, as `insecure = true` wishes",
+            "listener {:?} on {} can be reached from other machines without protection, as \
+             `insecure = true` wishes",
             listener.name,
             listener.address
         );

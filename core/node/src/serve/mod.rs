@@ -1,7 +1,7 @@
 //! `millpond serve`: start-up, the engine's thread, the workers, and the way down.
 //!
-//! The engine, its disk and plain TCP share one thread; TLS, QUIC, transforms and HTTP run on the workers. Nothing is
-//! acknowledged once the disk has failed: the process ends.
+//! The engine, its disk and plain TCP share one thread; TLS, QUIC, transforms and HTTP run on the
+//! workers. Nothing is acknowledged once the disk has failed: the process ends.
 
 mod banner;
 mod engine_handle;
@@ -228,8 +228,8 @@ impl Running {
         tokio::select! {
             ended = &mut self.thread.ended => engine_thread::result(ended)?,
             () = stops.stop() => {
-                let at_once = "stopped at once by a second signal; the next start replays the journal";
-                return Err(CliError::failed(at_once));
+                let at_once = "stopped at once by a second signal";
+                return Err(CliError::failed(at_once).hint("the next start replays the journal"));
             }
         }
         if let Some(http) = self.http {

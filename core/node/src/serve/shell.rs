@@ -1,5 +1,5 @@
-//! What surrounds the engine on its thread: clocks, and the way back for replies, transforms and notices. One thread
-//! owns it; nothing here blocks or awaits.
+//! What surrounds the engine on its thread: clocks, and the way back for replies, transforms and
+//! notices. One thread owns it; nothing here blocks or awaits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,7 +22,8 @@ use super::picture;
 use crate::net::{Call, EngineGone, Gateway};
 use crate::transforms::TransformService;
 
-/// Waiters that nobody waits for any more are swept when there are so many more than after the last sweep.
+/// Waiters that nobody waits for any more are swept when there are so many more than after the last
+/// sweep.
 const SWEEP_EVERY: usize = 1024;
 
 /// The shell of a node. Clones are the same shell.
@@ -110,7 +111,28 @@ pub(crate) struct LocalGateway {
     pub(crate) shell: NodeShell,
 }
 
+/// Lives while the engine decides. A panic then leaves the engine between two states: the process
+/// must end at once, acknowledging nothing more, and the next start replays the journal. Without
+/// this a panic would only end the task of whichever connection brought the event.
+struct Deciding;
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "error: the engine failed; the process ends so that nothing wrong is acknowledged"
+            );
+            std::process::abort();
+        }
+    }
+}
+
 impl LocalGateway {
+    fn decide(&self, event: Event) {
+        let _deciding = Deciding;
+        self.engine.submit(event);
+    }
+
     /// Does what another thread asked.
     pub(crate) async fn handle(&self, message: ToEngine) {
         match message {
@@ -118,14 +140,14 @@ impl LocalGateway {
                 self.room_for(&call.request).await;
                 self.call(call);
             }
-            ToEngine::Close(session) => self.engine.submit(Event::SessionClosed(session)),
+            ToEngine::Close(session) => self.decide(Event::SessionClosed(session)),
             ToEngine::Transformed { ticket, outcome } => {
-                self.engine.submit(Event::Transformed { ticket, outcome })
+                self.decide(Event::Transformed { ticket, outcome })
             }
             ToEngine::Admin { request, reply } => {
                 let id = self.shell.next_id();
                 self.shell.state.admin.borrow_mut().insert(id, reply);
-                self.engine.submit(Event::Admin { id: AdminId(id), request });
+                self.decide(Event::Admin { id: AdminId(id), request });
             }
             ToEngine::Snapshot(reply) => {
                 let _ = reply.send(picture::take(&self.engine));
@@ -147,7 +169,7 @@ impl LocalGateway {
         let Call { peer, request, version, reply } = call;
         let id = self.shell.next_id();
         self.shell.state.replies.borrow_mut().insert(id, reply);
-        self.engine.submit(Event::Request { id: RequestId(id), peer, request, version });
+        self.decide(Event::Request { id: RequestId(id), peer, request, version });
     }
 }
 
@@ -159,7 +181,7 @@ impl Gateway for LocalGateway {
     }
 
     async fn close(&self, session: SessionId) {
-        self.engine.submit(Event::SessionClosed(session));
+        self.decide(Event::SessionClosed(session));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Batches on their way to workers: one lane for each partition, so that batches of a partition keep their order
-//! while partitions run beside each other. A lane exists while it has work.
+//! Batches on their way to workers: one lane for each partition, so that batches of a partition
+//! keep their order while partitions run beside each other. A lane exists while it has work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,8 @@ struct State {
 pub(super) enum Queued {
     /// A worker has the partition already and will come to it.
     Behind,
-    /// Nobody has the partition: the caller must start a worker with the job and the instances left from last time.
+    /// Nobody has the partition: the caller must start a worker with the job and the instances left
+    /// from last time.
     Start(Box<TransformJob>, Option<Runner>),
     /// Too much is waiting.
     Full(Box<TransformJob>),
@@ -53,7 +54,8 @@ impl Lanes {
         Queued::Start(Box::new(job), runner)
     }
 
-    /// The next job of a partition; if there is none the lane ends and its instances are kept for next time.
+    /// The next job of a partition; if there is none the lane ends and its instances are kept for
+    /// next time.
     pub(super) fn next(
         &self,
         partition: PartitionKey,

@@ -1,4 +1,5 @@
-//! The newest log lines of each transform, in memory. Older ones go first; nothing is written to flash.
+//! The newest log lines of each transform, in memory. Older ones go first; nothing is written to
+//! flash.
 
 use std::collections::VecDeque;
 

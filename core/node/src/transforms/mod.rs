@@ -1,5 +1,6 @@
-//! Transforms on this node: modules on flash, compiled off the data path, run by the workers one batch at a time for
-//! each partition. Never decides what happens to a batch's offsets: it tells the engine what came out.
+//! Transforms on this node: modules on flash, compiled off the data path, run by the workers one
+//! batch at a time for each partition. Never decides what happens to a batch's offsets: it tells
+//! the engine what came out.
 
 mod lanes;
 mod logs;

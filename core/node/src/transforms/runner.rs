@@ -87,7 +87,8 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
     Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain) })
 }
 
-/// The node cannot run what the topic demands. Records must not pass unseen: the producer is told to try again.
+/// The node cannot run what the topic demands. Records must not pass unseen: the producer is told
+/// to try again.
 fn unavailable(topic: &str, reason: &str) -> TransformOutcome {
     tracing::debug!("a batch for {topic} is refused: {reason}");
     TransformOutcome::Rejected {

@@ -1,8 +1,8 @@
 //! The transforms of a node: which are in force, their modules, what they did and said.
 //!
-//! A module that cannot be had (missing, damaged, refused by the compiler) is never passed over in silence: the node
-//! starts, the fault is logged and shown, and every batch of its topics is refused until the transform is deployed
-//! anew or deleted.
+//! A module that cannot be had (missing, damaged, refused by the compiler) is never passed over in
+//! silence: the node starts, the fault is logged and shown, and every batch of its topics is
+//! refused until the transform is deployed anew or deleted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -171,7 +171,8 @@ impl TransformService {
         Deployed { deployment: deployment.clone(), compiled, transform: OnceCell::new(), record }
     }
 
-    /// Compiles every module that is in force, and removes the files of those that are not. Before clients are served.
+    /// Compiles every module that is in force, and removes the files of those that are not. Before
+    /// clients are served.
     pub(crate) async fn load(self: &Arc<Self>) {
         let all: Vec<Arc<Deployed>> = self.table().deployed.values().cloned().collect();
         for deployed in &all {

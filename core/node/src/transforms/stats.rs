@@ -56,6 +56,7 @@ impl TransformStats {
 pub(crate) struct TransformReport {
     pub(crate) name: String,
     pub(crate) stats: TransformStats,
-    /// Why it cannot run, if so: every batch of its topics is refused until it is deployed anew or deleted.
+    /// Why it cannot run, if so: every batch of its topics is refused until it is deployed anew or
+    /// deleted.
     pub(crate) fault: Option<String>,
 }

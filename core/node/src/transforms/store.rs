@@ -1,5 +1,5 @@
-//! Modules on flash: `modules/<sha256>.wasm`, content-addressed. A module is written and synced before anything
-//! refers to it, and its hash is checked whenever it is read.
+//! Modules on flash: `modules/<sha256>.wasm`, content-addressed. A module is written and synced
+//! before anything refers to it, and its hash is checked whenever it is read.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -74,7 +74,8 @@ impl ModuleStore {
         }
     }
 
-    /// Removes what nothing refers to, leftovers of interrupted writes included. Gives how many files went.
+    /// Removes what nothing refers to, leftovers of interrupted writes included. Gives how many
+    /// files went.
     pub(crate) fn retain(&self, referred: &[ModuleHash]) -> io::Result<usize> {
         let keep: Vec<PathBuf> = referred.iter().map(|hash| self.path(hash)).collect();
         let mut removed = 0;
