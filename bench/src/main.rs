@@ -44,7 +44,7 @@ struct Cli {
     /// Everything shorter: a look, not a measurement.
     #[arg(long, global = true)]
     quick: bool,
-    /// How often each pair is measured.
+    /// How often each pair is measured; with --quick twice at most.
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: u8,
     /// TCP connections of the saturating load.
@@ -119,7 +119,7 @@ fn measure(cli: Cli) -> Outcome<()> {
     let bench = Bench {
         binary,
         dir,
-        rounds: usize::from(cli.rounds),
+        rounds: usize::from(if cli.quick { cli.rounds.min(2) } else { cli.rounds }),
         pressure: Pressure {
             connections: usize::from(cli.connections),
             in_flight: usize::from(cli.in_flight),

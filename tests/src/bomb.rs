@@ -10,12 +10,14 @@ const INFLATED_BYTES: usize = 64 << 20;
 /// A batch whose header claims three records, and whose records section inflates to far more than
 /// is allowed.
 pub fn bomb(codec: Codec) -> Bytes {
-    let mut builder = BatchBuilder::new(codec, None);
+    let mut builder = BatchBuilder::new(Codec::None, None);
     for _ in 0..3 {
         builder.push(1_700_000_000_000, None, Some(b"x"), &[]).expect("a small record");
     }
     let mut bytes = builder.build().expect("a small batch")[..HEADER_BYTES].to_vec();
     compress(codec, None, &vec![0; INFLATED_BYTES], &mut bytes).expect("zeros compress");
+    // The builder leaves uncompressed what compression makes longer, and says so.
+    bytes[22] = codec.id();
     let length = (bytes.len() - 12) as i32;
     bytes[8..12].copy_from_slice(&length.to_be_bytes());
     let crc = crc32c(&bytes[21..]);

@@ -43,9 +43,9 @@ impl Bench {
         Ok((Broker::start(&self.binary, home.path())?, home))
     }
 
-    /// How long one measurement takes: so many seconds, or a third of them.
+    /// How long one measurement takes: so many seconds, or a quarter of them.
     pub(crate) fn seconds(&self, seconds: f64) -> Duration {
-        let part = if self.quick { 3.0 } else { 1.0 };
+        let part = if self.quick { 4.0 } else { 1.0 };
         Duration::from_secs_f64(seconds / part)
     }
 }

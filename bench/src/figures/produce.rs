@@ -117,7 +117,7 @@ fn lines(figure: &mut Figure, partitions: usize, samples: &Samples) {
         let records: Vec<f64> = bytes.iter().map(|bytes| bytes / 1024.0).collect();
         Spread::of(&records)
     };
-    let label = |text: &str| format!("{partitions:>2} partitions: {text}");
+    let label = |text: &str| format!("partitions={partitions}: {text}");
     figure.line(label("broker, acknowledged"), mib(&samples.broker), "MiB/s");
     figure.line(label("broker, records"), per_second(&samples.broker), "1/s");
     figure.line(label("raw, 64 KiB, one at a time"), mib(&samples.raw), "MiB/s");

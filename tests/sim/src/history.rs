@@ -32,14 +32,18 @@ enum Promise {
 }
 
 /// What was sent and promised, gathered while the load runs.
-#[derive(Default)]
+///
+/// A log is read while the load goes on. So a check takes two looks at the history: one from
+/// before the reading, whose promises must be kept, and the one from after it, which knows of
+/// everything that may have been found.
+#[derive(Clone, Default)]
 pub struct History {
     lanes: HashMap<(Partition, u32), Lane>,
     commits: HashMap<(String, Partition), Commits>,
 }
 
 /// The records of one producer for one partition, by sequence.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Lane {
     promises: Vec<Promise>,
 }
@@ -160,10 +164,11 @@ impl History {
         promises.filter(|promise| **promise != Promise::Open).count()
     }
 
-    /// Judge a whole partition as it was read back from `first_offset`. Offsets are dense: what a
-    /// module drops takes none, and nothing is compacted in these tests.
+    /// Judge a partition as it was read back from `first_offset` on, after `before` was noted.
+    /// Offsets are dense: what a module drops takes none, and nothing is compacted in these tests.
     pub fn check_partition(
         &self,
+        before: &History,
         partition: Partition,
         first_offset: i64,
         found: impl IntoIterator<Item = (i64, RecordId)>,
@@ -172,15 +177,24 @@ impl History {
         for (offset, record) in found {
             judge.see(offset, record);
         }
-        judge.finish()
+        judge.finish(before)
     }
 
-    /// Judge the offset that a group has for a partition (-1: none).
-    pub fn check_commit(&self, group: &str, partition: Partition, found: i64) -> Option<Violation> {
-        let commits = self.commits.get(&(group.to_owned(), partition));
-        let commits = commits.copied().unwrap_or_default();
-        let low = commits.acknowledged.unwrap_or(-1);
-        let high = commits.attempted.unwrap_or(-1).max(low);
+    /// Judge the offset that a group has for a partition (-1: none), asked after `before` was
+    /// noted.
+    pub fn check_commit(
+        &self,
+        before: &History,
+        group: &str,
+        partition: Partition,
+        found: i64,
+    ) -> Option<Violation> {
+        let commits = |history: &History| {
+            let commits = history.commits.get(&(group.to_owned(), partition));
+            commits.copied().unwrap_or_default()
+        };
+        let low = commits(before).acknowledged.unwrap_or(-1);
+        let high = commits(self).attempted.unwrap_or(-1).max(low);
         let wanted = (low, high);
         let holds = (low..=high).contains(&found);
         (!holds).then(|| Violation::Commit { group: group.into(), partition, wanted, found })
@@ -246,9 +260,10 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn finish(mut self) -> Vec<Violation> {
+    /// What was promised before the reading began, and was not seen.
+    fn finish(mut self, before: &History) -> Vec<Violation> {
         let partition = self.partition;
-        for (&(lane_partition, producer), lane) in &self.history.lanes {
+        for (&(lane_partition, producer), lane) in &before.lanes {
             if lane_partition != partition {
                 continue;
             }
@@ -289,7 +304,7 @@ mod tests {
     }
 
     fn check(found: &[(i64, RecordId)]) -> Vec<Violation> {
-        history().check_partition(0, 0, found.iter().copied())
+        history().check_partition(&history(), 0, 0, found.iter().copied())
     }
 
     #[test]
@@ -336,7 +351,7 @@ mod tests {
         }
         let mut history = history();
         history.sending(1, 7);
-        let found = history.check_partition(0, 0, [start[0], start[1], (2, id(7, 0))]);
+        let found = history.check_partition(&history, 0, 0, [start[0], start[1], (2, id(7, 0))]);
         assert!(matches!(found[..], [Violation::Invented { .. }]), "{found:?}");
     }
 
@@ -360,31 +375,45 @@ mod tests {
         history.acknowledged_and_dropped(0, id(0, 1));
         history.acknowledged(0, id(0, 2), None);
         assert_eq!(history.acknowledged_count(), 3);
-        assert_eq!(history.check_partition(0, 0, [(0, id(0, 0)), (1, id(0, 2))]), []);
-        let lost = history.check_partition(0, 0, [(0, id(0, 0))]);
+        assert_eq!(history.check_partition(&history, 0, 0, [(0, id(0, 0)), (1, id(0, 2))]), []);
+        let lost = history.check_partition(&history, 0, 0, [(0, id(0, 0))]);
         assert!(matches!(lost[..], [Violation::Lost { promised: None, .. }]), "{lost:?}");
         let kept = [(0, id(0, 0)), (1, id(0, 1)), (2, id(0, 2))];
-        let kept = history.check_partition(0, 0, kept);
+        let kept = history.check_partition(&history, 0, 0, kept);
         assert!(matches!(kept[..], [Violation::NotDropped { offset: 1, .. }]), "{kept:?}");
     }
 
     #[test]
     fn a_commit_that_went_back_or_was_never_made_is_seen() {
         let mut history = History::default();
-        assert_eq!(history.check_commit("g", 0, -1), None);
-        assert!(history.check_commit("g", 0, 0).is_some());
+        assert_eq!(history.check_commit(&history, "g", 0, -1), None);
+        assert!(history.check_commit(&history, "g", 0, 0).is_some());
         history.committing("g", 0, 5);
-        assert_eq!(history.check_commit("g", 0, -1), None);
-        assert_eq!(history.check_commit("g", 0, 5), None);
+        assert_eq!(history.check_commit(&history, "g", 0, -1), None);
+        assert_eq!(history.check_commit(&history, "g", 0, 5), None);
         history.committed("g", 0, 5);
         history.committing("g", 0, 9);
         for fine in [5, 9] {
-            assert_eq!(history.check_commit("g", 0, fine), None);
+            assert_eq!(history.check_commit(&history, "g", 0, fine), None);
         }
         for bad in [-1, 4, 10] {
-            let violation = history.check_commit("g", 0, bad);
+            let violation = history.check_commit(&history, "g", 0, bad);
             assert!(matches!(violation, Some(Violation::Commit { wanted: (5, 9), .. })));
         }
+    }
+
+    #[test]
+    fn what_was_promised_while_the_log_was_read_need_not_have_been_read() {
+        let before = history();
+        let mut after = before.clone();
+        after.acknowledged(0, id(0, 2), Some(2));
+        after.committing("g", 0, 3);
+        after.committed("g", 0, 3);
+        let read = [(0, id(0, 0)), (1, id(0, 1))];
+        assert_eq!(after.check_partition(&before, 0, 0, read), []);
+        assert_eq!(after.check_commit(&before, "g", 0, -1), None);
+        assert_eq!(after.check_partition(&after, 0, 0, read).len(), 1);
+        assert!(after.check_commit(&after, "g", 0, -1).is_some());
     }
 
     #[test]

@@ -106,7 +106,9 @@ impl Oracle {
                 "group {group}, partition {partition}: {promised} was committed, {found} is found"
             ));
         }
-        let violation = self.books.borrow().history.check_commit(group, partition, found);
+        let books = self.books.borrow();
+        let violation = books.history.check_commit(&books.history, group, partition, found);
+        drop(books);
         // Commits that were acknowledged while the question travelled may not show in its answer.
         if let Some(violation) = violation
             && found >= self.commit_promised(group, partition)
@@ -151,7 +153,7 @@ impl Oracle {
             .range(range.clone())
             .map(|((_, offset), record)| (*offset, *record))
             .collect();
-        let violations = books.history.check_partition(partition, 0, found);
+        let violations = books.history.check_partition(&books.history, partition, 0, found);
         let vanished: Vec<String> = shown
             .range(range)
             .filter(|(key, record)| books.seen.get(key) != Some(record))

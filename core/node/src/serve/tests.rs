@@ -197,6 +197,8 @@ async fn tls_and_rubbish_on_the_plain_port_harm_nobody() {
         assert!(matches!(peer.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
     assert_eq!(produce(node.client("tcp"), "t", &["a"]).await, [Some(0)]);
+    assert_eq!(node.http().get_text("/healthz").unwrap(), "ok\n");
+    assert_eq!(node.http().get_text("/readyz").unwrap(), "ready\n");
     let metrics = node.http().get_text("/metrics").unwrap();
     assert!(
         metrics.contains("millpond_connections_refused_total{reason=\"malformed\"} 3"),
