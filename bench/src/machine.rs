@@ -2,11 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::{Context, Outcome};
 use crate::procfs;
+
+/// For so long the processors are watched, before and after.
+const WATCH: Duration = Duration::from_millis(500);
+/// With more than this part of the processors in use by others, nothing is judged.
+const BUSY_ABOVE: f64 = 0.1;
 
 /// The machine and what else it was doing.
 #[derive(Clone, Debug, Serialize)]
@@ -23,10 +30,10 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     /// How the disk is driven here.
     pub(crate) backend: String,
-    /// Processes that wanted to run in the last minute, before it began.
-    pub(crate) load_before: f64,
-    /// The same when it was over; the bench itself is in it.
-    pub(crate) load_after: f64,
+    /// The part of the processors that others used just before it began.
+    pub(crate) busy_before: f64,
+    /// The same just after it ended.
+    pub(crate) busy_after: f64,
 }
 
 impl Machine {
@@ -45,19 +52,20 @@ impl Machine {
             kernel: format!("{} {}", text(uname.sysname()), text(uname.release())),
             file_system: file_system.unwrap_or_else(|| "unknown".to_owned()),
             backend: backend.to_owned(),
-            load_before: load(),
-            load_after: 0.0,
+            busy_before: busy(),
+            busy_after: 0.0,
         })
     }
 
     /// The measurement is over.
     pub(crate) fn finished(&mut self) {
-        self.load_after = load();
+        self.busy_after = busy();
     }
 
-    /// Whether something else wanted the processors.
+    /// Whether something else wanted the processors: ratios to a bound that had to wait for them
+    /// say nothing.
     pub(crate) fn was_busy(&self) -> bool {
-        self.load_before > 0.5
+        self.busy_before > BUSY_ABOVE || self.busy_after > BUSY_ABOVE
     }
 }
 
@@ -76,7 +84,51 @@ fn memory_mib(text: &str) -> u64 {
     kib.unwrap_or(0) / 1024
 }
 
-fn load() -> f64 {
-    let text = read("/proc/loadavg");
-    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+/// The part of the processors in use while this one only watches.
+fn busy() -> f64 {
+    let before = ticks(&read("/proc/stat"));
+    thread::sleep(WATCH);
+    let after = ticks(&read("/proc/stat"));
+    let used = |before: Ticks, after: Ticks| {
+        let all = after.all.saturating_sub(before.all).max(1);
+        #[allow(clippy::cast_precision_loss, reason = "ticks of half a second")]
+        let idle = after.idle.saturating_sub(before.idle) as f64 / all as f64;
+        1.0 - idle
+    };
+    before.zip(after).map_or(0.0, |(before, after)| used(before, after).max(0.0))
+}
+
+/// Ticks of all processors together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    all: u64,
+    /// Of these, with nothing to do, or waiting for a disk.
+    idle: u64,
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+fn ticks(text: &str) -> Option<Ticks> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    let fields = fields.get(..8)?;
+    Some(Ticks { all: fields.iter().sum(), idle: fields.get(3)? + fields.get(4)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_disk_is_not_being_busy() {
+        let text = "cpu  10 1 20 300 40 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(ticks(text), Some(Ticks { all: 380, idle: 340 }));
+        assert_eq!(ticks("cpu  1 2 3\n"), None);
+        assert_eq!(ticks(""), None);
+    }
+
+    #[test]
+    fn memory_is_shown_in_mebibytes() {
+        assert_eq!(memory_mib("MemTotal:       24683524 kB\nMemFree: 1 kB\n"), 24_105);
+        assert_eq!(memory_mib(""), 0);
+    }
 }

@@ -61,8 +61,13 @@ impl Target {
         }
     }
 
-    fn text(self, median: f64) -> String {
-        let met = if self.is_met(median) { "met" } else { "MISSED" };
+    /// On a busy machine there is no verdict.
+    fn text(self, median: f64, busy: bool) -> String {
+        let met = match (busy, self.is_met(median)) {
+            (true, _) => "not judged, the machine was busy",
+            (false, true) => "met",
+            (false, false) => "MISSED",
+        };
         match self {
             Self::AtLeast(bound) => format!(">= {}: {met}", number(bound)),
             Self::AtMost(bound) => format!("<= {}: {met}", number(bound)),
@@ -106,18 +111,20 @@ impl Report {
         let machine = &self.machine;
         let _ = writeln!(
             out,
-            "{} cores ({}), {} MiB, {}, {}, disk by {}; load {:.2} before, {:.2} after",
+            "{} cores ({}), {} MiB, {}, {}, disk by {}; in use by others: {:.0} % before, {:.0} % after",
             machine.cores,
             machine.processor,
             machine.memory_mib,
             machine.kernel,
             machine.file_system,
             machine.backend,
-            machine.load_before,
-            machine.load_after,
+            machine.busy_before * 100.0,
+            machine.busy_after * 100.0,
         );
         if machine.was_busy() {
-            out.push_str("WARNING: the machine was busy with something else; measure again.\n");
+            out.push_str(
+                "WARNING: something else used the processors; measure again on a quiet machine.\n",
+            );
         }
         let labels = self.figures.iter().flat_map(|figure| &figure.lines);
         let width = labels.map(|line| line.label.chars().count()).max().unwrap_or(0);
@@ -130,7 +137,8 @@ impl Report {
             );
             for line in &figure.lines {
                 let Spread { min, median, max, samples } = line.spread;
-                let target = line.target.map(|target| target.text(median)).unwrap_or_default();
+                let target = line.target.map(|target| target.text(median, machine.was_busy()));
+                let target = target.unwrap_or_default();
                 let _ = writeln!(
                     out,
                     "  {:width$}  {:>10} {:>10} {:>10}  {:<10} {samples:>3}  {target}",
@@ -177,9 +185,16 @@ mod tests {
 
     #[test]
     fn a_near_miss_is_a_miss() {
-        assert!(Target::AtLeast(0.5).text(0.4999).contains("MISSED"));
-        assert!(Target::AtLeast(0.5).text(0.5).contains(": met"));
-        assert!(Target::AtMost(2.9).text(2.91).contains("MISSED"));
+        assert!(Target::AtLeast(0.5).text(0.4999, false).contains("MISSED"));
+        assert!(Target::AtLeast(0.5).text(0.5, false).contains(": met"));
+        assert!(Target::AtMost(2.9).text(2.91, false).contains("MISSED"));
+    }
+
+    #[test]
+    fn a_busy_machine_gives_no_verdict() {
+        for median in [0.1, 0.9] {
+            assert!(Target::AtLeast(0.5).text(median, true).contains("not judged"));
+        }
     }
 
     #[test]
