@@ -220,6 +220,8 @@ pub const OPEN_SEGMENTS_MAX: usize = 512;
 pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 /// Largest single write of a segment at a checkpoint.
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
+/// Least time between two checkpoints that are taken only to give space back.
+pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 

@@ -4,4 +4,5 @@
 mod crashes;
 mod real;
 mod rig;
+mod space;
 mod stories;
