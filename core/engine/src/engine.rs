@@ -15,6 +15,7 @@ use crate::reads::PendingRead;
 use crate::record_clock::RecordClock;
 use crate::rng::Rng;
 use crate::snapshot::{self, SnapshotError};
+use crate::space::Space;
 use crate::state::{ReplayError, State};
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
@@ -55,6 +56,7 @@ pub struct Engine {
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
@@ -134,6 +136,7 @@ impl Engine {
             timers: BTreeSet::new(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
         };
@@ -209,9 +212,11 @@ impl Engine {
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
             Event::Stored(partitions) => self.on_stored(&partitions),
+            Event::Space(report) => self.on_space(report),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
+        self.check_budget();
         self.seal();
         self.wake_fetches();
     }
@@ -315,6 +320,11 @@ impl Engine {
         }
     }
 
+    /// What waits for entries that are not durable, oldest first.
+    pub(crate) fn after_durable_mut(&mut self) -> impl Iterator<Item = &mut Vec<Then>> {
+        self.after.values_mut()
+    }
+
     fn run(&mut self, then: Then) {
         match then {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
@@ -344,6 +354,7 @@ impl Engine {
         match &fact {
             Fact::Appended { partition, batch, .. } => {
                 self.draft.bytes += batch.size_bytes();
+                self.space.appended(batch.size_bytes());
                 self.draft.log_ends.insert(*partition, batch.next_offset());
             }
             Fact::TopicCreated { .. }

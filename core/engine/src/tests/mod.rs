@@ -8,5 +8,6 @@ mod producing;
 mod recovery;
 mod retention;
 mod rig;
+mod space;
 mod topics;
 mod transforms;
