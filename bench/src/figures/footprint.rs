@@ -109,7 +109,7 @@ fn mib(bytes: u64) -> f64 {
 }
 
 /// From the start of the process to the acknowledgement of a record, in ms.
-fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
+pub(crate) fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
     let metadata = metadata_frame("first")?;
     let produce = frame("first", 0, Telemetry::new(4).batch(1, 200)?)?;
     let started = Instant::now();
