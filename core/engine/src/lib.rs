@@ -13,6 +13,7 @@ mod api;
 mod codec;
 mod config;
 mod counters;
+mod durability;
 mod effect;
 mod engine;
 mod entry;
@@ -38,6 +39,7 @@ pub use api::api_versions;
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};
 pub use counters::Counters;
+pub use durability::{SyncBy, Unsynced, Window};
 pub use effect::{Effect, HistoryRead, HistorySlice, ReadJob};
 pub use engine::Engine;
 pub use entry::{

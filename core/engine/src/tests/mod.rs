@@ -9,3 +9,4 @@ mod recovery;
 mod rig;
 mod topics;
 mod transforms;
+mod windows;
