@@ -13,7 +13,7 @@ use millpond_client::{Admin, Client, ClientConfig, NewTopic};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{BenchError, Context, Outcome};
-use crate::procfs::{IoCounters, Memory, ProcessStat};
+use crate::procfs::{IoCounters, Memory, ProcessStat, peak_rss_bytes};
 use crate::scrape::Scrape;
 
 /// How long the broker may take to become ready, or to stop when asked.
@@ -95,6 +95,11 @@ impl Broker {
     /// Its memory.
     pub(crate) fn memory(&self) -> Outcome<Memory> {
         Memory::of(self.pid())
+    }
+
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn peak_rss_bytes(&self) -> Outcome<u64> {
+        peak_rss_bytes(self.pid())
     }
 
     /// Processor time that it took so far, in seconds.
