@@ -1,7 +1,8 @@
 //! A batch as the log keeps it: the bytes as they came and, beside them, its place in the
 //! partition. Must never copy records; the stamp is put on when the batch is written out.
 
-use super::batch::Batch;
+use super::batch::{Batch, seal};
+use super::codec::{self, Codec};
 use super::error::BatchError;
 use super::header::{BatchHeader, HEADER_BYTES};
 use crate::limits;
@@ -151,6 +152,39 @@ impl LogBatch {
         Batch::parse_trusted(bytes.freeze())
     }
 
+    /// The batch for reading its records without copying it. Its header does not say where the
+    /// batch stands: offsets count from [`LogBatch::base_offset`].
+    ///
+    /// # Errors
+    /// As [`Batch::parse_trusted`]: none for a batch that was parsed before.
+    pub fn unplaced_batch(&self) -> Result<Batch, BatchError> {
+        Batch::parse_trusted(self.raw.clone())
+    }
+
+    /// The same records in `codec`, or uncompressed where that is smaller, in the same place and
+    /// without the mark of repacking. `None` as `level` is the codec's default.
+    ///
+    /// # Errors
+    /// As [`Batch::decompress`] with `cap_bytes`; [`BatchError::TooLarge`] if the batch would be
+    /// larger than any may be.
+    pub fn recoded(
+        &self,
+        codec: Codec,
+        level: Option<i32>,
+        cap_bytes: usize,
+    ) -> Result<Self, BatchError> {
+        let batch = self.unplaced_batch()?;
+        let mut header = *batch.header();
+        header.attributes = header.attributes.with_repacked(false);
+        let raw = if codec == batch.codec() {
+            seal(&mut header, self.raw.get(HEADER_BYTES..).unwrap_or_default())
+        } else {
+            let section = batch.decompress(cap_bytes)?;
+            recode(&mut header, &section, codec, level)?
+        };
+        Ok(Self::stamp(Batch::parse_trusted(raw)?, self.base_offset, self.leader_epoch))
+    }
+
     fn stamped_front(&self) -> [u8; STAMPED_BYTES] {
         let mut front = [0_u8; STAMPED_BYTES];
         let mut into: &mut [u8] = &mut front;
@@ -159,6 +193,28 @@ impl LogBatch {
         into.put_i32(self.leader_epoch);
         front
     }
+}
+
+/// A batch of `section` in `codec`, unless that would make it larger.
+fn recode(
+    header: &mut BatchHeader,
+    section: &[u8],
+    codec: Codec,
+    level: Option<i32>,
+) -> Result<Bytes, BatchError> {
+    let mut compressed = Vec::new();
+    if codec != Codec::None {
+        codec::compress(codec, level, section, &mut compressed)
+            .map_err(|reason| BatchError::Decompress { codec, reason })?;
+    }
+    let is_smaller = codec != Codec::None && compressed.len() < section.len();
+    let (codec, payload) = if is_smaller { (codec, &*compressed) } else { (Codec::None, section) };
+    let batch_bytes = HEADER_BYTES + payload.len();
+    if batch_bytes > limits::BATCH_BYTES_MAX {
+        return Err(BatchError::TooLarge { batch_bytes, limit_bytes: limits::BATCH_BYTES_MAX });
+    }
+    header.attributes = header.attributes.with_codec(codec);
+    Ok(seal(header, payload))
 }
 
 /// The stamped batches one after the other, for a vectored write: large ones by reference, small
@@ -186,7 +242,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::super::builder::BatchBuilder;
-    use super::super::codec::Codec;
+    use super::super::header::Attributes;
     use super::*;
 
     fn batch(value_bytes: usize) -> Batch {
@@ -213,6 +269,33 @@ mod tests {
         assert_eq!(again.header(), log.header());
         assert_eq!(again.header().producer_id, 7);
         assert_eq!(log.to_batch().unwrap().header().base_offset, 1_000);
+    }
+
+    #[test]
+    fn another_codec_changes_no_record_and_takes_the_mark_off() {
+        let mut builder = BatchBuilder::new(Codec::Zstd, None).with_repacked(true);
+        for i in 0..50 {
+            builder.push_at(i * 3, 5 + i64::from(i), Some(b"k"), Some(&[b'v'; 40]), &[]).unwrap();
+        }
+        let packed = LogBatch::stamp(builder.build_batch().unwrap(), 1_000, 3);
+        assert!(packed.header().attributes.is_repacked());
+        let records = |log: &LogBatch| {
+            let batch = log.to_batch().unwrap();
+            let section = batch.decompress(1 << 20).unwrap();
+            batch.records(&section).verify().unwrap();
+            section
+        };
+        for codec in Codec::ALL {
+            let log = packed.recoded(codec, None, 1 << 20).unwrap();
+            let mut written = Vec::new();
+            log.write_to(&mut written);
+            let log = LogBatch::parse(written.into()).unwrap();
+            assert_eq!(log.header().attributes, Attributes::default().with_codec(codec));
+            assert_eq!((log.base_offset(), log.last_offset(), log.leader_epoch), (1_000, 1_147, 3));
+            assert_eq!(log.max_timestamp(), packed.max_timestamp());
+            assert_eq!(records(&log), records(&packed));
+        }
+        assert!(matches!(packed.recoded(Codec::None, None, 100), Err(BatchError::Bomb { .. })));
     }
 
     #[test]
