@@ -33,6 +33,8 @@ pub enum Effect {
     TransformsChanged(Vec<Deployment>),
     /// These partitions are gone for good: their files may be dropped.
     TopicDeleted(Vec<PartitionKey>),
+    /// Segments lie below log starts: a checkpoint soon would give their space back.
+    Reclaim,
     /// Answer an administrative request.
     AdminReply {
         /// Of the request.

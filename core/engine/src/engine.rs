@@ -13,6 +13,7 @@ use crate::group::Groups;
 use crate::parked::Parked;
 use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
+use crate::record_clock::RecordClock;
 use crate::rng::Rng;
 use crate::snapshot::{self, SnapshotError};
 use crate::state::{ReplayError, State};
@@ -54,6 +55,10 @@ pub struct Engine {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
+    pub(crate) record_clock: RecordClock,
+    pub(crate) retention_armed: bool,
+    /// Storage was asked by this event to give space back.
+    pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
 }
 
@@ -65,6 +70,8 @@ pub(crate) enum Then {
     /// Consumers may read the partition up to here.
     Watermark(PartitionKey, i64),
     DropFiles(Vec<PartitionKey>),
+    /// What lies below the log start need not be in memory.
+    ForgetBelowStart(PartitionKey),
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -72,6 +79,7 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    Retention,
 }
 
 /// The entry that is being decided.
@@ -127,6 +135,9 @@ impl Engine {
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
+            record_clock: RecordClock::default(),
+            retention_armed: false,
+            reclaim_asked: false,
             counters: Counters::default(),
         };
         engine.settle_recovered();
@@ -169,6 +180,8 @@ impl Engine {
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 partition.high_watermark = partition.log_end;
+                self.state.tail_bytes -= partition.forget_below_start();
+                partition.stored.begin_doubt(partition.log_end);
             }
         }
     }
@@ -187,6 +200,8 @@ impl Engine {
         // Deadlines never come back, whatever the shell's clock does.
         let mono_ms = now.mono_ms.max(self.now.mono_ms);
         self.now = Now { mono_ms, wall_ms: now.wall_ms };
+        self.reclaim_asked = false;
+        self.observe_clock();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -197,6 +212,7 @@ impl Engine {
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
+            Event::Stored(partitions) => self.on_stored(&partitions),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
@@ -223,6 +239,7 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::Retention => self.on_retention_deadline(),
             }
         }
     }
@@ -272,6 +289,11 @@ impl Engine {
         self.next_volatile_id
     }
 
+    /// Whether this event decided anything so far.
+    pub(crate) fn is_drafting(&self) -> bool {
+        !self.draft.facts.is_empty()
+    }
+
     /// The entry that facts committed now will stand in.
     pub(crate) fn current_seq(&self) -> EntrySeq {
         self.state.last_seq.next()
@@ -303,6 +325,11 @@ impl Engine {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
+            Then::ForgetBelowStart(key) => {
+                if let Some(partition) = self.state.catalog.partition_mut(key) {
+                    self.state.tail_bytes -= partition.forget_below_start();
+                }
+            }
             Then::Watermark(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
                     partition.high_watermark = partition.high_watermark.max(offset);

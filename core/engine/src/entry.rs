@@ -24,6 +24,7 @@
 //!  16 (reserved: transaction marks)
 //!  17 (reserved: a batch with a compact header)
 //!  18 (reserved: an extent of the direct path)
+//!  19 LogStart            key | offset i64
 //!
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
 //!         | answer u8 (0 = no offset, 1 = offset) | base offset i64
@@ -148,6 +149,13 @@ pub enum Fact {
         partition: PartitionKey,
         /// The new epoch.
         epoch: i32,
+    },
+    /// Everything below an offset is gone; an offset behind the log start changes nothing.
+    LogStart {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The first offset that is left.
+        offset: i64,
     },
 }
 
@@ -296,6 +304,7 @@ impl Fact {
             Fact::Appended { partition, .. }
             | Fact::Sent { partition, .. }
             | Fact::InputsCounted { partition, .. }
+            | Fact::LogStart { partition, .. }
             | Fact::LeaderEpoch { partition, .. } => Some(*partition),
             _ => None,
         }
@@ -317,6 +326,7 @@ impl Fact {
             Fact::InputsCounted { .. } => 12,
             Fact::TopicConfigured { .. } => 13,
             Fact::LeaderEpoch { .. } => 14,
+            Fact::LogStart { .. } => 19,
         }
     }
 
@@ -388,6 +398,10 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
+            Fact::LogStart { partition, offset } => {
+                put_partition(out, partition);
+                out.put_i64_le(*offset);
+            }
         }
     }
 
@@ -435,6 +449,7 @@ impl Fact {
             14 => {
                 Fact::LeaderEpoch { partition: take.partition()?, epoch: take.i32("leader epoch")? }
             }
+            19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             value => return Err(EntryError::Newer { what: "fact", value }),
         })
     }

@@ -87,12 +87,19 @@ pub const PARTITIONS_MAX: usize = 20_000;
 pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 1_000;
 /// Most topics auto-created by one metadata request.
 pub const AUTO_CREATED_TOPICS_PER_REQUEST_MAX: usize = 100;
+/// Most (topic, partition) pairs in one DeleteRecords request.
+pub const PARTITIONS_PER_DELETE_RECORDS_MAX: usize = 4_096;
 /// Most settings given for one topic.
 pub const TOPIC_CONFIGS_MAX: usize = 64;
 /// Longest value of one topic setting.
 pub const TOPIC_CONFIG_VALUE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions of a topic that is created without a number.
 pub const DEFAULT_PARTITIONS: i32 = 1;
+/// Time between two checks of segments for their age and size (Kafka:
+/// `log.retention.check.interval.ms`).
+pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Time without a jump after which the wall clock may decide what is old enough to be deleted.
+pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
 // ------------------------------------------------------------------------------------------------
 // Produce (engine)
@@ -222,6 +229,8 @@ pub const OPEN_SEGMENTS_MAX: usize = 512;
 pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 /// Largest single write of a segment at a checkpoint.
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
+/// Least time between two checkpoints that are taken only to give space back.
+pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 
@@ -438,6 +447,7 @@ const _: () = {
     assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
     assert!(SEGMENT_WRITE_BYTES_MAX <= DEFAULT_SEGMENT_BYTES);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
+    assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
     // Engine.
     assert!(PARTITIONS_PER_TOPIC_MAX <= PARTITIONS_MAX);

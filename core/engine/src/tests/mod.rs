@@ -6,6 +6,7 @@ mod groups;
 mod offsets;
 mod producing;
 mod recovery;
+mod retention;
 mod rig;
 mod topics;
 mod transforms;

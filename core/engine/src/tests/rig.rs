@@ -32,6 +32,7 @@ pub(crate) struct Rig {
     pub(crate) reads: VecDeque<ReadJob>,
     pub(crate) admin: BTreeMap<AdminId, Result<AdminResponse, AdminError>>,
     pub(crate) dropped: Vec<PartitionKey>,
+    pub(crate) reclaims: u64,
     next_id: u64,
 }
 
@@ -65,6 +66,7 @@ impl Rig {
             reads: VecDeque::new(),
             admin: BTreeMap::new(),
             dropped: Vec::new(),
+            reclaims: 0,
             next_id: 0,
         }
     }
@@ -104,6 +106,7 @@ impl Rig {
                 Effect::Transform(job) => self.jobs.push_back(job),
                 Effect::ReadHistory(job) => self.reads.push_back(job),
                 Effect::TransformsChanged(_) => {}
+                Effect::Reclaim => self.reclaims += 1,
                 Effect::TopicDeleted(keys) => self.dropped.extend(keys),
                 Effect::AdminReply { id, result } => {
                     self.admin.insert(id, result);

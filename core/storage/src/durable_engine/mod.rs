@@ -10,6 +10,7 @@ mod error;
 mod history;
 mod open;
 mod shell;
+mod space;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::Segments;
 use crate::signal::Signal;
 use shell::ShellClock;
+use space::Space;
 
 /// An engine, its journal, its segments and its checkpoints.
 ///
@@ -58,6 +60,7 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     /// Bytes of batches in memory that are in no segment.
     unflushed_bytes: Cell<u64>,
     checkpoint_number: Cell<u64>,
+    space: Space,
     life: Cell<Life>,
     life_moved: Signal,
     _lock: LockGuard,
@@ -122,6 +125,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                     self.jobs.borrow_mut().push_back(job);
                     self.jobs_came.raise();
                 }
+                Some(Effect::Reclaim) => self.space.ask_reclaim(),
                 Some(effect) => self.shell.effect(effect),
             }
         }

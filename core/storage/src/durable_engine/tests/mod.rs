@@ -6,4 +6,5 @@ mod crashes;
 mod fixtures;
 mod real;
 mod rig;
+mod space;
 mod stories;
