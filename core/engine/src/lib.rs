@@ -11,6 +11,7 @@
 mod admission;
 mod api;
 mod codec;
+mod compact;
 mod config;
 mod counters;
 mod durability;

@@ -200,6 +200,9 @@ pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 pub const ENTRY_BYTES_MAX: usize = 32 * MIB;
 /// Most facts in one entry.
 pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
+/// Batches below this size stand in the journal without their CRC, which replay computes again;
+/// for larger ones the 61 bytes of their header are cheaper than that.
+pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.

@@ -75,8 +75,8 @@ impl Rig {
     pub(crate) fn reborn(&self, snapshot: Option<Bytes>) -> Rig {
         let config = self.engine.config().clone();
         let mut engine = Engine::restore(config, 1, snapshot).expect("our own snapshot");
-        for entry in &self.entries {
-            let entry = Entry::decode(entry.clone()).expect("our own entry");
+        for (entry, seq) in self.entries.iter().zip(1..) {
+            let entry = Entry::decode(EntrySeq(seq), entry.clone()).expect("our own entry");
             engine.replay(entry).expect("our own journal");
         }
         engine.finish_recovery();

@@ -128,10 +128,7 @@ async fn recover<D: Disk, S: Shell>(
     }
     let mut unflushed_bytes = 0;
     let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
-        let entry = Entry::decode(found.bytes)?;
-        if entry.seq != EntrySeq(found.seq) {
-            return Err(ReplayFault::OtherNumber(entry.seq.0));
-        }
+        let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
         unflushed_bytes += entry.payload_bytes() as u64;
         Ok(engine.replay(entry)?)
     };
