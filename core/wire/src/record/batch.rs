@@ -247,7 +247,7 @@ impl Batch {
             records_count: 0,
         };
         let raw = seal(&mut header, &[]);
-        Self { header, codec: Codec::None, raw }
+        Self { header, codec: Codec::None, raw, is_crc_checked: true }
     }
 }
 
