@@ -4,6 +4,7 @@
 use crate::api;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
+use crate::durability::Durability;
 use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
@@ -37,6 +38,7 @@ pub struct Engine {
     pub(crate) state: State,
     durable: EntrySeq,
     draft: Draft,
+    pub(crate) durability: Durability,
     effects: VecDeque<Effect>,
     after: BTreeMap<EntrySeq, Vec<Then>>,
     next_volatile_id: u64,
@@ -120,6 +122,7 @@ impl Engine {
             state,
             durable: EntrySeq(0),
             draft: Draft::default(),
+            durability: Durability::default(),
             effects: VecDeque::new(),
             after: BTreeMap::new(),
             next_volatile_id: 0,
@@ -173,6 +176,7 @@ impl Engine {
 
     fn settle_recovered(&mut self) {
         self.durable = self.state.last_seq;
+        self.durability.recovered_upto = self.state.last_seq;
         self.next_producer_id = self.state.producer_ids_upto;
         // Ids must not repeat those of the last run.
         self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
@@ -248,6 +252,7 @@ impl Engine {
     fn on_durable(&mut self, seq: EntrySeq) {
         assert!(seq <= self.state.last_seq, "only what was appended can become durable");
         self.durable = self.durable.max(seq);
+        self.durability.synced(seq);
         while let Some(first) = self.after.first_entry()
             && *first.key() <= seq
         {
@@ -364,6 +369,7 @@ impl Engine {
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             _ => {}
         }
+        self.note_sync(&fact);
         self.draft.facts.push(fact);
     }
 
@@ -388,7 +394,8 @@ impl Engine {
         for (key, log_end) in draft.log_ends {
             self.after(seq, Then::Watermark(key, log_end));
         }
-        self.push_effect(Effect::Append(Entry { seq, facts: draft.facts }));
+        let sync = self.seal_sync(seq);
+        self.push_effect(Effect::Append { entry: Entry { seq, facts: draft.facts }, sync });
     }
 
     pub(crate) fn durable(&self) -> EntrySeq {

@@ -11,8 +11,10 @@
 mod admission;
 mod api;
 mod codec;
+mod compact;
 mod config;
 mod counters;
+mod durability;
 mod effect;
 mod engine;
 mod entry;
@@ -42,6 +44,7 @@ pub use api::api_versions;
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};
 pub use counters::Counters;
+pub use durability::{SyncBy, Unsynced, Window};
 pub use effect::{Effect, HistoryRead, HistorySlice, ReadJob};
 pub use engine::Engine;
 pub use entry::{

@@ -90,6 +90,12 @@ const fn row(
     TopicConfig { name, default, kind, synonym, doc }
 }
 
+/// `flush.bytes`, our own.
+pub(crate) const FLUSH_BYTES: &str = "flush.bytes";
+/// `flush.messages`.
+pub(crate) const FLUSH_MESSAGES: &str = "flush.messages";
+/// `flush.ms`.
+pub(crate) const FLUSH_MS: &str = "flush.ms";
 /// `cleanup.policy`.
 pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
 /// `millpond.on.full`.
@@ -122,8 +128,9 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = {
         row("compression.zstd.level", "3", Int(-131_072), "compression.zstd.level", "Level when compression.type is zstd."),
         row("delete.retention.ms", "86400000", Long(0), "log.cleaner.delete.retention.ms", "How long compaction keeps tombstones."),
         row("file.delete.delay.ms", "60000", Long(0), "log.segment.delete.delay.ms", "Wait before a deleted segment's file is removed."),
-        row("flush.messages", "9223372036854775807", Long(1), "log.flush.interval.messages", "Records between syncs; every acknowledged batch is synced whatever this says."),
-        row("flush.ms", "9223372036854775807", Long(0), "log.flush.interval.ms", "Time between syncs; every acknowledged batch is synced whatever this says."),
+        row(FLUSH_BYTES, "9223372036854775807", Long(1), "log.flush.interval.bytes", "Not of Kafka. Bytes that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MESSAGES, "9223372036854775807", Long(1), "log.flush.interval.messages", "Records that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MS, "9223372036854775807", Long(0), "log.flush.interval.ms", "Time within which a power cut may take what was answered: batches are answered at once and synced so much later, at most 10 s; consumers see them then. As set by default, and no flush setting is otherwise, or 0: every batch is synced before its answer. With flush.messages or flush.bytes alone: 1 s."),
         row("follower.replication.throttled.replicas", "", List, "follower.replication.throttled.replicas", "Replicas whose copying is throttled on the follower."),
         row("index.interval.bytes", "4096", Int(0), "log.index.interval.bytes", "Distance of index entries."),
         row("leader.replication.throttled.replicas", "", List, "leader.replication.throttled.replicas", "Replicas whose copying is throttled on the leader."),

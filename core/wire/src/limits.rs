@@ -121,6 +121,15 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
 /// Most batches of one partition between admission and commit.
 pub const PARTITION_PENDING_BATCHES_MAX: usize = 1_024;
+/// A topic that declares a window of loss by records or bytes alone is synced after so long.
+pub const DEFAULT_LOSS_WINDOW_MS: u64 = 1_000;
+/// Longest window of loss: consumers wait for the sync, so a longer `flush.ms` is cut to this.
+pub const LOSS_WINDOW_MS_MAX: u64 = 10_000;
+/// What a sync may take beyond the window before answers wait for it.
+pub const LOSS_WINDOW_GRACE_MS: u64 = 250;
+/// Producers of one partition of which a gap in their sequences, after a loss, is remembered; the
+/// gaps of further ones are refused.
+pub const SEQUENCE_GAPS_PER_PARTITION_MAX: usize = 4_096;
 /// Most record bytes of the node between admission and durable; above it connections are not read.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 
@@ -193,6 +202,9 @@ pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 pub const ENTRY_BYTES_MAX: usize = 32 * MIB;
 /// Most facts in one entry.
 pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
+/// Batches below this size stand in the journal without their CRC, which replay computes again;
+/// for larger ones the 61 bytes of their header are cheaper than that.
+pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.
@@ -506,6 +518,8 @@ pub const SEGMENT_INDEX_MARKS_MAX: usize = 64 * KIB;
 pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 /// Bytes gathered for one write of a segment or a checkpoint; a larger batch goes alone.
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
+/// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
+pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 /// Largest buffer of a commit that is kept for the next one.
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
@@ -517,5 +531,6 @@ const _: () = {
     // The memory budget of the tail asks for a checkpoint before half of the ring is used.
     assert!(DEFAULT_TAIL_BYTES <= DEFAULT_JOURNAL_FILES * DEFAULT_JOURNAL_FILE_BYTES / 2);
     assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
+    assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
 };

@@ -1,5 +1,6 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod entries;
 mod fetching;
 mod group_chaos;
 mod groups;
@@ -11,3 +12,4 @@ mod rig;
 mod space;
 mod topics;
 mod transforms;
+mod windows;

@@ -5,9 +5,9 @@ use crate::transform::{
     AdminError, AdminRequest, AdminResponse, TransformJob, TransformOutcome, TransformSpec,
 };
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, Peer, RequestId, SessionId};
-use crate::{Effect, Engine, EngineConfig, Entry, Event, ReadJob};
+use crate::{Effect, Engine, EngineConfig, Entry, Event, ReadJob, SyncBy};
 use bytes::{Bytes, BytesMut};
-use millpond_wire::messages::create_topics_request::CreatableTopic;
+use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -25,6 +25,8 @@ pub(crate) struct Rig {
     pub(crate) is_instant: bool,
     pub(crate) entries: Vec<Bytes>,
     pub(crate) appended: EntrySeq,
+    /// When each entry of this run was wanted on flash.
+    pub(crate) syncs: Vec<SyncBy>,
     pub(crate) replies: BTreeMap<RequestId, Option<Response>>,
     pub(crate) jobs: VecDeque<TransformJob>,
     pub(crate) reads: VecDeque<ReadJob>,
@@ -58,6 +60,7 @@ impl Rig {
             is_instant: true,
             entries: Vec::new(),
             appended: EntrySeq(0),
+            syncs: Vec::new(),
             replies: BTreeMap::new(),
             jobs: VecDeque::new(),
             reads: VecDeque::new(),
@@ -72,8 +75,8 @@ impl Rig {
     pub(crate) fn reborn(&self, snapshot: Option<Bytes>) -> Rig {
         let config = self.engine.config().clone();
         let mut engine = Engine::restore(config, 1, snapshot).expect("our own snapshot");
-        for entry in &self.entries {
-            let entry = Entry::decode(entry.clone()).expect("our own entry");
+        for (entry, seq) in self.entries.iter().zip(1..) {
+            let entry = Entry::decode(EntrySeq(seq), entry.clone()).expect("our own entry");
             engine.replay(entry).expect("our own journal");
         }
         engine.finish_recovery();
@@ -93,7 +96,10 @@ impl Rig {
     fn pump(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
-                Effect::Append(entry) => self.append(&entry),
+                Effect::Append { entry, sync } => {
+                    self.syncs.push(sync);
+                    self.append(&entry);
+                }
                 Effect::Reply { id, response } => {
                     assert!(self.replies.insert(id, response).is_none(), "answered twice");
                 }
@@ -179,10 +185,24 @@ impl Rig {
     }
 
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32) {
+        self.create_topic_with(name, partitions, &[]);
+    }
+
+    pub(crate) fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        };
         let topic = CreatableTopic {
             name: name.to_owned(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };

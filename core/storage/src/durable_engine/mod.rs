@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures::future::{Either, select};
-use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob};
+use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob, SyncBy};
 
 pub use error::{FatalDiskError, OpenError, ReplayFault};
 pub use shell::Shell;
@@ -110,10 +110,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let effect = self.engine.borrow_mut().poll_effect();
             match effect {
                 None => return,
-                Some(Effect::Append(entry)) => {
+                Some(Effect::Append { entry, sync }) => {
                     let bytes = entry.payload_bytes() as u64;
                     self.unflushed_bytes.set(self.unflushed_bytes.get() + bytes);
-                    self.journal.append(entry, self.shell.mono_us());
+                    let now_us = self.shell.mono_us();
+                    match sync {
+                        SyncBy::Now => self.journal.append(entry, now_us),
+                        SyncBy::AtMs(at_ms) => {
+                            self.journal.append_by(entry, now_us, at_ms.saturating_mul(1000));
+                        }
+                    }
                 }
                 Some(Effect::ReadHistory(job)) => {
                     self.jobs.borrow_mut().push_back(job);

@@ -128,10 +128,7 @@ async fn recover<D: Disk, S: Shell>(
     }
     let mut unflushed_bytes = 0;
     let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
-        let entry = Entry::decode(found.bytes)?;
-        if entry.seq != EntrySeq(found.seq) {
-            return Err(ReplayFault::OtherNumber(entry.seq.0));
-        }
+        let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
         unflushed_bytes += entry.payload_bytes() as u64;
         Ok(engine.replay(entry)?)
     };
@@ -161,6 +158,9 @@ fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
         files: u32::try_from(config.journal_files).unwrap_or(u32::MAX),
         file_bytes: config.journal_file_bytes as u64,
         second_write_bytes: config.second_write_bytes,
+        linger_ms: config.linger_ms,
+        // Whoever waits for room in the queue must not wait for the linger.
+        gather_bytes: config.gather_bytes.min(config.queue_bytes),
         seal_after_ms: config.seal_after_ms,
         id,
     }
