@@ -2,9 +2,11 @@
 //! free again. All of it beside the journal's own writes, which never wait for it unless the ring
 //! is full.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use bytes::Bytes;
 use futures::future::select;
 use futures::stream::{self, StreamExt};
 use millpond_engine::{EntrySeq, Event, FlushedRange, Partition, PartitionKey};
@@ -33,15 +35,23 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let life = self.life_moved.count();
             let space = self.space.moved.count();
             let is_stopping = self.life.get() >= Life::Stopping;
-            if is_stopping || self.is_checkpoint_due() {
+            self.look_at_space().await;
+            let may_try = !self.space.is_refusing() || self.may_try_again().await;
+            if is_stopping || may_try && self.is_checkpoint_due() {
                 match self.checkpoint().await {
-                    Ok(true) if is_stopping => {
-                        self.journal.stop();
-                        // The journal's end is the end of it all.
-                        std::future::pending::<Infallible>().await;
-                    }
+                    Ok(true) if is_stopping => self.end_journal().await,
                     // Abandoned ones are tried again at once.
                     Ok(_) => {}
+                    // What the journal holds needs no checkpoint to survive.
+                    Err(error) if checkpoint::is_abandonable(&error) => {
+                        self.checkpoint_refused(&error).await;
+                        if is_stopping && !self.journal.is_starved() {
+                            self.end_journal().await;
+                        }
+                        if is_stopping {
+                            return FatalDiskError::Checkpoint(error);
+                        }
+                    }
                     Err(error) => return FatalDiskError::Checkpoint(error),
                 }
                 continue;
@@ -49,11 +59,17 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let progress = self.journal.progress_past(progress);
             let moved = select(self.life_moved.past(life), self.space.moved.past(space));
             let moved = select(progress, moved);
-            match self.space.reclaim_due_ms() {
+            match self.space.next_look_ms() {
                 Some(due_ms) => drop(select(moved, self.shell.sleep_until_ms(due_ms)).await),
                 None => drop(moved.await),
             }
         }
+    }
+
+    /// The journal's end is the end of it all.
+    async fn end_journal(&self) {
+        self.journal.stop();
+        std::future::pending::<Infallible>().await;
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -61,40 +77,70 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.unflushed_bytes.get() >= self.config.tail_bytes as u64
             || self.journal.used_bytes() >= half
             || self.journal.is_starved()
+            || self.space.is_refusing()
             || self.space.reclaim_due_ms().is_some_and(|due_ms| self.shell.now().mono_ms >= due_ms)
     }
 
     /// Takes a checkpoint of this moment. False if a topic was deleted under it.
     async fn checkpoint(&self) -> Result<bool, DiskError> {
-        self.space.checkpoint_begins();
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
-        let (seq, snapshot) = self.with_engine(|engine| (engine.last_seq(), engine.snapshot()));
+        let (seq, snapshot, let_go) = self
+            .with_engine(|engine| (engine.last_seq(), engine.snapshot(), engine.let_go_bytes()));
         let log_starts = self.log_starts();
-        let mut draft = self.segments.draft(&log_starts).await?;
-        let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft.table).await? else {
-            self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
-            self.segments.abandon(draft);
-            return Ok(false);
+        self.space.checkpoint_begins(let_go);
+        let mut draft = match self.segments.draft(&log_starts).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
+                return Err(error);
+            }
+        };
+        let table = &mut draft.table;
+        let (checkpoint, ranges) = match self.write_out(seq, snapshot, &log_starts, table).await {
+            Ok(Some(written)) => written,
+            other => {
+                self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
+                self.segments.abandon(draft);
+                return other.map(|_| false);
+            }
+        };
+        self.checkpoint_number.set(checkpoint.number);
+        self.journal.release(checkpoint.resume);
+        let stored =
+            self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
+        // The files are no part of the checkpoint any more: a disk that refuses to remove them only
+        // keeps strays.
+        unless_refused(self.segments.publish(checkpoint.segments, &log_starts).await)?;
+        self.submit(Event::Flushed(ranges));
+        self.submit(Event::Stored(stored));
+        unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
+        self.meter.checkpointed();
+        self.checkpoint_ended().await;
+        Ok(true)
+    }
+
+    /// Writes segments, waits for the journal, writes the checkpoint; `None` if a topic was deleted
+    /// under it.
+    async fn write_out(
+        &self,
+        seq: EntrySeq,
+        snapshot: Bytes,
+        log_starts: &BTreeMap<PartitionKey, i64>,
+        table: &mut SegmentTable,
+    ) -> Result<Option<(Checkpoint, Vec<FlushedRange>)>, DiskError> {
+        let Some(ranges) = self.flush_all(seq, log_starts, table).await? else {
+            return Ok(None);
         };
         let resume = self.journal.cut_ready().await;
         assert_eq!(resume.next_entry, seq.0 + 1, "journal and snapshot are of one moment");
         let number = self.checkpoint_number.get() + 1;
-        let journal_id = self.journal.id();
-        let checkpoint = Checkpoint { number, journal_id, resume, segments: draft.table, snapshot };
-        checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
-        self.checkpoint_number.set(number);
-        self.journal.release(resume);
-        let stored =
-            self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
-        self.segments.publish(checkpoint.segments, &log_starts).await?;
-        self.submit(Event::Flushed(ranges));
-        self.submit(Event::Stored(stored));
-        checkpoint::remove_others(&self.disk, number).await?;
-        self.meter.checkpointed();
-        self.checkpoint_ended();
-        Ok(true)
+        let (journal_id, segments) = (self.journal.id(), std::mem::take(table));
+        let checkpoint = Checkpoint { number, journal_id, resume, segments, snapshot };
+        let bytes = checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
+        self.space.set_checkpoint_bytes(bytes);
+        Ok(Some((checkpoint, ranges)))
     }
 
     /// Where the log of each partition that there is begins.
@@ -116,21 +162,38 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         table: &mut SegmentTable,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
         let keys = log_starts.keys().filter(|key| self.has_unflushed(**key, upto));
-        let keys: Vec<_> = keys.map(|key| (*key, table.of(*key).last().copied())).collect();
-        let flushes = keys.into_iter().map(|(key, newest)| self.flush_partition(key, newest, upto));
+        let newest = |key: &PartitionKey| {
+            let is_closed = self.with_engine(|engine| engine.wants_new_segment(*key));
+            table.of(*key).last().filter(|_| !is_closed).copied()
+        };
+        let keys: Vec<_> = keys.map(|key| (*key, newest(key))).collect();
+        let has_failed = Cell::new(false);
+        let failed = &has_failed;
+        let flushes = keys.into_iter().map(|(key, newest)| async move {
+            if failed.get() { Ok(None) } else { self.flush_partition(key, newest, upto).await }
+        });
         // Syncs of several share the file system's own journal commits.
         let mut flushing = stream::iter(flushes).buffer_unordered(SEGMENT_FLUSHES_AT_ONCE);
         let mut ranges = Vec::new();
+        let mut result = Ok(());
+        // To the last one: a write under way must not meet those of the next try.
         while let Some(flushed) = flushing.next().await {
-            let Some(Flushed { key, metas, upto }) = flushed? else {
-                return Ok(None);
-            };
-            for meta in metas {
-                table.put(key, meta);
+            match flushed {
+                Ok(Some(Flushed { key, metas, upto })) => {
+                    metas.into_iter().for_each(|meta| table.put(key, meta));
+                    ranges.push(FlushedRange { partition: key, upto });
+                }
+                Ok(None) => has_failed.set(true),
+                Err(error) => {
+                    has_failed.set(true);
+                    // A device that failed is worse than one that is full.
+                    if result.as_ref().err().is_none_or(DiskError::is_refusal) {
+                        result = Err(error);
+                    }
+                }
             }
-            ranges.push(FlushedRange { partition: key, upto });
         }
-        Ok(Some(ranges))
+        result.map(|()| (!has_failed.get()).then_some(ranges))
     }
 
     fn has_unflushed(&self, key: PartitionKey, upto: EntrySeq) -> bool {
@@ -160,5 +223,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let upto = last.next_offset();
         let metas = self.segments.flush(key, newest, &batches).await?;
         Ok(Some(Flushed { key, metas, upto }))
+    }
+}
+
+/// A refusal is taken as success: what was to be done can wait.
+fn unless_refused(result: Result<(), DiskError>) -> Result<(), DiskError> {
+    match result {
+        Err(error) if error.is_refusal() => {
+            tracing::warn!(%error, "files that are not needed any more stay until the next start");
+            Ok(())
+        }
+        other => other,
     }
 }

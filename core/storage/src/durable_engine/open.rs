@@ -8,8 +8,9 @@ use std::rc::Rc;
 use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Event};
 
 use super::error::ReplayFault;
-use super::space::{Space, stored_between};
+use super::space::{Space, space_left, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
+use crate::checkpoint::format::{CHECKPOINT_HEADER_BYTES, SEGMENT_ROW_BYTES};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
 use crate::disk::Disk;
@@ -53,7 +54,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         };
         let nothing = SegmentTable::default();
         let stored = found.segments.with_table(|table| stored_between(&nothing, table));
-        Ok(Rc::new(DurableEngine {
+        let left = space_left(&disk).await;
+        let checkpoint_bytes = checkpoint_bytes(&found);
+        let opened = Rc::new(DurableEngine {
             disk,
             config,
             shell,
@@ -74,8 +77,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,
-        }))
+        });
+        opened.space.set_checkpoint_bytes(checkpoint_bytes);
+        let report = opened.space_report(left);
+        opened.inbox.borrow_mut().push_front(Event::Space(report));
+        Ok(opened)
     }
+}
+
+/// What a checkpoint takes, more or less.
+fn checkpoint_bytes<D: Disk>(found: &Found<D>) -> u64 {
+    let rows = found.segments.with_table(SegmentTable::len) * SEGMENT_ROW_BYTES;
+    (CHECKPOINT_HEADER_BYTES + rows + found.engine.snapshot().len()) as u64
 }
 
 /// A new data directory. Its first checkpoint is written last: a start that dies before begins
@@ -139,6 +152,7 @@ async fn recover<D: Disk, S: Shell>(
     let (journal, report) = opened?;
     engine.finish_recovery();
     meter.recovered(report);
+    let segments = trimmed(segments, &engine);
     let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
     let strays = segments.remove_strays().await?;
     checkpoint::remove_others(disk, number).await?;
@@ -151,6 +165,19 @@ async fn recover<D: Disk, S: Shell>(
         "recovered"
     );
     Ok(Found { engine, journal, segments, checkpoint_number: number, unflushed_bytes })
+}
+
+/// The checkpoint's segments without those that the journal has let go since: their files may have
+/// been removed already, to make room.
+fn trimmed(mut table: SegmentTable, engine: &Engine) -> SegmentTable {
+    let keys: Vec<_> = table.keys().collect();
+    for key in keys {
+        match engine.catalog().partition(key) {
+            Some(partition) => table.trim(key, partition.log_start()),
+            None => table.remove(key),
+        }
+    }
+    table
 }
 
 fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
