@@ -13,6 +13,7 @@ mod durable_engine;
 mod fields;
 pub mod journal;
 mod metrics;
+pub mod offline;
 pub mod segments;
 mod signal;
 

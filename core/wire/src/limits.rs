@@ -522,6 +522,8 @@ pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+/// Findings of `millpond log verify` that are kept and shown; the rest is counted.
+pub const OFFLINE_FINDINGS_MAX: usize = 10_000;
 
 const _: () = {
     assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);
