@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 mod clock;
+pub mod compaction;
 mod config;
 pub mod disk;
 mod durable_engine;
@@ -14,6 +15,7 @@ mod fields;
 pub mod journal;
 mod metrics;
 pub mod offline;
+pub mod packing;
 pub mod segments;
 mod signal;
 
