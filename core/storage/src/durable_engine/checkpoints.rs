@@ -11,6 +11,7 @@ use millpond_engine::{EntrySeq, Event, FlushedRange, Partition, PartitionKey};
 use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
+use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
@@ -30,6 +31,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         loop {
             let progress = self.journal.progress_count();
             let life = self.life_moved.count();
+            let space = self.space.moved.count();
             let is_stopping = self.life.get() >= Life::Stopping;
             if is_stopping || self.is_checkpoint_due() {
                 match self.checkpoint().await {
@@ -45,7 +47,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 continue;
             }
             let progress = self.journal.progress_past(progress);
-            select(progress, self.life_moved.past(life)).await;
+            let moved = select(self.life_moved.past(life), self.space.moved.past(space));
+            let moved = select(progress, moved);
+            match self.space.reclaim_due_ms() {
+                Some(due_ms) => drop(select(moved, self.shell.sleep_until_ms(due_ms)).await),
+                None => drop(moved.await),
+            }
         }
     }
 
@@ -54,10 +61,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.unflushed_bytes.get() >= self.config.tail_bytes as u64
             || self.journal.used_bytes() >= half
             || self.journal.is_starved()
+            || self.space.reclaim_due_ms().is_some_and(|due_ms| self.shell.now().mono_ms >= due_ms)
     }
 
     /// Takes a checkpoint of this moment. False if a topic was deleted under it.
     async fn checkpoint(&self) -> Result<bool, DiskError> {
+        self.space.checkpoint_begins();
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
@@ -77,10 +86,14 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
         self.checkpoint_number.set(number);
         self.journal.release(resume);
+        let stored =
+            self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
         self.segments.publish(checkpoint.segments, draft.written, &log_starts).await?;
         self.submit(Event::Flushed(ranges));
+        self.submit(Event::Stored(stored));
         checkpoint::remove_others(&self.disk, number).await?;
         self.meter.checkpointed();
+        self.checkpoint_ended();
         Ok(true)
     }
 

@@ -60,6 +60,8 @@ impl Machine {
             files: 3,
             file_bytes: 64 * 1024,
             second_write_bytes: 2_000,
+            linger_ms: 0,
+            gather_bytes: 8_000,
             seal_after_ms: 5_000,
             id: 0x1D,
         };

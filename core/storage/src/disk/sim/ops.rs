@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 
-use super::inode::Change;
+use super::inode::{Change, Inode};
 use super::names::{InodeId, Node};
-use super::{SimDisk, SimFault, State};
+use super::{SLOW_SYNC_NS, SimDisk, SimFault, State};
 use crate::disk::{
     AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
     parent_of,
@@ -46,7 +46,11 @@ impl SimDisk {
             let delay_ns = match speed {
                 Speed::Read => state.delay_ns(state.latency.read_ns),
                 Speed::Write => state.delay_ns(state.latency.write_ns),
-                Speed::Sync => state.delay_ns(state.latency.sync_ns) + state.extra_sync_ns,
+                Speed::Sync => {
+                    let stall_ns =
+                        if state.meets(SimFault::SlowSync, path) { SLOW_SYNC_NS } else { 0 };
+                    state.delay_ns(state.latency.sync_ns) + state.extra_sync_ns + stall_ns
+                }
             };
             (self.clock.now_ns() + delay_ns, state.life)
         };
@@ -82,6 +86,29 @@ fn input_output_error(op: DiskOp, path: &str) -> DiskError {
     DiskError::new(op, path, io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
 }
 
+impl State {
+    /// An error if nobody may change the file system now.
+    fn check_writable(&mut self, op: DiskOp, path: &str) -> Result<(), DiskError> {
+        if !self.is_read_only {
+            return Ok(());
+        }
+        self.stats.refused_read_only += 1;
+        Err(DiskError::new(op, path, io::ErrorKind::ReadOnlyFilesystem.into()))
+    }
+
+    /// An error if the device has no room for so many bytes more.
+    fn check_room(&mut self, grows_bytes: u64, op: DiskOp, path: &str) -> Result<(), DiskError> {
+        let Some(capacity) = self.capacity_bytes else {
+            return Ok(());
+        };
+        if grows_bytes == 0 || self.used_bytes() + grows_bytes <= capacity {
+            return Ok(());
+        }
+        self.stats.refused_full += 1;
+        Err(DiskError::new(op, path, io::ErrorKind::StorageFull.into()))
+    }
+}
+
 impl Disk for SimDisk {
     type File = SimFile;
 
@@ -109,6 +136,8 @@ impl Disk for SimDisk {
                 if !mode.create || !state.names.has_dir(parent_of(&owned)) {
                     return Err(not_found(DiskOp::Open, &owned));
                 }
+                state.check_writable(DiskOp::Open, &owned)?;
+                state.check_room(1, DiskOp::Open, &owned)?;
                 let id = InodeId(state.next_inode);
                 state.next_inode += 1;
                 state.inodes.insert(id, Default::default());
@@ -128,6 +157,7 @@ impl Disk for SimDisk {
     async fn create_dir_all(&self, dir: &str) -> Result<(), DiskError> {
         let name = dir.to_owned();
         let act = move |state: &mut State| {
+            state.check_writable(DiskOp::CreateDir, &name)?;
             state.names.create_dir_all(&name);
             Ok(())
         };
@@ -136,9 +166,12 @@ impl Disk for SimDisk {
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let (from, target) = (from.to_owned(), to.to_owned());
-        let act = move |state: &mut State| match state.names.rename(&from, &target) {
-            true => Ok(()),
-            false => Err(not_found(DiskOp::Rename, &from)),
+        let act = move |state: &mut State| {
+            state.check_writable(DiskOp::Rename, &target)?;
+            match state.names.rename(&from, &target) {
+                true => Ok(()),
+                false => Err(not_found(DiskOp::Rename, &from)),
+            }
         };
         self.after_delay(Speed::Write, DiskOp::Rename, to, act).await
     }
@@ -146,6 +179,7 @@ impl Disk for SimDisk {
     async fn remove_file(&self, path: &str) -> Result<(), DiskError> {
         let name = path.to_owned();
         let act = move |state: &mut State| {
+            state.check_writable(DiskOp::Remove, &name)?;
             state.names.remove_tree(&name);
             Ok(())
         };
@@ -162,6 +196,9 @@ impl Disk for SimDisk {
             state.stats.dir_syncs += 1;
             if !state.names.has_dir(&name) {
                 return Err(not_found(DiskOp::SyncDir, &name));
+            }
+            if state.meets(SimFault::SyncDirError, &name) {
+                return Err(input_output_error(DiskOp::SyncDir, &name));
             }
             state.names.sync_dir(&name);
             Ok(())
@@ -248,26 +285,26 @@ impl SimFile {
             state.stats.writes += 1;
             state.stats.written_bytes += bytes.len() as u64;
             state.stats.syncs += u64::from(is_durable);
-            let capacity = state.capacity_bytes;
-            let used = capacity.map_or(0, |_| state.used_bytes());
+            state.check_writable(op, &path)?;
+            let end = offset + bytes.len();
+            let len = state.inodes.get(&id).map_or(end, Inode::len);
+            state.check_room(end.saturating_sub(len) as u64, op, &path)?;
             if let Some(inode) = state.inodes.get_mut(&id) {
-                let end = offset + bytes.len();
-                let grows = end.saturating_sub(inode.len()) as u64;
-                if grows > 0 && capacity.is_some_and(|capacity| used + grows > capacity) {
-                    let source = io::Error::from(io::ErrorKind::StorageFull);
-                    return Err(DiskError::new(op, &path, source));
-                }
                 inode.begin(op_id, Change::Write { offset, bytes });
             }
         }
         let owned = Arc::clone(&path);
         let act = move |state: &mut State| {
             let fails = state.meets(fault, &owned);
+            if !fails && state.meets(SimFault::Misdirected, &owned) {
+                state.misdirect(id, op_id);
+                return Ok(());
+            }
             let Some(inode) = state.inodes.get_mut(&id) else {
                 return Err(not_found(op, &owned));
             };
             if fails {
-                inode.fail(op_id, &mut state.rng);
+                inode.fail(op_id, is_durable, &mut state.rng);
                 return Err(input_output_error(op, &owned));
             }
             inode.finish(op_id, is_durable);
@@ -322,6 +359,10 @@ impl DiskFile for SimFile {
             state.inodes.get(&id).map_or(0, |inode| inode.sync_point())
         };
         let act = move |state: &mut State| {
+            let has_dirty = state.inodes.get(&id).is_some_and(Inode::has_pending);
+            if has_dirty {
+                state.check_writable(DiskOp::Sync, &path)?;
+            }
             let fails = state.meets(SimFault::SyncError, &path);
             let Some(inode) = state.inodes.get_mut(&id) else {
                 return Err(not_found(DiskOp::Sync, &path));
@@ -349,6 +390,7 @@ impl DiskFile for SimFile {
         let (id, path) = (self.inode, Arc::clone(&self.path));
         let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
         let op_id = self.next_op();
+        self.disk.state.borrow_mut().check_writable(DiskOp::Length, &path)?;
         if let Some(inode) = self.disk.state.borrow_mut().inodes.get_mut(&id) {
             inode.begin(op_id, Change::SetLen(len));
         }
