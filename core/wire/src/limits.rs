@@ -98,6 +98,8 @@ pub const DEFAULT_PARTITIONS: i32 = 1;
 /// Time between two checks of segments for their age and size (Kafka:
 /// `log.retention.check.interval.ms`).
 pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Appended bytes after which the node looks again whether its budget makes it drop something.
+pub const SPACE_CHECK_BYTES: u64 = MIB as u64;
 /// Time without a jump after which the wall clock may decide what is old enough to be deleted.
 pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
