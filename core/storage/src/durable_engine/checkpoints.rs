@@ -15,12 +15,12 @@ use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::{Draft, SegmentMeta, WrittenSegment};
 
 /// A partition's part of a checkpoint.
 struct Flushed {
     key: PartitionKey,
-    metas: Vec<SegmentMeta>,
+    segments: Vec<WrittenSegment>,
     upto: i64,
 }
 
@@ -73,7 +73,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let (seq, snapshot) = self.with_engine(|engine| (engine.last_seq(), engine.snapshot()));
         let log_starts = self.log_starts();
         let mut draft = self.segments.draft(&log_starts).await?;
-        let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft.table).await? else {
+        let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft).await? else {
             self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
             self.segments.abandon(draft);
             return Ok(false);
@@ -88,7 +88,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.journal.release(resume);
         let stored =
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
-        self.segments.publish(checkpoint.segments, &log_starts).await?;
+        self.segments.publish(checkpoint.segments, draft.written, &log_starts).await?;
         self.submit(Event::Flushed(ranges));
         self.submit(Event::Stored(stored));
         checkpoint::remove_others(&self.disk, number).await?;
@@ -107,26 +107,28 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         })
     }
 
-    /// Writes what is in no segment, of entries up to `upto`, and notes it in `table`; `None` if a
+    /// Writes what is in no segment, of entries up to `upto`, and notes it in `draft`; `None` if a
     /// topic was deleted under it.
     async fn flush_all(
         &self,
         upto: EntrySeq,
         log_starts: &BTreeMap<PartitionKey, i64>,
-        table: &mut SegmentTable,
+        draft: &mut Draft,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
         let keys = log_starts.keys().filter(|key| self.has_unflushed(**key, upto));
-        let keys: Vec<_> = keys.map(|key| (*key, table.of(*key).last().copied())).collect();
+        let keys: Vec<_> = keys.map(|key| (*key, draft.table.of(*key).last().copied())).collect();
+        let new = keys.iter().filter(|(_, newest)| newest.is_none()).map(|(key, _)| *key);
+        self.segments.make_directories(new).await?;
         let flushes = keys.into_iter().map(|(key, newest)| self.flush_partition(key, newest, upto));
         // Syncs of several share the file system's own journal commits.
         let mut flushing = stream::iter(flushes).buffer_unordered(SEGMENT_FLUSHES_AT_ONCE);
         let mut ranges = Vec::new();
         while let Some(flushed) = flushing.next().await {
-            let Some(Flushed { key, metas, upto }) = flushed? else {
+            let Some(Flushed { key, segments, upto }) = flushed? else {
                 return Ok(None);
             };
-            for meta in metas {
-                table.put(key, meta);
+            for segment in segments {
+                draft.put(key, segment);
             }
             ranges.push(FlushedRange { partition: key, upto });
         }
@@ -158,7 +160,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return Ok(None);
         };
         let upto = last.next_offset();
-        let metas = self.segments.flush(key, newest, &batches).await?;
-        Ok(Some(Flushed { key, metas, upto }))
+        let segments = self.segments.flush(key, newest, &batches).await?;
+        Ok(Some(Flushed { key, segments, upto }))
     }
 }
