@@ -111,8 +111,9 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
-/// Most producer ids with state in one partition; the one idle longest is forgotten first.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
+/// checkpoint is taken those of a partition are copied when one of them changes, at once.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 /// Most producer states of the whole node.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
