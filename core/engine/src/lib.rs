@@ -55,7 +55,7 @@ pub use group::GroupState;
 pub use offsets::{GroupOffsets, OffsetStore};
 pub use partition::{FIRST_LEADER_EPOCH, Partition};
 pub use retention::DroppedRecords;
-pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
+pub use snapshot::{FrozenState, SNAPSHOT_VERSION, SnapshotError};
 pub use space::{SpaceReport, SpaceView};
 pub use state::ReplayError;
 pub use stored::{StoredPartition, StoredSegment};

@@ -111,8 +111,9 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
-/// Most producer ids with state in one partition; the one idle longest is forgotten first.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
+/// checkpoint is taken those of a partition are copied when one of them changes, at once.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 /// Most producer states of the whole node.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
@@ -535,6 +536,8 @@ pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+/// Findings of `millpond log verify` that are kept and shown; the rest is counted.
+pub const OFFLINE_FINDINGS_MAX: usize = 10_000;
 
 const _: () = {
     assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);
@@ -544,4 +547,37 @@ const _: () = {
     assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
     assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
+};
+
+// ------------------------------------------------------------------------------------------------
+// Packing and compaction (storage)
+// ------------------------------------------------------------------------------------------------
+
+/// Record bytes, uncompressed, that packing gathers into one batch. More of them compress no better
+/// (telemetry: 0.147 of its size with 64 KiB and with 256), and consumers that cannot read zstd
+/// are sent that much at least.
+pub const DEFAULT_PACK_TARGET_BYTES: usize = 64 * KIB;
+/// Least of it that a topic's `max.message.bytes` may bring about.
+pub const PACK_TARGET_BYTES_MIN: usize = 4 * KIB;
+/// Most of it: a reader of one record decompresses all of its batch.
+pub const PACK_TARGET_BYTES_MAX: usize = 256 * KIB;
+/// A batch that takes this much on flash compressed, or twice that uncompressed, is not small.
+pub const DEFAULT_PACK_SMALL_BATCH_BYTES: usize = 32 * KIB;
+/// Most records that packing puts into one batch.
+pub const PACK_RECORDS_MAX: usize = 16 * KIB;
+/// Level of zstd for packing: higher ones cost much and gain little on telemetry.
+pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
+/// Memory for the keys of one round of compaction; a round ends where it is full.
+pub const DEFAULT_COMPACTION_MAP_BYTES: usize = 20 * MIB;
+/// Least memory for them: a round must come further than one batch.
+pub const COMPACTION_MAP_BYTES_MIN: usize = 64 * KIB;
+
+const _: () = {
+    assert!(PACK_TARGET_BYTES_MIN <= DEFAULT_PACK_TARGET_BYTES);
+    assert!(DEFAULT_PACK_TARGET_BYTES <= PACK_TARGET_BYTES_MAX);
+    // A packed batch is no larger than what clients accept from the producers of a usual topic.
+    assert!(PACK_TARGET_BYTES_MAX * 2 <= DEFAULT_MAX_MESSAGE_BYTES);
+    assert!(DEFAULT_PACK_SMALL_BATCH_BYTES * 2 <= DEFAULT_PACK_TARGET_BYTES);
+    assert!(PACK_RECORDS_MAX <= BATCH_RECORDS_MAX);
+    assert!(COMPACTION_MAP_BYTES_MIN <= DEFAULT_COMPACTION_MAP_BYTES);
 };

@@ -17,12 +17,12 @@ use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::{Draft, SegmentMeta, WrittenSegment};
 
 /// A partition's part of a checkpoint.
 struct Flushed {
     key: PartitionKey,
-    metas: Vec<SegmentMeta>,
+    segments: Vec<WrittenSegment>,
     upto: i64,
 }
 
@@ -97,9 +97,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 return Err(error);
             }
         };
-        let table = &mut draft.table;
-        let (checkpoint, ranges) = match self.write_out(seq, snapshot, &log_starts, table).await {
-            Ok(Some(written)) => written,
+        let written = self.write_out(seq, snapshot, &log_starts, &mut draft).await;
+        let (checkpoint, ranges) = match written {
+            Ok(Some(done)) => done,
             other => {
                 self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
                 self.segments.abandon(draft);
@@ -112,7 +112,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
         // The files are no part of the checkpoint any more: a disk that refuses to remove them only
         // keeps strays.
-        unless_refused(self.segments.publish(checkpoint.segments, &log_starts).await)?;
+        let segments = checkpoint.segments;
+        let published = self.segments.publish(segments, draft.written, &log_starts).await;
+        unless_refused(published)?;
         self.submit(Event::Flushed(ranges));
         self.submit(Event::Stored(stored));
         unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
@@ -128,15 +130,15 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         seq: EntrySeq,
         snapshot: Bytes,
         log_starts: &BTreeMap<PartitionKey, i64>,
-        table: &mut SegmentTable,
+        draft: &mut Draft,
     ) -> Result<Option<(Checkpoint, Vec<FlushedRange>)>, DiskError> {
-        let Some(ranges) = self.flush_all(seq, log_starts, table).await? else {
+        let Some(ranges) = self.flush_all(seq, log_starts, draft).await? else {
             return Ok(None);
         };
         let resume = self.journal.cut_ready().await;
         assert_eq!(resume.next_entry, seq.0 + 1, "journal and snapshot are of one moment");
         let number = self.checkpoint_number.get() + 1;
-        let (journal_id, segments) = (self.journal.id(), std::mem::take(table));
+        let (journal_id, segments) = (self.journal.id(), std::mem::take(&mut draft.table));
         let checkpoint = Checkpoint { number, journal_id, resume, segments, snapshot };
         let bytes = checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
         self.space.set_checkpoint_bytes(bytes);
@@ -153,20 +155,23 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         })
     }
 
-    /// Writes what is in no segment, of entries up to `upto`, and notes it in `table`; `None` if a
+    /// Writes what is in no segment, of entries up to `upto`, and notes it in `draft`; `None` if a
     /// topic was deleted under it.
     async fn flush_all(
         &self,
         upto: EntrySeq,
         log_starts: &BTreeMap<PartitionKey, i64>,
-        table: &mut SegmentTable,
+        draft: &mut Draft,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
         let keys = log_starts.keys().filter(|key| self.has_unflushed(**key, upto));
         let newest = |key: &PartitionKey| {
             let is_closed = self.with_engine(|engine| engine.wants_new_segment(*key));
-            table.of(*key).last().filter(|_| !is_closed).copied()
+            draft.table.of(*key).last().filter(|_| !is_closed).copied()
         };
         let keys: Vec<_> = keys.map(|key| (*key, newest(key))).collect();
+        let is_new = |(key, _): &&(PartitionKey, _)| draft.table.of(*key).is_empty();
+        let new = keys.iter().filter(is_new).map(|(key, _)| *key);
+        self.segments.make_directories(new).await?;
         let has_failed = Cell::new(false);
         let failed = &has_failed;
         let flushes = keys.into_iter().map(|(key, newest)| async move {
@@ -179,8 +184,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         // To the last one: a write under way must not meet those of the next try.
         while let Some(flushed) = flushing.next().await {
             match flushed {
-                Ok(Some(Flushed { key, metas, upto })) => {
-                    metas.into_iter().for_each(|meta| table.put(key, meta));
+                Ok(Some(Flushed { key, segments, upto })) => {
+                    segments.into_iter().for_each(|segment| draft.put(key, segment));
                     ranges.push(FlushedRange { partition: key, upto });
                 }
                 Ok(None) => has_failed.set(true),
@@ -221,8 +226,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return Ok(None);
         };
         let upto = last.next_offset();
-        let metas = self.segments.flush(key, newest, &batches).await?;
-        Ok(Some(Flushed { key, metas, upto }))
+        let segments = self.segments.flush(key, newest, &batches).await?;
+        Ok(Some(Flushed { key, segments, upto }))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
 
 /// Against two processes on one directory.
-const LOCK_PATH: &str = "LOCK";
+pub(crate) const LOCK_PATH: &str = "LOCK";
 
 /// What a start finds or makes.
 struct Found<D: Disk> {
@@ -172,9 +172,9 @@ async fn recover<D: Disk, S: Shell>(
 fn trimmed(mut table: SegmentTable, engine: &Engine) -> SegmentTable {
     let keys: Vec<_> = table.keys().collect();
     for key in keys {
-        match engine.catalog().partition(key) {
-            Some(partition) => table.trim(key, partition.log_start()),
-            None => table.remove(key),
+        // Deleted ones stay: the next checkpoint removes their directories.
+        if let Some(partition) = engine.catalog().partition(key) {
+            table.trim(key, partition.log_start());
         }
     }
     table
