@@ -131,7 +131,10 @@ impl Engine {
             let batches = LogBatch::split(bytes.clone(), limits::BATCHES_PER_SPLIT_MAX)
                 .map_err(|_| ErrorCode::KafkaStorageError)?;
             for batch in &batches {
-                if let Some(found) = search_batch(batch, search.wanted)? {
+                if let Some(mut found) = search_batch(batch, search.wanted)? {
+                    // The log may begin within a batch.
+                    let log = self.state.catalog.partition(search.key);
+                    found.offset = found.offset.max(log.map_or(0, |log| log.log_start));
                     return Ok(Some(found));
                 }
             }

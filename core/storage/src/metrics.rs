@@ -102,6 +102,10 @@ pub struct StorageMetrics {
     pub queued_bytes: u64,
     /// Checkpoints that were finished.
     pub checkpoints: u64,
+    /// Bytes of batches that packing looked at.
+    pub packed_from_bytes: u64,
+    /// What it made of them.
+    pub packed_to_bytes: u64,
     /// Batches that history reads gave back.
     pub history_batches: u64,
     /// Bytes of those.
@@ -160,6 +164,12 @@ impl Meter {
 
     pub(crate) fn checkpointed(&self) {
         self.checkpoints.set(self.checkpoints.get() + 1);
+    }
+
+    pub(crate) fn packed(&self, from_bytes: u64, to_bytes: u64) {
+        let mut metrics = self.metrics.borrow_mut();
+        metrics.packed_from_bytes += from_bytes;
+        metrics.packed_to_bytes += to_bytes;
     }
 
     pub(crate) fn history_read(&self, batches: u64, bytes: u64) {

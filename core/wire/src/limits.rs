@@ -549,6 +549,13 @@ pub const PACK_TARGET_BYTES_MAX: usize = 256 * KIB;
 pub const DEFAULT_PACK_SMALL_BATCH_BYTES: usize = 32 * KIB;
 /// Most records that packing puts into one batch.
 pub const PACK_RECORDS_MAX: usize = 16 * KIB;
+/// Bytes of batches that are packed in one go: as much memory is taken beside them.
+pub const PACK_JOB_BYTES: usize = 4 * MIB;
+/// How many times its size a packed batch is expected to be when it is served.
+pub const HISTORY_EXPANSION: usize = 4;
+/// Packed batches that make about this much are unpacked on the engine's thread: handing them over
+/// would cost more.
+pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
 /// Level of zstd for packing: higher ones cost much and gain little on telemetry.
 pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 /// Memory for the keys of one round of compaction; a round ends where it is full.

@@ -160,7 +160,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return Ok(None);
         };
         let upto = last.next_offset();
-        let segments = self.segments.flush(key, newest, &batches).await?;
+        let bytes = batches.iter().map(LogBatch::size_bytes).sum();
+        let mut flush = self.segments.begin_flush(key, newest, bytes);
+        self.pack_and_write(key, &batches, &mut flush).await?;
+        let segments = flush.finish().await?;
         Ok(Some(Flushed { key, segments, upto }))
     }
 }

@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod history;
 mod open;
+mod packing;
 mod shell;
 mod space;
 
