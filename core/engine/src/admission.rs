@@ -139,12 +139,21 @@ impl Pending {
         }
         self.queue = kept;
         if !has_state {
-            if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
-                self.refused.pop_first();
-            }
-            self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
+            self.refuse(range);
         }
         later
+    }
+
+    /// A batch was refused: its producer, of which nothing else is known, must begin with it. Of
+    /// several in a row the first one counts.
+    pub(crate) fn refuse(&mut self, range: SentRange) {
+        if self.last_of(range.producer_id).is_some() {
+            return;
+        }
+        if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
+            self.refused.pop_first();
+        }
+        self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
     }
 
     /// Judges a batch by its sequence numbers against what is committed and what is under way.

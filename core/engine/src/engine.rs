@@ -15,7 +15,8 @@ use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
 use crate::record_clock::RecordClock;
 use crate::rng::Rng;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, FrozenState, SnapshotError};
+use crate::space::Space;
 use crate::state::{ReplayError, State};
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
@@ -137,6 +139,7 @@ impl Engine {
             timers: BTreeSet::new(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
         };
@@ -191,8 +194,15 @@ impl Engine {
     /// in segments.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
+        self.freeze().encode()
+    }
+
+    /// The same without its bytes yet, which takes much less time. The state as of now: what
+    /// happens afterwards does not change it.
+    #[must_use]
+    pub fn freeze(&self) -> FrozenState {
         assert!(self.draft.facts.is_empty(), "a snapshot stands between two events");
-        snapshot::encode(&self.state)
+        FrozenState::of(&self.state)
     }
 
     /// Takes one event. Drain `poll_effect` afterwards.
@@ -213,9 +223,11 @@ impl Engine {
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
             Event::Stored(partitions) => self.on_stored(&partitions),
+            Event::Space(report) => self.on_space(report),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
+        self.check_budget();
         self.seal();
         self.wake_fetches();
     }
@@ -320,6 +332,11 @@ impl Engine {
         }
     }
 
+    /// What waits for entries that are not durable, oldest first.
+    pub(crate) fn after_durable_mut(&mut self) -> impl Iterator<Item = &mut Vec<Then>> {
+        self.after.values_mut()
+    }
+
     fn run(&mut self, then: Then) {
         match then {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
@@ -349,6 +366,7 @@ impl Engine {
         match &fact {
             Fact::Appended { partition, batch, .. } => {
                 self.draft.bytes += batch.size_bytes();
+                self.space.appended(batch.size_bytes());
                 self.draft.log_ends.insert(*partition, batch.next_offset());
             }
             Fact::TopicCreated { .. }

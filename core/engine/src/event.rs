@@ -2,6 +2,7 @@
 //! An event carries all that its decision needs; the engine asks nobody anything.
 
 use crate::effect::HistorySlice;
+use crate::space::SpaceReport;
 use crate::stored::StoredPartition;
 use crate::transform::{AdminRequest, TransformOutcome};
 use crate::units::{AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket};
@@ -44,6 +45,8 @@ pub enum Event {
     /// The segments of these partitions, as a checkpoint names them: of all after a start, later of
     /// those that changed.
     Stored(Vec<StoredPartition>),
+    /// How much space is used and left: after a start, after every checkpoint, and when it changed.
+    Space(SpaceReport),
     /// An administrative request; answered by `Effect::AdminReply` with the same id.
     Admin {
         /// Comes back in the reply.

@@ -14,9 +14,9 @@
 
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
-use crate::offsets::GroupOffsets;
+use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
-use crate::producer::{ProducerState, SentBatch};
+use crate::producer::{ProducerState, ProducerTable, SentBatch};
 use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
@@ -39,31 +39,54 @@ pub enum SnapshotError {
     Codec(#[from] CodecError),
 }
 
-pub(crate) fn encode(state: &State) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u16_le(SNAPSHOT_VERSION);
-    out.put_u64_le(state.last_seq.0);
-    out.put_i64_le(state.producer_ids_upto);
-    put_count(&mut out, state.catalog.len());
-    for topic in state.catalog.iter() {
-        put_topic(&mut out, topic);
-    }
-    put_count(&mut out, state.producers.len());
-    for ((key, producer_id), producer) in state.producers.iter() {
-        put_producer(&mut out, key, *producer_id, producer);
-    }
-    put_count(&mut out, state.offsets.iter().count());
-    for (id, group) in state.offsets.iter() {
-        put_string(&mut out, id);
-        out.put_u64_le(group.last_entry.0);
-        put_count(&mut out, group.offsets.len());
-        for (key, offset) in &group.offsets {
-            put_partition(&mut out, key);
-            offset.put(&mut out);
+/// The state of one moment, taken quickly: what is large is shared with the engine and copied only
+/// where it changes. [`FrozenState::encode`] takes its time, on any thread.
+#[derive(Debug)]
+pub struct FrozenState {
+    /// Encoded already: all before the producers, and all after the offsets.
+    before: BytesMut,
+    after: BytesMut,
+    producers: ProducerTable,
+    offsets: OffsetStore,
+}
+
+impl FrozenState {
+    pub(crate) fn of(state: &State) -> FrozenState {
+        let mut before = BytesMut::new();
+        before.put_u16_le(SNAPSHOT_VERSION);
+        before.put_u64_le(state.last_seq.0);
+        before.put_i64_le(state.producer_ids_upto);
+        put_count(&mut before, state.catalog.len());
+        for topic in state.catalog.iter() {
+            put_topic(&mut before, topic);
         }
+        let mut after = BytesMut::new();
+        state.transforms.put(&mut after);
+        let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
+        FrozenState { before, after, producers, offsets }
     }
-    state.transforms.put(&mut out);
-    out.freeze()
+
+    /// The bytes of the snapshot.
+    #[must_use]
+    pub fn encode(self) -> Bytes {
+        let mut out = self.before;
+        put_count(&mut out, self.producers.len());
+        for (key, producer_id, producer) in self.producers.iter() {
+            put_producer(&mut out, key, producer_id, producer);
+        }
+        put_count(&mut out, self.offsets.iter().count());
+        for (id, group) in self.offsets.iter() {
+            put_string(&mut out, id);
+            out.put_u64_le(group.last_entry.0);
+            put_count(&mut out, group.offsets.len());
+            for (key, offset) in &group.offsets {
+                put_partition(&mut out, key);
+                offset.put(&mut out);
+            }
+        }
+        out.extend_from_slice(&self.after);
+        out.freeze()
+    }
 }
 
 pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {

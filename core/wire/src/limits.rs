@@ -98,6 +98,8 @@ pub const DEFAULT_PARTITIONS: i32 = 1;
 /// Time between two checks of segments for their age and size (Kafka:
 /// `log.retention.check.interval.ms`).
 pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Appended bytes after which the node looks again whether its budget makes it drop something.
+pub const SPACE_CHECK_BYTES: u64 = MIB as u64;
 /// Time without a jump after which the wall clock may decide what is old enough to be deleted.
 pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
@@ -109,8 +111,9 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
-/// Most producer ids with state in one partition; the one idle longest is forgotten first.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
+/// checkpoint is taken those of a partition are copied when one of them changes, at once.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 /// Most producer states of the whole node.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
@@ -522,6 +525,8 @@ pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+/// Findings of `millpond log verify` that are kept and shown; the rest is counted.
+pub const OFFLINE_FINDINGS_MAX: usize = 10_000;
 
 const _: () = {
     assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);

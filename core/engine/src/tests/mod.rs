@@ -9,6 +9,7 @@ mod producing;
 mod recovery;
 mod retention;
 mod rig;
+mod space;
 mod topics;
 mod transforms;
 mod windows;

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use super::portable::{PortableDisk, PortableFile};
 use super::uring::{UringDisk, UringFile};
-use super::{AlignedBuf, DirEntry, Disk, DiskError, DiskFile, LockGuard, OpenMode, Returned};
+use super::{
+    AlignedBuf, DirEntry, Disk, DiskError, DiskFile, LockGuard, OpenMode, Returned, SpaceLeft,
+};
 
 /// Threads of the portable backend: two journal writes, a checkpoint, a history read.
 const PORTABLE_THREADS: usize = 4;
@@ -153,6 +155,13 @@ impl Disk for RealDisk {
         match self {
             RealDisk::Uring(disk) => disk.sync_dir(dir).await,
             RealDisk::Portable(disk) => disk.sync_dir(dir).await,
+        }
+    }
+
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        match self {
+            RealDisk::Uring(disk) => disk.space().await,
+            RealDisk::Portable(disk) => disk.space().await,
         }
     }
 

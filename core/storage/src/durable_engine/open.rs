@@ -19,7 +19,7 @@ use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
 
 /// Against two processes on one directory.
-const LOCK_PATH: &str = "LOCK";
+pub(crate) const LOCK_PATH: &str = "LOCK";
 
 /// What a start finds or makes.
 struct Found<D: Disk> {

@@ -4,6 +4,7 @@
 
 mod commit;
 pub mod format;
+mod inspect;
 mod open;
 mod queue;
 mod reader;
@@ -19,6 +20,8 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub(crate) use inspect::Inspection;
+pub use inspect::{CommitFacts, EntryFacts};
 pub(crate) use open::holds_commits;
 pub use open::{JOURNAL_DIR, JournalConfig, OpenJournalError};
 pub use recovery::{EntryBytes, JournalDamage, RecoverError};

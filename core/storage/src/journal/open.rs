@@ -254,7 +254,7 @@ async fn make_file<D: Disk>(
     Ok((file, zeros))
 }
 
-async fn open_files<D: Disk, R>(
+pub(super) async fn open_files<D: Disk, R>(
     disk: &D,
     journal_id: u64,
 ) -> Result<(RingShape, Vec<D::File>), OpenJournalError<R>> {

@@ -151,6 +151,8 @@ pub(crate) struct Merger {
     builder: BatchBuilder,
     run: Option<Run>,
     out: Vec<LogBatch>,
+    /// Offset after what went out last.
+    next_offset: Option<i64>,
     merged: u64,
 }
 
@@ -162,6 +164,7 @@ impl Merger {
             builder: BatchBuilder::new(Codec::Zstd, Some(policy.zstd_level)),
             run: None,
             out: Vec::new(),
+            next_offset: None,
             merged: 0,
         }
     }
@@ -169,7 +172,7 @@ impl Merger {
     /// Lets a batch through untouched.
     pub(crate) fn pass(&mut self, batch: &LogBatch) -> Result<(), MergeError> {
         self.close()?;
-        self.out.push(batch.clone());
+        self.emit(batch.clone());
         Ok(())
     }
 
@@ -306,7 +309,7 @@ impl Merger {
         };
         if !run.is_changed && run.is_compressed && run.parts.len() == 1 {
             self.builder.clear();
-            self.out.extend(run.parts);
+            run.parts.into_iter().for_each(|part| self.emit(part));
             return Ok(());
         }
         let span = run.last_offset.saturating_sub(run.base_offset);
@@ -314,11 +317,21 @@ impl Merger {
         let batch = self.builder.build_batch_spanning(last_delta)?;
         if run.is_changed || batch.size_bytes() < run.parts_bytes {
             self.merged += run.parts.len() as u64;
-            self.out.push(LogBatch::stamp(batch, run.base_offset, run.class.leader_epoch));
+            self.emit(LogBatch::stamp(batch, run.base_offset, run.class.leader_epoch));
         } else {
-            self.out.extend(run.parts);
+            run.parts.into_iter().for_each(|part| self.emit(part));
         }
         Ok(())
+    }
+
+    fn emit(&mut self, batch: LogBatch) {
+        self.next_offset = Some(batch.next_offset());
+        self.out.push(batch);
+    }
+
+    /// Offset after the last batch that is done; `None` before the first.
+    pub(crate) const fn next_offset(&self) -> Option<i64> {
+        self.next_offset
     }
 
     /// The batches that are done.
