@@ -29,7 +29,7 @@
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 (reserved: an extent of the direct path)
 //!  19 (reserved: where a log starts)
-//!  20 (reserved: offsets lost to damage)
+//!  20 Lost                key | first offset not lost i64
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -153,6 +153,13 @@ pub enum Fact {
         id: Uuid,
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
+    },
+    /// Damage took what stood between the log end and an offset, where the log goes on.
+    Lost {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The first offset that is not lost.
+        upto: i64,
     },
     /// A partition's leader epoch moved.
     LeaderEpoch {
@@ -323,6 +330,7 @@ impl Fact {
             Fact::Appended { partition, .. }
             | Fact::Sent { partition, .. }
             | Fact::InputsCounted { partition, .. }
+            | Fact::Lost { partition, .. }
             | Fact::LeaderEpoch { partition, .. } => Some(*partition),
             _ => None,
         }
@@ -344,6 +352,7 @@ impl Fact {
             Fact::InputsCounted { .. } => 12,
             Fact::TopicConfigured { .. } => 13,
             Fact::LeaderEpoch { .. } => 14,
+            Fact::Lost { .. } => 20,
         }
     }
 
@@ -416,6 +425,10 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
+            Fact::Lost { partition, upto } => {
+                put_partition(out, partition);
+                out.put_i64_le(*upto);
+            }
         }
     }
 
@@ -463,6 +476,7 @@ impl Fact {
             14 => {
                 Fact::LeaderEpoch { partition: take.partition()?, epoch: take.i32("leader epoch")? }
             }
+            20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
             COMPACT_TAG => compact::take_appended(take)?,
             value => return Err(EntryError::Newer { what: "fact", value }),
         })

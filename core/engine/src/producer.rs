@@ -16,6 +16,9 @@ pub(crate) struct ProducerState {
     pub(crate) touched: EntrySeq,
     /// The last batches, oldest first; never empty.
     pub(crate) batches: VecDeque<SentBatch>,
+    /// Damage may have taken what it sent after these. A later sequence is then taken as it comes,
+    /// as from a producer that is not known: to insist on the missing one would refuse it for ever.
+    pub(crate) is_doubtful: bool,
 }
 
 /// One accepted batch.
@@ -75,6 +78,7 @@ impl ProducerTable {
             epoch: sent.producer_epoch,
             touched: seq,
             batches: VecDeque::with_capacity(1),
+            is_doubtful: false,
         });
         if state.epoch != sent.producer_epoch {
             state.epoch = sent.producer_epoch;
@@ -84,6 +88,7 @@ impl ProducerTable {
             state.batches.pop_front();
         }
         state.touched = seq;
+        state.is_doubtful = false;
         state.batches.push_back(SentBatch {
             base_sequence: sent.base_sequence,
             last_sequence: sent.last_sequence,
@@ -103,6 +108,19 @@ impl ProducerTable {
         for (_, key) in oldest.into_iter().take(count) {
             self.by_key.remove(&key);
             self.evicted += 1;
+        }
+    }
+
+    /// What the producers of a partition sent last may be lost.
+    pub(crate) fn doubt(&mut self, key: PartitionKey) {
+        for (_, state) in self.by_key.range_mut((key, i64::MIN)..=(key, i64::MAX)) {
+            state.is_doubtful = true;
+        }
+    }
+
+    pub(crate) fn doubt_producer(&mut self, key: PartitionKey, producer_id: i64) {
+        if let Some(state) = self.by_key.get_mut(&(key, producer_id)) {
+            state.is_doubtful = true;
         }
     }
 
