@@ -5,15 +5,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq};
+use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Fact, LostRange};
+use millpond_wire::limits::LOST_RANGES_REPORTED_MAX;
 
+use super::entry::partition_of;
 use super::error::ReplayFault;
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
 use crate::disk::Disk;
-use crate::journal::{EntryBytes, Journal, JournalConfig, OpenJournalError, holds_commits};
-use crate::metrics::Meter;
+use crate::journal::{
+    EntryBytes, Journal, JournalConfig, LostEntry, OpenJournalError, Replayed, holds_commits,
+};
+use crate::metrics::{Meter, RecoveryReport};
 use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
 
@@ -122,18 +126,34 @@ async fn recover<D: Disk, S: Shell>(
         return Err(OpenError::SnapshotPosition { snapshot, checkpoint });
     }
     let mut unflushed_bytes = 0;
-    let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
-        let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
-        unflushed_bytes += entry.payload_bytes() as u64;
-        Ok(engine.replay(entry)?)
+    let mut given_up = 0;
+    let deliver = |found: Replayed| match found {
+        Replayed::Entry(found) => {
+            let len_bytes = found.bytes.len();
+            let (seq, scope) = (found.seq, found.scope);
+            match decode(found)? {
+                Some(entry) => {
+                    unflushed_bytes += entry.payload_bytes() as u64;
+                    Ok(engine.replay(entry)?)
+                }
+                None => {
+                    given_up += 1;
+                    replay_lost(&mut engine, LostEntry { seq, scope, len_bytes })
+                }
+            }
+        }
+        Replayed::Lost(lost) => replay_lost(&mut engine, lost),
     };
     let clock = ShellClock(shell);
     let journal_config = journal_config(config, journal_id);
     let opened =
         Journal::open(disk, journal_config, resume, Rc::clone(meter), &clock, deliver).await;
-    let (journal, report) = opened?;
+    let (journal, mut report) = opened?;
     engine.finish_recovery();
-    meter.recovered(report);
+    report.damaged_entries += given_up;
+    report.lost_ranges = engine.lost_ranges().take(LOST_RANGES_REPORTED_MAX).collect();
+    tell_losses(&report);
+    meter.recovered(report.clone());
     let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
     let strays = segments.remove_strays().await?;
     checkpoint::remove_others(disk, number).await?;
@@ -146,6 +166,43 @@ async fn recover<D: Disk, S: Shell>(
         "recovered"
     );
     Ok(Found { engine, journal, segments, checkpoint_number: number, unflushed_bytes })
+}
+
+/// An entry of the journal; `None` if a bit of it was turned back that was not what was wrong.
+fn decode(found: EntryBytes) -> Result<Option<Entry>, ReplayFault> {
+    let is_guess = found.is_corrected && found.scope != 0;
+    let entry = match Entry::decode(EntrySeq(found.seq), found.bytes) {
+        Err(_) if is_guess => return Ok(None),
+        entry => entry?,
+    };
+    let has_right_crcs = |fact: &Fact| match fact {
+        Fact::Appended { batch, .. } => batch.has_right_crc(),
+        _ => true,
+    };
+    // Large batches carry a checksum of their own.
+    Ok((!is_guess || entry.facts.iter().all(has_right_crcs)).then_some(entry))
+}
+
+fn replay_lost(engine: &mut Engine, lost: LostEntry) -> Result<(), ReplayFault> {
+    let seq = EntrySeq(lost.seq);
+    let Some(key) = partition_of(lost.scope, engine.catalog()) else {
+        return Err(ReplayFault::LostScope);
+    };
+    tracing::error!(entry = lost.seq, partition = %key, "an entry of the journal is lost");
+    Ok(engine.replay_lost(seq, key, lost.len_bytes)?)
+}
+
+fn tell_losses(report: &RecoveryReport) {
+    if report.damaged_entries + report.corrected_bits > 0 {
+        tracing::error!(
+            damaged_entries = report.damaged_entries,
+            corrected_bits = report.corrected_bits,
+            "the journal was damaged: the device changed bytes that it had stored. Look after it"
+        );
+    }
+    for LostRange { partition, from, upto } in &report.lost_ranges {
+        tracing::error!(%partition, from, upto, "these offsets are lost: they are not served");
+    }
 }
 
 fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
