@@ -40,13 +40,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     }
 
     async fn read_job(&self, job: ReadJob) -> Event {
-        let mut slices = Vec::with_capacity(job.reads.len());
+        let mut result = Vec::with_capacity(job.reads.len());
         for read in &job.reads {
-            match self.segments.read(read).await {
-                Ok(slice) => slices.push(slice),
-                Err(fault) => return Event::HistoryRead { id: job.id, result: Err(fault) },
-            }
+            result.push(self.segments.read(read).await);
         }
-        Event::HistoryRead { id: job.id, result: Ok(slices) }
+        Event::HistoryRead { id: job.id, result }
     }
 }

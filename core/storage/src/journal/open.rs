@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader, HeaderFault};
 use super::queue::Queue;
-use super::recovery::{EntryBytes, RecoverError, Recovery};
+use super::recovery::{RecoverError, Recovery, Replayed};
 use super::ring::{JournalPosition, RingPosition, RingShape};
 use super::{Journal, JournalEntry, State};
 use crate::clock::StorageClock;
@@ -136,7 +136,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         resume: JournalPosition,
         meter: Rc<Meter>,
         clock: &impl StorageClock,
-        deliver: impl FnMut(EntryBytes) -> Result<(), R>,
+        deliver: impl FnMut(Replayed) -> Result<(), R>,
     ) -> Result<(Journal<D, E>, RecoveryReport), OpenJournalError<R>> {
         let (shape, files) = open_files(disk, config.id).await?;
         for file in &files {
