@@ -38,9 +38,16 @@ pub struct Machine {
     checkpoints: Rc<Cell<u64>>,
     /// Operations that had failed when this life began.
     failed_before: u64,
+    /// What the wall clock is off by.
+    wall_jump_ms: Rc<Cell<i64>>,
+    /// Settings of the storage, from the next start on.
+    pub storage: StorageConfig,
+    /// Settings of the engine, from the next start on.
+    pub config: EngineConfig,
 }
 
-type Node = DurableEngine<SimDisk, SimShell>;
+/// The node: engine and storage on the simulated disk.
+pub type Node = DurableEngine<SimDisk, SimShell>;
 
 /// The node of one life.
 struct Running {
@@ -70,6 +77,9 @@ impl Machine {
             late_acks: Rc::default(),
             checkpoints: Rc::default(),
             failed_before: 0,
+            wall_jump_ms: Rc::default(),
+            storage: storage_config(),
+            config: engine_config(),
         }
     }
 
@@ -93,6 +103,7 @@ impl Machine {
             last_transform_ns: Rc::default(),
             has_stopped: Rc::default(),
             late_acks,
+            wall_jump_ms: Rc::clone(&self.wall_jump_ms),
         };
         let life = Life {
             number: self.life,
@@ -100,6 +111,8 @@ impl Machine {
             network: self.network.clone(),
             trace: self.trace.clone(),
             shell,
+            storage: self.storage.clone(),
+            config: self.config.clone(),
             seed: self.rng.next_u64(),
             running: Rc::clone(&self.running),
             stop: Rc::clone(&self.stop),
@@ -144,6 +157,16 @@ impl Machine {
         &self.disk
     }
 
+    /// Sets the wall clock: so many milliseconds beyond what it would show without this.
+    pub fn set_wall_jump_ms(&self, jump_ms: i64) {
+        self.wall_jump_ms.set(jump_ms);
+    }
+
+    /// The engine and storage at work, if the node serves.
+    pub fn engine(&self) -> Option<Rc<Node>> {
+        self.running.borrow().as_ref().map(|running| Rc::clone(&running.engine))
+    }
+
     /// Why the node stopped by itself, if it did and nobody has asked yet.
     pub fn take_stop(&self) -> Option<Stop> {
         self.stop.borrow_mut().take()
@@ -164,8 +187,9 @@ impl Machine {
         let running = self.running.borrow();
         running.as_ref()?.engine.with_engine(|engine| {
             let mut topics = engine.catalog().iter();
-            let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            topics.find(|topic| hex(&topic.id.0) == dir).map(|topic| topic.name.clone())
+            topics
+                .find(|topic| crate::damage::hex(&topic.id.0) == dir)
+                .map(|topic| topic.name.clone())
         })
     }
 
@@ -184,6 +208,8 @@ struct Life {
     network: Network,
     trace: Trace,
     shell: SimShell,
+    storage: StorageConfig,
+    config: EngineConfig,
     seed: u64,
     running: Rc<RefCell<Option<Running>>>,
     stop: Rc<RefCell<Option<Stop>>>,
@@ -191,9 +217,14 @@ struct Life {
 
 impl Life {
     async fn live(self) {
-        let (storage, engine) = (storage_config(), engine_config());
-        let opened =
-            DurableEngine::open(self.disk, storage, engine, self.seed, self.shell.clone()).await;
+        let opened = DurableEngine::open(
+            self.disk,
+            self.storage,
+            self.config,
+            self.seed,
+            self.shell.clone(),
+        )
+        .await;
         let engine = match opened {
             Ok(engine) => engine,
             Err(error) => {
@@ -258,7 +289,7 @@ fn deploy_sieve() -> AdminRequest {
 
 /// The node's surroundings on virtual time.
 #[derive(Clone)]
-struct SimShell {
+pub struct SimShell {
     clock: SimClock,
     network: Network,
     life: u64,
@@ -269,6 +300,7 @@ struct SimShell {
     /// The node has given up: whatever it says now is too late.
     has_stopped: Rc<Cell<bool>>,
     late_acks: Rc<Cell<u64>>,
+    wall_jump_ms: Rc<Cell<i64>>,
 }
 
 impl SimShell {
@@ -304,7 +336,7 @@ impl SimShell {
 impl Shell for SimShell {
     fn now(&self) -> Now {
         let mono_ms = self.clock.now_ms();
-        Now { mono_ms, wall_ms: WALL_START_MS + mono_ms as i64 }
+        Now { mono_ms, wall_ms: WALL_START_MS + self.wall_jump_ms.get() + mono_ms as i64 }
     }
 
     fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {

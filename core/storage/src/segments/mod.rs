@@ -149,7 +149,7 @@ impl<D: Disk> Segments<D> {
         key: PartitionKey,
         meta: &SegmentMeta,
         choose: impl FnOnce(&SegmentIndex) -> Mark,
-    ) -> u64 {
+    ) -> Mark {
         let state = &mut *self.state.borrow_mut();
         state.uses += 1;
         let index = state.indexes.entry((key, meta.base_offset)).or_insert_with(|| {
@@ -157,7 +157,7 @@ impl<D: Disk> Segments<D> {
             SegmentIndex::new(SEGMENT_HEADER_BYTES as u64, meta.base_offset)
         });
         index.used_at = state.uses;
-        choose(index).position
+        choose(index)
     }
 
     /// A batch was seen: the index learns of it.

@@ -8,6 +8,7 @@ use millpond_wire::record::{BatchHeader, HEADER_BYTES, LogBatch};
 
 use super::Segments;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
+use super::index::Mark;
 use super::table::SegmentMeta;
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
 
@@ -55,6 +56,8 @@ struct Walk<'a, D: Disk> {
     file: D::File,
     /// Where the next batch begins.
     at: u64,
+    /// What the batch there must begin with.
+    next_offset: i64,
     piece: Piece,
     read_bytes: usize,
 }
@@ -80,10 +83,22 @@ impl<D: Disk> Segments<D> {
         }
     }
 
+    /// What stands before damage is served; the read that begins at it is told.
     async fn collect(&self, read: &HistoryRead) -> Result<Vec<Bytes>, Fault> {
+        let mut records = Vec::new();
+        match self.collect_into(read, &mut records).await {
+            Err(fault) if records.is_empty() => Err(fault),
+            _ => Ok(records),
+        }
+    }
+
+    async fn collect_into(
+        &self,
+        read: &HistoryRead,
+        records: &mut Vec<Bytes>,
+    ) -> Result<(), Fault> {
         let budget = read.max_bytes.min(HISTORY_READ_BYTES_MAX);
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
-        let mut records: Vec<Bytes> = Vec::new();
         let mut taken = 0;
         for meta in metas {
             if meta.base_offset >= read.upto {
@@ -93,7 +108,7 @@ impl<D: Disk> Segments<D> {
             let mut walk = self.walk(read.partition, meta, start, budget).await?;
             while let Some(header) = walk.peek().await? {
                 if header.base_offset >= read.upto {
-                    return Ok(records);
+                    return Ok(());
                 }
                 if header.last_offset() < read.offset {
                     walk.skip(&header)?;
@@ -101,13 +116,13 @@ impl<D: Disk> Segments<D> {
                 }
                 let size = walk.size(&header)?;
                 if taken > 0 && taken + size > budget {
-                    return Ok(records);
+                    return Ok(());
                 }
                 records.push(walk.take(&header).await?);
                 taken += size;
             }
         }
-        Ok(records)
+        Ok(())
     }
 
     async fn find(&self, read: &HistoryRead, timestamp: i64) -> Result<Vec<Bytes>, Fault> {
@@ -142,13 +157,14 @@ impl<D: Disk> Segments<D> {
         &self,
         key: PartitionKey,
         meta: SegmentMeta,
-        at: u64,
+        start: Mark,
         budget: usize,
     ) -> Result<Walk<'_, D>, Fault> {
         let file = self.open_checked(key, &meta).await?;
+        let Mark { position: at, base_offset: next_offset, .. } = start;
         let piece = Piece { bytes: Bytes::new(), at };
         let read_bytes = budget.clamp(READ_BYTES_MIN, SCAN_BYTES.max(HISTORY_READ_BYTES_MAX));
-        Ok(Walk { segments: self, key, meta, file, at, piece, read_bytes })
+        Ok(Walk { segments: self, key, meta, file, at, next_offset, piece, read_bytes })
     }
 
     /// An open file whose header was checked.
@@ -181,6 +197,9 @@ impl<D: Disk> Walk<'_, D> {
     /// The header of the batch at `at`, checked for plausibility only; `None` at the trusted end.
     async fn peek(&mut self) -> Result<Option<BatchHeader>, Fault> {
         if self.at >= self.meta.trusted_bytes {
+            if self.next_offset != self.meta.end_offset {
+                return Err(self.damage("the last batch ends at another offset"));
+            }
             return Ok(None);
         }
         let bytes = self.bytes(HEADER_BYTES, self.read_bytes).await?;
@@ -189,7 +208,9 @@ impl<D: Disk> Walk<'_, D> {
         };
         let header = BatchHeader::read(raw);
         let size = self.size(&header)?;
-        if header.base_offset < self.meta.base_offset
+        // The base offset is outside of the batch's checksum: only its place in the row vouches
+        // for it.
+        if header.base_offset != self.next_offset
             || header.last_offset() < header.base_offset
             || header.last_offset() >= self.meta.end_offset
         {
@@ -212,6 +233,7 @@ impl<D: Disk> Walk<'_, D> {
 
     fn skip(&mut self, header: &BatchHeader) -> Result<(), Fault> {
         self.at += self.size(header)? as u64;
+        self.next_offset = header.last_offset() + 1;
         Ok(())
     }
 
@@ -225,6 +247,7 @@ impl<D: Disk> Walk<'_, D> {
         let raw = bytes.slice(..size);
         LogBatch::parse(raw.clone()).map_err(|error| self.damage(&error.to_string()))?;
         self.at += size as u64;
+        self.next_offset = header.last_offset() + 1;
         Ok(raw)
     }
 

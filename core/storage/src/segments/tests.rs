@@ -192,7 +192,8 @@ fn strays_of_a_cut_off_checkpoint_are_removed() {
 
 #[test]
 fn any_flipped_bit_of_a_read_batch_is_damage_and_never_served() {
-    for at in (0..400).step_by(7) {
+    // All of the first batch: damage behind it does not concern a read of it.
+    for at in (0..388).step_by(7) {
         let mut bench = Bench::new(8);
         bench.flush(vec![batch(0, 3, 100, 0), batch(3, 1, 10, 0)]);
         assert!(bench.disk.corrupt(&bench.path(0), 64 + at));

@@ -38,6 +38,16 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// A file whose bytes are on the device.
+    pub(crate) fn durable(bytes: Vec<u8>) -> Inode {
+        Inode { live: bytes.clone(), durable: bytes, ..Inode::default() }
+    }
+
+    /// All bytes, as a reader sees them.
+    pub(crate) fn read_all(&self) -> &[u8] {
+        &self.live
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }
