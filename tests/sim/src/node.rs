@@ -36,6 +36,7 @@ pub struct Machine {
     /// Writes that were acknowledged after the node had stopped.
     late_acks: Rc<Cell<u64>>,
     checkpoints: Rc<Cell<u64>>,
+    torn_tails: Rc<Cell<u64>>,
     /// Operations that had failed when this life began.
     failed_before: u64,
     /// What the wall clock is off by.
@@ -76,6 +77,7 @@ impl Machine {
             stop: Rc::default(),
             late_acks: Rc::default(),
             checkpoints: Rc::default(),
+            torn_tails: Rc::default(),
             failed_before: 0,
             wall_jump_ms: Rc::default(),
             storage: storage_config(),
@@ -116,6 +118,7 @@ impl Machine {
             seed: self.rng.next_u64(),
             running: Rc::clone(&self.running),
             stop: Rc::clone(&self.stop),
+            torn_tails: Rc::clone(&self.torn_tails),
         };
         self.executor.spawn_in(self.group(), life.live());
     }
@@ -193,6 +196,11 @@ impl Machine {
         })
     }
 
+    /// Starts that found a torn tail.
+    pub fn torn_tails(&self) -> u64 {
+        self.torn_tails.get()
+    }
+
     /// Checkpoints taken in all lives.
     pub fn checkpoints(&self) -> u64 {
         let now =
@@ -213,6 +221,7 @@ struct Life {
     seed: u64,
     running: Rc<RefCell<Option<Running>>>,
     stop: Rc<RefCell<Option<Stop>>>,
+    torn_tails: Rc<Cell<u64>>,
 }
 
 impl Life {
@@ -233,7 +242,9 @@ impl Life {
             }
         };
         self.shell.attach(&engine);
-        self.trace.note("node", || "recovered".to_owned());
+        let report = engine.metrics().recovery;
+        self.torn_tails.set(self.torn_tails.get() + u64::from(report.torn_tail));
+        self.trace.note("node", || format!("recovered {} entries", report.entries));
         engine.submit(Event::Admin { id: AdminId(self.number), request: deploy_sieve() });
         let door = Rc::new(Door { engine: Rc::downgrade(&engine) });
         let arrivals: Rc<dyn Arrivals> = door.clone();

@@ -66,6 +66,12 @@ pub struct SimDiskStats {
     pub dir_syncs: u64,
     /// Power cuts.
     pub cuts: u64,
+    /// Unsynced writes that a power cut lost.
+    pub writes_lost: u64,
+    /// Unsynced writes of which a power cut left some sectors.
+    pub writes_torn: u64,
+    /// Unsynced writes that outlived a power cut, though an older one of their file did not.
+    pub writes_reordered: u64,
     /// Operations that met a fault, by [`SimFault`].
     pub faults_met: [u64; SimFault::COUNT],
     /// Operations that found the device full.
@@ -167,7 +173,10 @@ impl SimDisk {
         let named = state.names.inodes();
         state.inodes.retain(|id, _| named.contains(id));
         for inode in state.inodes.values_mut() {
-            inode.cut(mood, &mut state.rng);
+            let tally = inode.cut(mood, &mut state.rng);
+            state.stats.writes_lost += tally.lost;
+            state.stats.writes_torn += tally.torn;
+            state.stats.writes_reordered += tally.reordered;
         }
     }
 
