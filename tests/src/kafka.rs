@@ -12,7 +12,9 @@ use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use millpond_wire::messages::delete_topics_request::DeleteTopicsRequest;
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use millpond_wire::messages::init_producer_id_request::InitProducerIdRequest;
 use millpond_wire::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -32,6 +34,8 @@ const PRODUCE: i16 = 9;
 const FETCH: i16 = 11;
 const LIST_OFFSETS: i16 = 4;
 const CREATE_TOPICS: i16 = 5;
+const DELETE_TOPICS: i16 = 4;
+const INIT_PRODUCER_ID: i16 = 1;
 const OFFSET_COMMIT: i16 = 7;
 const OFFSET_FETCH: i16 = 5;
 
@@ -169,6 +173,32 @@ impl Kafka {
             }
             other => Err(nonsense(&other)),
         }
+    }
+
+    /// Delete a topic; one that does not exist is an error.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), CallError> {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![name.into()],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        match self.call(DELETE_TOPICS, request.into())? {
+            Response::DeleteTopics(answer) => {
+                let code = answer.responses.first().map_or(-1, |topic| topic.error_code);
+                succeeded(code)
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    /// An id and an epoch for an idempotent producer.
+    pub fn new_producer_id(&mut self) -> Result<(i64, i16), CallError> {
+        let request =
+            InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
+        let Response::InitProducerId(answer) = self.call(INIT_PRODUCER_ID, request.into())? else {
+            return Err(CallError::Nonsense("not an init producer id response".into()));
+        };
+        succeeded(answer.error_code).map(|()| (answer.producer_id, answer.producer_epoch))
     }
 
     /// Create a topic of one partition and produce one value to it; its offset.

@@ -2,6 +2,7 @@
 //! they were admitted, whether a transform works on them or not, and leave it in that order.
 //! Checks sequences on what was *sent*. Never touches the log.
 
+use crate::durability::SequenceGap;
 use crate::producer::{ProducerState, SentBatch};
 use crate::transform::TransformOutcome;
 use crate::units::Ticket;
@@ -16,6 +17,8 @@ pub(crate) struct Pending {
     queue: VecDeque<Admitted>,
     /// Producers without committed state whose batch was refused: the sequence that must come next.
     refused: BTreeMap<i64, (i16, i32)>,
+    /// By producer: sequences that were lost, so that no batch among them is a duplicate.
+    gaps: BTreeMap<i64, SequenceGap>,
 }
 
 /// A batch that has its place in the order.
@@ -173,7 +176,31 @@ impl Pending {
             .map(|last| sequence_add(last.last_sequence, 1))
             .or_else(|| committed.and_then(ProducerState::next_sequence))
             .or(refused.map(|(_, next)| *next));
-        follow(expected, range)
+        match follow(expected, range) {
+            Verdict::Refused(ErrorCode::DuplicateSequenceNumber)
+                if self.gaps.get(&range.producer_id).is_some_and(|gap| gap.holds(range)) =>
+            {
+                Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Whether a batch may stand here although `expected` was to come next: it is ahead of that,
+    /// none of its producer is under way, and none was refused.
+    pub(crate) fn may_leave_gap(&self, range: SentRange, known_epoch: i16, expected: i32) -> bool {
+        let ahead = sequence_distance(expected, range.base_sequence);
+        let has_room = self.gaps.len() < limits::SEQUENCE_GAPS_PER_PARTITION_MAX
+            || self.gaps.contains_key(&range.producer_id);
+        has_room
+            && range.epoch >= known_epoch
+            && (1..i64::from(i32::MAX) / 2).contains(&ahead)
+            && self.last_of(range.producer_id).is_none()
+            && !self.refused.contains_key(&range.producer_id)
+    }
+
+    pub(crate) fn remember_gap(&mut self, producer_id: i64, gap: SequenceGap) {
+        self.gaps.insert(producer_id, gap);
     }
 
     fn last_of(&self, producer_id: i64) -> Option<SentRange> {

@@ -4,6 +4,7 @@
 use crate::api;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
+use crate::durability::Durability;
 use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
@@ -12,6 +13,7 @@ use crate::group::Groups;
 use crate::parked::Parked;
 use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
+use crate::record_clock::RecordClock;
 use crate::rng::Rng;
 use crate::snapshot::{self, SnapshotError};
 use crate::state::{ReplayError, State};
@@ -35,6 +37,7 @@ pub struct Engine {
     pub(crate) state: State,
     durable: EntrySeq,
     draft: Draft,
+    pub(crate) durability: Durability,
     effects: VecDeque<Effect>,
     after: BTreeMap<EntrySeq, Vec<Then>>,
     next_volatile_id: u64,
@@ -52,6 +55,10 @@ pub struct Engine {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
+    pub(crate) record_clock: RecordClock,
+    pub(crate) retention_armed: bool,
+    /// Storage was asked by this event to give space back.
+    pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
 }
 
@@ -63,6 +70,8 @@ pub(crate) enum Then {
     /// Consumers may read the partition up to here.
     Watermark(PartitionKey, i64),
     DropFiles(Vec<PartitionKey>),
+    /// What lies below the log start need not be in memory.
+    ForgetBelowStart(PartitionKey),
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -70,6 +79,7 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    Retention,
 }
 
 /// The entry that is being decided.
@@ -110,6 +120,7 @@ impl Engine {
             state,
             durable: EntrySeq(0),
             draft: Draft::default(),
+            durability: Durability::default(),
             effects: VecDeque::new(),
             after: BTreeMap::new(),
             next_volatile_id: 0,
@@ -124,6 +135,9 @@ impl Engine {
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
+            record_clock: RecordClock::default(),
+            retention_armed: false,
+            reclaim_asked: false,
             counters: Counters::default(),
         };
         engine.settle_recovered();
@@ -159,12 +173,15 @@ impl Engine {
 
     fn settle_recovered(&mut self) {
         self.durable = self.state.last_seq;
+        self.durability.recovered_upto = self.state.last_seq;
         self.next_producer_id = self.state.producer_ids_upto;
         // Ids must not repeat those of the last run.
         self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 partition.high_watermark = partition.log_end;
+                self.state.tail_bytes -= partition.forget_below_start();
+                partition.stored.begin_doubt(partition.log_end);
             }
         }
     }
@@ -183,6 +200,8 @@ impl Engine {
         // Deadlines never come back, whatever the shell's clock does.
         let mono_ms = now.mono_ms.max(self.now.mono_ms);
         self.now = Now { mono_ms, wall_ms: now.wall_ms };
+        self.reclaim_asked = false;
+        self.observe_clock();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -193,6 +212,7 @@ impl Engine {
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
+            Event::Stored(partitions) => self.on_stored(&partitions),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
@@ -219,6 +239,7 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::Retention => self.on_retention_deadline(),
             }
         }
     }
@@ -226,6 +247,7 @@ impl Engine {
     fn on_durable(&mut self, seq: EntrySeq) {
         assert!(seq <= self.state.last_seq, "only what was appended can become durable");
         self.durable = self.durable.max(seq);
+        self.durability.synced(seq);
         while let Some(first) = self.after.first_entry()
             && *first.key() <= seq
         {
@@ -267,6 +289,11 @@ impl Engine {
         self.next_volatile_id
     }
 
+    /// Whether this event decided anything so far.
+    pub(crate) fn is_drafting(&self) -> bool {
+        !self.draft.facts.is_empty()
+    }
+
     /// The entry that facts committed now will stand in.
     pub(crate) fn current_seq(&self) -> EntrySeq {
         self.state.last_seq.next()
@@ -298,6 +325,11 @@ impl Engine {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
+            Then::ForgetBelowStart(key) => {
+                if let Some(partition) = self.state.catalog.partition_mut(key) {
+                    self.state.tail_bytes -= partition.forget_below_start();
+                }
+            }
             Then::Watermark(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
                     partition.high_watermark = partition.high_watermark.max(offset);
@@ -326,6 +358,7 @@ impl Engine {
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             _ => {}
         }
+        self.note_sync(&fact);
         self.draft.facts.push(fact);
     }
 
@@ -350,7 +383,8 @@ impl Engine {
         for (key, log_end) in draft.log_ends {
             self.after(seq, Then::Watermark(key, log_end));
         }
-        self.push_effect(Effect::Append(Entry { seq, facts: draft.facts }));
+        let sync = self.seal_sync(seq);
+        self.push_effect(Effect::Append { entry: Entry { seq, facts: draft.facts }, sync });
     }
 
     pub(crate) fn durable(&self) -> EntrySeq {

@@ -2,6 +2,7 @@
 //! An event carries all that its decision needs; the engine asks nobody anything.
 
 use crate::effect::HistorySlice;
+use crate::stored::StoredPartition;
 use crate::transform::{AdminRequest, TransformOutcome};
 use crate::units::{AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket};
 use millpond_wire::messages::Request;
@@ -40,6 +41,9 @@ pub enum Event {
     },
     /// These offsets are in segments that a checkpoint names: their memory may go.
     Flushed(Vec<FlushedRange>),
+    /// The segments of these partitions, as a checkpoint names them: of all after a start, later of
+    /// those that changed.
+    Stored(Vec<StoredPartition>),
     /// An administrative request; answered by `Effect::AdminReply` with the same id.
     Admin {
         /// Comes back in the reply.

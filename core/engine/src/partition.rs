@@ -3,6 +3,7 @@
 //! read by the shell.
 
 use crate::admission::Pending;
+use crate::stored::Stored;
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
 use std::collections::{BTreeSet, VecDeque};
@@ -32,6 +33,8 @@ pub struct Partition {
     pub(crate) pending: Pending,
     /// Fetches that wait for this partition.
     pub(crate) waiters: BTreeSet<u64>,
+    /// The segments, as far as storage told of them.
+    pub(crate) stored: Stored,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,7 @@ impl Partition {
             tail_bytes: 0,
             pending: Pending::default(),
             waiters: BTreeSet::new(),
+            stored: Stored::default(),
         }
     }
 
@@ -113,6 +117,22 @@ impl Partition {
         self.flushed
     }
 
+    /// The largest timestamp of the log, and an offset at or before the batch that has it.
+    pub(crate) fn newest(&self) -> (i64, i64) {
+        if self.newest.1 >= self.log_start || self.newest.0 < 0 {
+            return self.newest;
+        }
+        // The batch that had it is gone, or the log begins within it.
+        let stored = self
+            .stored
+            .iter()
+            .map(|segment| (segment.max_timestamp, segment.base_offset.max(self.log_start)));
+        let flushed = self.flushed;
+        let tail = self.tail.iter().filter(|tail| tail.batch.base_offset() >= flushed);
+        let tail = tail.map(|tail| (tail.batch.max_timestamp(), tail.batch.base_offset()));
+        stored.chain(tail).fold((-1, -1), |best, next| if next.0 > best.0 { next } else { best })
+    }
+
     /// Adds a batch whose base offset is the log end.
     pub(crate) fn append(&mut self, seq: EntrySeq, batch: LogBatch) {
         assert_eq!(batch.base_offset(), self.log_end, "a batch must continue its log");
@@ -145,6 +165,27 @@ impl Partition {
     /// Offsets below `upto` are in segments.
     pub(crate) fn flushed_upto(&mut self, upto: i64) {
         self.flushed = self.flushed.max(upto.min(self.log_end));
+    }
+
+    /// Bytes of its segments.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored.bytes()
+    }
+
+    /// Forgets batches in memory that lie wholly below the log start: no segment needs them either.
+    /// Returns what it freed.
+    pub(crate) fn forget_below_start(&mut self) -> usize {
+        let mut freed = 0;
+        while let Some(first) = self.tail.front()
+            && first.batch.last_offset() < self.log_start
+        {
+            freed += first.batch.size_bytes();
+            self.tail.pop_front();
+        }
+        self.tail_bytes -= freed;
+        self.flushed = self.flushed.max(self.log_start.min(self.tail_start()));
+        freed
     }
 
     /// Forgets flushed batches, oldest first, while `over` bytes are to be freed. Returns what it

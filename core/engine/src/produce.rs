@@ -1,5 +1,6 @@
 //! The way of a batch from a produce request into the log: checked, admitted in order, given to
-//! the transforms of its topic, committed in that order, answered when durable.
+//! the transforms of its topic, committed in that order, answered when durable (or before, where
+//! `durability.rs` allows it).
 //! Never looks at records, and never lets a batch overtake another of its partition.
 
 use crate::admission::{Admitted, SentRange, Slot, Verdict};
@@ -66,10 +67,16 @@ impl Engine {
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, version)?;
         let range = SentRange::of(&batch);
+        let mut missing_from = None;
         if let Some(range) = range {
             let known = self.state.producers.get(key, range.producer_id);
             match log.pending.check(range, known) {
                 Verdict::Next => {}
+                Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber)
+                    if let Some(from) = self.gap_after_loss(key, range, known) =>
+                {
+                    missing_from = Some(from);
+                }
                 Verdict::Refused(code) => {
                     self.counters.sequence_refusals += 1;
                     return Err(refuse(code, code.message()));
@@ -82,6 +89,9 @@ impl Engine {
         }
         let chain = topic.chain.clone();
         let must_wait = !log.pending.is_empty();
+        if let (Some(range), Some(from)) = (range, missing_from) {
+            self.take_gap(key, range, from);
+        }
         self.counters.records_in += u64::from(batch.records_count());
         self.counters.bytes_in += batch.size_bytes() as u64;
         let mut admitted = Admitted {
@@ -128,7 +138,8 @@ impl Engine {
         TransformJob { ticket: admitted.ticket, topic, partition: key, chain, batch, input_count }
     }
 
-    /// A duplicate gets the answer of the original, when that is durable.
+    /// A duplicate gets the answer of the original, when that is durable or within the window of
+    /// its topic.
     fn answer_duplicate(
         &mut self,
         key: PartitionKey,
@@ -138,7 +149,11 @@ impl Engine {
         self.counters.duplicates += 1;
         match verdict {
             Verdict::Committed(batch) => {
-                let (answer, seq) = (batch.answer, batch.seq);
+                let answer = batch.answer;
+                // What went elsewhere may rest on a topic without a window.
+                let is_here = matches!(answer, SentAnswer::Offset(_));
+                let is_early = is_here && self.is_answered_early(key.topic_id);
+                let seq = if is_early { EntrySeq(0) } else { batch.seq };
                 self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
                 Ok(())
             }
@@ -173,6 +188,7 @@ impl Engine {
     }
 
     fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
+        self.begin_batch(key);
         let outcome = admitted.outcome.take();
         let settled = match outcome {
             Some(TransformOutcome::Changed { outputs }) => {
@@ -204,7 +220,7 @@ impl Engine {
         let (base_offset, append_time_ms) =
             self.append(key, admitted.batch.clone(), admitted.range);
         let answer = SentAnswer::Offset(base_offset);
-        Settled::Accepted { answer, append_time_ms, seq: self.current_seq() }
+        Settled::Accepted { answer, append_time_ms, seq: self.rests_on() }
     }
 
     /// All outputs of a batch, to however many topics, in this one entry.
@@ -238,7 +254,7 @@ impl Engine {
         {
             self.commit(Fact::Sent { partition: key, sent: range.sent(answer) });
         }
-        Ok(Settled::Accepted { answer, append_time_ms, seq: self.current_seq() })
+        Ok(Settled::Accepted { answer, append_time_ms, seq: self.rests_on() })
     }
 
     /// Everything that could stand in the way of an output, before anything is changed.

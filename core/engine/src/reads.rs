@@ -102,13 +102,15 @@ impl Engine {
                 Some(slice) => self.search_slice(search, &slice),
                 None => Err(ErrorCode::KafkaStorageError),
             };
-            let epoch = self.state.catalog.partition(search.key).map_or(-1, |log| log.leader_epoch);
+            let log = self.state.catalog.partition(search.key);
+            let (epoch, log_start) = log.map_or((-1, 0), |log| (log.leader_epoch, log.log_start));
             let (t, p) = search.place;
             let topic = partial.response.topics.get_mut(t);
             let Some(part) = topic.and_then(|topic| topic.partitions.get_mut(p)) else { continue };
             match found {
                 Ok(Some(found)) => {
-                    part.offset = found.offset;
+                    // A log may begin in the middle of a batch.
+                    part.offset = found.offset.max(log_start);
                     part.timestamp = found.timestamp;
                     part.leader_epoch = epoch;
                 }
@@ -146,7 +148,7 @@ impl Engine {
         let Some(log) = self.state.catalog.partition(key) else { return Ok(None) };
         let from = match wanted {
             Wanted::At(_) => log.tail_start(),
-            Wanted::Newest => log.newest.1.max(log.tail_start()),
+            Wanted::Newest => log.newest().1.max(log.tail_start()),
         };
         for batch in log.readable_from(from) {
             if let Some(found) = search_batch(batch, wanted)? {

@@ -17,6 +17,7 @@ use crate::entry::{CommittedOffset, Sent};
 use crate::offsets::GroupOffsets;
 use crate::partition::Partition;
 use crate::producer::{ProducerState, SentBatch};
+use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
 use crate::transform::TransformTable;
@@ -132,7 +133,8 @@ fn take_topic(take: &mut Take) -> Result<Topic, CodecError> {
         }
         partitions.push(Partition::restored(log_start, log_end, leader_epoch, newest, inputs));
     }
-    Ok(Topic { id, name, configs, partitions, chain: Vec::new() })
+    let dropped = DroppedRecords::default();
+    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped })
 }
 
 fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state: &ProducerState) {

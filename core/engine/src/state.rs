@@ -5,6 +5,7 @@ use crate::entry::{EntryError, Fact};
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
+use crate::retention::DroppedRecords;
 use crate::topic::{Catalog, Topic};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
@@ -73,6 +74,7 @@ impl State {
                     configs: configs.clone(),
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     chain,
+                    dropped: DroppedRecords::default(),
                 });
             }
             Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
@@ -124,6 +126,10 @@ impl State {
             Fact::TopicConfigured { id, configs } => {
                 let topic = self.catalog.topic_mut(*id).ok_or_else(|| unknown(seq, id))?;
                 topic.configs = configs.clone();
+            }
+            Fact::LogStart { partition, offset } => {
+                let log = self.partition(seq, *partition)?;
+                log.log_start = log.log_start.max((*offset).min(log.log_end));
             }
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;

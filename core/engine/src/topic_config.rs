@@ -39,6 +39,10 @@ impl ConfigKind {
         }
     }
 
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, ConfigKind::List | ConfigKind::ListOf(_))
+    }
+
     fn accepts(self, value: &str) -> bool {
         match self {
             ConfigKind::Boolean => value == "true" || value == "false",
@@ -81,6 +85,18 @@ const fn row(
     TopicConfig { name, default, kind, synonym, doc }
 }
 
+/// `flush.bytes`, our own.
+pub(crate) const FLUSH_BYTES: &str = "flush.bytes";
+/// `flush.messages`.
+pub(crate) const FLUSH_MESSAGES: &str = "flush.messages";
+/// `flush.ms`.
+pub(crate) const FLUSH_MS: &str = "flush.ms";
+/// `cleanup.policy`.
+pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
+/// `retention.bytes`.
+pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
+/// `retention.ms`.
+pub(crate) const RETENTION_MS: &str = "retention.ms";
 /// `max.message.bytes`.
 pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// `message.timestamp.type`.
@@ -91,15 +107,16 @@ pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 pub const TOPIC_CONFIGS: &[TopicConfig] = {
     use ConfigKind::{Boolean, Int, List, ListOf, Long, OneOf, Ratio};
     &[
-        row("cleanup.policy", "delete", ListOf(&["delete", "compact"]), "log.cleanup.policy", "What becomes of old segments: deleted, compacted by key, or both."),
+        row(CLEANUP_POLICY, "delete", ListOf(&["delete", "compact"]), "log.cleanup.policy", "What becomes of old segments: deleted, compacted by key, or both."),
         row("compression.gzip.level", "-1", Int(-1), "compression.gzip.level", "Level when compression.type is gzip."),
         row("compression.lz4.level", "9", Int(1), "compression.lz4.level", "Level when compression.type is lz4."),
         row("compression.type", "producer", OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "compression.type", "The codec that batches are served in; producer keeps what was sent."),
         row("compression.zstd.level", "3", Int(-131_072), "compression.zstd.level", "Level when compression.type is zstd."),
         row("delete.retention.ms", "86400000", Long(0), "log.cleaner.delete.retention.ms", "How long compaction keeps tombstones."),
         row("file.delete.delay.ms", "60000", Long(0), "log.segment.delete.delay.ms", "Wait before a deleted segment's file is removed."),
-        row("flush.messages", "9223372036854775807", Long(1), "log.flush.interval.messages", "Records between syncs; every acknowledged batch is synced whatever this says."),
-        row("flush.ms", "9223372036854775807", Long(0), "log.flush.interval.ms", "Time between syncs; every acknowledged batch is synced whatever this says."),
+        row(FLUSH_BYTES, "9223372036854775807", Long(1), "log.flush.interval.bytes", "Not of Kafka. Bytes that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MESSAGES, "9223372036854775807", Long(1), "log.flush.interval.messages", "Records that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MS, "9223372036854775807", Long(0), "log.flush.interval.ms", "Time within which a power cut may take what was answered: batches are answered at once and synced so much later, at most 10 s; consumers see them then. As set by default, and no flush setting is otherwise, or 0: every batch is synced before its answer. With flush.messages or flush.bytes alone: 1 s."),
         row("follower.replication.throttled.replicas", "", List, "follower.replication.throttled.replicas", "Replicas whose copying is throttled on the follower."),
         row("index.interval.bytes", "4096", Int(0), "log.index.interval.bytes", "Distance of index entries."),
         row("leader.replication.throttled.replicas", "", List, "leader.replication.throttled.replicas", "Replicas whose copying is throttled on the leader."),
@@ -118,8 +135,8 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = {
         row("min.insync.replicas", "1", Int(1), "min.insync.replicas", "Replicas that must have a batch before acks=all is answered."),
         row("preallocate", "false", Boolean, "log.preallocate", "Reserve the space of a new segment at once."),
         row("remote.storage.enable", "false", Boolean, "remote.log.storage.system.enable", "Tier old segments; not available."),
-        row("retention.bytes", "-1", Long(-1), "log.retention.bytes", "Bytes of a partition beyond which its oldest segments go; -1: no limit."),
-        row("retention.ms", "604800000", Long(-1), "log.retention.ms", "Age beyond which segments go; -1: no limit."),
+        row(RETENTION_BYTES, "-1", Long(-1), "log.retention.bytes", "Bytes of a partition beyond which its oldest segments go; -1: no limit."),
+        row(RETENTION_MS, "604800000", Long(-1), "log.retention.ms", "Age beyond which segments go; -1: no limit."),
         row("segment.bytes", "1073741824", Int(14), "log.segment.bytes", "Size of a segment."),
         row("segment.index.bytes", "10485760", Int(4), "log.index.size.max.bytes", "Size of a segment's index."),
         row("segment.jitter.ms", "0", Long(0), "log.roll.jitter.ms", "Random part of segment.ms."),

@@ -87,12 +87,19 @@ pub const PARTITIONS_MAX: usize = 20_000;
 pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 1_000;
 /// Most topics auto-created by one metadata request.
 pub const AUTO_CREATED_TOPICS_PER_REQUEST_MAX: usize = 100;
+/// Most (topic, partition) pairs in one DeleteRecords request.
+pub const PARTITIONS_PER_DELETE_RECORDS_MAX: usize = 4_096;
 /// Most settings given for one topic.
 pub const TOPIC_CONFIGS_MAX: usize = 64;
 /// Longest value of one topic setting.
 pub const TOPIC_CONFIG_VALUE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions of a topic that is created without a number.
 pub const DEFAULT_PARTITIONS: i32 = 1;
+/// Time between two checks of segments for their age and size (Kafka:
+/// `log.retention.check.interval.ms`).
+pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Time without a jump after which the wall clock may decide what is old enough to be deleted.
+pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
 // ------------------------------------------------------------------------------------------------
 // Produce (engine)
@@ -112,6 +119,15 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
 /// Most batches of one partition between admission and commit.
 pub const PARTITION_PENDING_BATCHES_MAX: usize = 1_024;
+/// A topic that declares a window of loss by records or bytes alone is synced after so long.
+pub const DEFAULT_LOSS_WINDOW_MS: u64 = 1_000;
+/// Longest window of loss: consumers wait for the sync, so a longer `flush.ms` is cut to this.
+pub const LOSS_WINDOW_MS_MAX: u64 = 10_000;
+/// What a sync may take beyond the window before answers wait for it.
+pub const LOSS_WINDOW_GRACE_MS: u64 = 250;
+/// Producers of one partition of which a gap in their sequences, after a loss, is remembered; the
+/// gaps of further ones are refused.
+pub const SEQUENCE_GAPS_PER_PARTITION_MAX: usize = 4_096;
 /// Most record bytes of the node between admission and durable; above it connections are not read.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 
@@ -184,6 +200,9 @@ pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 pub const ENTRY_BYTES_MAX: usize = 32 * MIB;
 /// Most facts in one entry.
 pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
+/// Batches below this size stand in the journal without their CRC, which replay computes again;
+/// for larger ones the 61 bytes of their header are cheaper than that.
+pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.
@@ -213,6 +232,8 @@ pub const OPEN_SEGMENTS_MAX: usize = 512;
 pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 /// Largest single write of a segment at a checkpoint.
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
+/// Least time between two checkpoints that are taken only to give space back.
+pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 
@@ -429,6 +450,7 @@ const _: () = {
     assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
     assert!(SEGMENT_WRITE_BYTES_MAX <= DEFAULT_SEGMENT_BYTES);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
+    assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
     // Engine.
     assert!(PARTITIONS_PER_TOPIC_MAX <= PARTITIONS_MAX);
@@ -494,6 +516,8 @@ pub const SEGMENT_INDEX_MARKS_MAX: usize = 64 * KIB;
 pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 /// Bytes gathered for one write of a segment or a checkpoint; a larger batch goes alone.
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
+/// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
+pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 /// Largest buffer of a commit that is kept for the next one.
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
@@ -505,5 +529,6 @@ const _: () = {
     // The memory budget of the tail asks for a checkpoint before half of the ring is used.
     assert!(DEFAULT_TAIL_BYTES <= DEFAULT_JOURNAL_FILES * DEFAULT_JOURNAL_FILE_BYTES / 2);
     assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
+    assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
 };

@@ -166,6 +166,9 @@ family!(
     topic_messages_survive_damage,
     "CreateTopics",
     "DeleteTopics",
+    "DeleteRecords",
+    "AlterConfigs",
+    "IncrementalAlterConfigs",
     "CreatePartitions",
     "DescribeConfigs"
 );

@@ -1,11 +1,14 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod entries;
 mod fetching;
 mod group_chaos;
 mod groups;
 mod offsets;
 mod producing;
 mod recovery;
+mod retention;
 mod rig;
 mod topics;
 mod transforms;
+mod windows;

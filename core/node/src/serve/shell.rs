@@ -208,7 +208,10 @@ impl Shell for NodeShell {
             Effect::Transform(job) => state.transforms.submit(job),
             Effect::TransformsChanged(deployments) => state.transforms.deployed(&deployments),
             // The rest is the storage's own business.
-            Effect::Append(_) | Effect::ReadHistory(_) | Effect::TopicDeleted(_) => {}
+            Effect::Append { .. }
+            | Effect::ReadHistory(_)
+            | Effect::Reclaim
+            | Effect::TopicDeleted(_) => {}
         }
     }
 

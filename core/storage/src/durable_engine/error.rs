@@ -15,9 +15,6 @@ pub enum ReplayFault {
     /// It contradicts what came before it.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// It bears another number inside than outside.
-    #[error("it bears number {0} inside")]
-    OtherNumber(u64),
 }
 
 /// Why a data directory cannot be opened. Nothing was changed in it.

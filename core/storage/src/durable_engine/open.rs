@@ -5,9 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq};
+use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Event};
 
 use super::error::ReplayFault;
+use super::space::{Space, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
@@ -50,6 +51,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             }
             None => make(&disk, &config, Engine::new(engine_config, seed), &meter).await?,
         };
+        let nothing = SegmentTable::default();
+        let stored = found.segments.with_table(|table| stored_between(&nothing, table));
         Ok(Rc::new(DurableEngine {
             disk,
             config,
@@ -58,7 +61,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             journal: found.journal,
             segments: found.segments,
             meter,
-            inbox: RefCell::new(VecDeque::new()),
+            // Decided when the loop begins.
+            inbox: RefCell::new(VecDeque::from([Event::Stored(stored)])),
             is_deciding: Cell::new(false),
             jobs: RefCell::new(VecDeque::new()),
             jobs_came: Signal::default(),
@@ -66,6 +70,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             deadline_moved: Signal::default(),
             unflushed_bytes: Cell::new(found.unflushed_bytes),
             checkpoint_number: Cell::new(found.checkpoint_number),
+            space: Space::default(),
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,
@@ -123,10 +128,7 @@ async fn recover<D: Disk, S: Shell>(
     }
     let mut unflushed_bytes = 0;
     let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
-        let entry = Entry::decode(found.bytes)?;
-        if entry.seq != EntrySeq(found.seq) {
-            return Err(ReplayFault::OtherNumber(entry.seq.0));
-        }
+        let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
         unflushed_bytes += entry.payload_bytes() as u64;
         Ok(engine.replay(entry)?)
     };
@@ -156,6 +158,9 @@ fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
         files: u32::try_from(config.journal_files).unwrap_or(u32::MAX),
         file_bytes: config.journal_file_bytes as u64,
         second_write_bytes: config.second_write_bytes,
+        linger_ms: config.linger_ms,
+        // Whoever waits for room in the queue must not wait for the linger.
+        gather_bytes: config.gather_bytes.min(config.queue_bytes),
         seal_after_ms: config.seal_after_ms,
         id,
     }

@@ -13,7 +13,8 @@ pub trait Shell: 'static {
     /// Waits until `now().mono_ms` reaches `mono_ms`.
     fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()>;
 
-    /// An effect that is not storage's own: every one but `Append` and `ReadHistory`. It may submit
+    /// An effect that is not storage's own: every one but `Append`, `ReadHistory` and
+    /// `Reclaim`. It may submit
     /// further events; those are decided after this call.
     fn effect(&self, effect: Effect);
 

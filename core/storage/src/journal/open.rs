@@ -28,6 +28,10 @@ pub struct JournalConfig {
     pub file_bytes: u64,
     /// See [`crate::StorageConfig::second_write_bytes`].
     pub second_write_bytes: usize,
+    /// See [`crate::StorageConfig::linger_ms`].
+    pub linger_ms: u64,
+    /// See [`crate::StorageConfig::gather_bytes`].
+    pub gather_bytes: usize,
     /// See [`crate::StorageConfig::seal_after_ms`].
     pub seal_after_ms: u64,
     /// The identity of a new ring: a random number.
@@ -182,6 +186,8 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             incarnation,
             files,
             second_write_bytes: config.second_write_bytes,
+            linger_us: config.linger_ms.saturating_mul(1000),
+            gather_bytes: config.gather_bytes,
             seal_after_ms: config.seal_after_ms,
             state: RefCell::new(state),
             work: Signal::default(),

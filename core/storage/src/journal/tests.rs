@@ -60,6 +60,8 @@ impl Machine {
             files: 3,
             file_bytes: 64 * 1024,
             second_write_bytes: 2_000,
+            linger_ms: 0,
+            gather_bytes: 8_000,
             seal_after_ms: 5_000,
             id: 0x1D,
         };
@@ -178,6 +180,79 @@ fn an_idle_journal_writes_at_once_and_what_comes_meanwhile_goes_together() {
     let commits = commits_in(&machine.disk, 0);
     let counts: Vec<_> = commits.iter().map(|(_, header)| header.entry_count).collect();
     assert_eq!(counts, [1, 49]);
+}
+
+#[test]
+fn a_linger_gathers_from_the_first_entry_on_and_no_longer() {
+    let mut machine = Machine::new(21);
+    machine.config.linger_ms = 10;
+    let (journal, _) = machine.create();
+    machine.run(&journal);
+    machine.executor.run_until_idle();
+    for seq in 1..=9 {
+        machine.append(&journal, seq, 10);
+        machine.run_for_ms(1);
+        assert_eq!(commits_in(&machine.disk, 0).len(), 0, "after {seq} ms");
+    }
+    machine.run_for_ms(50);
+    assert_eq!(machine.released.get(), 9);
+    let counts: Vec<_> =
+        commits_in(&machine.disk, 0).iter().map(|(_, header)| header.entry_count).collect();
+    assert_eq!(counts, [9]);
+}
+
+#[test]
+fn enough_bytes_end_a_linger_and_so_do_a_cut_and_a_stop() {
+    let mut machine = Machine::new(22);
+    machine.config.linger_ms = 60_000;
+    let (journal, _) = machine.create();
+    let running = machine.run(&journal);
+    machine.append(&journal, 1, 5_000);
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 0);
+    machine.append(&journal, 2, 5_000);
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 2, "gather_bytes wait");
+    machine.append(&journal, 3, 10);
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 2);
+    journal.cut();
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 3, "a cut is asked for");
+    machine.append(&journal, 4, 10);
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 3);
+    journal.stop();
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 4, "it stops");
+    assert!(running.take().is_some_and(|ended| ended.is_ok()));
+}
+
+#[test]
+fn an_entry_that_nobody_waits_for_goes_when_it_is_due_or_with_one_that_is_waited_for() {
+    let machine = Machine::new(23);
+    let (journal, _) = machine.create();
+    machine.run(&journal);
+    let append_by = |seq: u64, due_ms: u64| {
+        let now_us = machine.clock.now_ns() / 1000;
+        let entry = TestEntry { seq, bytes: content(seq, 10) };
+        journal.append_by(entry, now_us, now_us + due_ms * 1000);
+    };
+    append_by(1, 500);
+    append_by(2, 300);
+    machine.run_for_ms(290);
+    assert_eq!(machine.released.get(), 0);
+    machine.run_for_ms(50);
+    assert_eq!(machine.released.get(), 2, "the earliest time counts");
+    append_by(3, 500);
+    machine.run_for_ms(100);
+    assert_eq!(machine.released.get(), 2);
+    machine.append(&journal, 4, 10);
+    machine.run_for_ms(50);
+    assert_eq!(machine.released.get(), 4);
+    let counts: Vec<_> =
+        commits_in(&machine.disk, 0).iter().map(|(_, header)| header.entry_count).collect();
+    assert_eq!(counts, [2, 2]);
 }
 
 #[test]

@@ -8,10 +8,8 @@ use millpond_wire::limits::SEGMENT_GATHER_BYTES;
 use millpond_wire::record::LogBatch;
 
 use super::Segments;
-use super::format::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, TOPICS_DIR, partition_dir, segment_path, topic_dir,
-};
-use super::table::SegmentMeta;
+use super::format::{SegmentHeader, TOPICS_DIR, partition_dir, segment_path, topic_dir};
+use super::table::{SegmentMeta, SegmentName};
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
 use crate::metrics::WriteCause;
 
@@ -25,13 +23,15 @@ struct Open<F> {
 }
 
 impl<D: Disk> Segments<D> {
-    /// Writes batches, which continue what the partition's segments hold, and syncs them. Answers
-    /// the segments that are new or longer, for the checkpoint.
+    /// Writes batches, which continue what the partition's segments hold (`newest` is the last of
+    /// them), and syncs them. Answers the segments that are new or longer, for the checkpoint.
     pub(crate) async fn flush(
         &self,
         key: PartitionKey,
+        newest: Option<SegmentMeta>,
         batches: &[LogBatch],
     ) -> Result<Vec<SegmentMeta>, DiskError> {
+        let mut newest = newest;
         let mut done = Vec::new();
         let mut open: Option<Open<D::File>> = None;
         for batch in batches {
@@ -43,7 +43,7 @@ impl<D: Disk> Segments<D> {
             }
             let mut current = match open.take() {
                 Some(current) => current,
-                None => self.open_for(key, batch.base_offset(), done.is_empty()).await?,
+                None => self.open_for(key, newest.take(), batch.base_offset()).await?,
             };
             current = self.add(current, batch).await?;
             open = Some(current);
@@ -54,42 +54,35 @@ impl<D: Disk> Segments<D> {
         Ok(done)
     }
 
-    /// The newest segment if it has room (and this is the first one written), else a new one.
+    /// The newest segment if it has room, else a new one.
     async fn open_for(
         &self,
         key: PartitionKey,
+        newest: Option<SegmentMeta>,
         base_offset: i64,
-        may_continue: bool,
     ) -> Result<Open<D::File>, DiskError> {
-        let newest = self.state.borrow().table.of(key).last().copied();
-        if may_continue
-            && let Some(meta) = newest
+        let buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
+        if let Some(meta) = newest
             && meta.trusted_bytes < self.segment_bytes as u64
         {
-            let path = segment_path(key, meta.base_offset);
+            let path = segment_path(key, meta.name());
             let file = self.disk.open(&path, OpenMode::EXISTING).await?;
-            let buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
             return Ok(Open { meta, file, buf, at: meta.trusted_bytes });
         }
-        if newest.is_none() && may_continue {
+        if newest.is_none() {
             self.make_directories(key).await?;
         }
-        let file = self.disk.open(&segment_path(key, base_offset), OpenMode::CREATE).await?;
+        let name = SegmentName { base_offset, generation: 0 };
+        let file = self.disk.open(&segment_path(key, name), OpenMode::CREATE).await?;
         // Left over from a checkpoint that did not come to its end.
         if file.len_bytes().await? > 0 {
             file.set_len_bytes(0).await?;
         }
         self.disk.sync_dir(&partition_dir(key)).await?;
         self.meter.synced(WriteCause::Metadata);
-        let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
-        buf.extend_from_slice(&SegmentHeader { partition: key, base_offset }.encode());
-        let meta = SegmentMeta {
-            base_offset,
-            end_offset: base_offset,
-            trusted_bytes: SEGMENT_HEADER_BYTES as u64,
-            max_timestamp: i64::MIN,
-        };
-        Ok(Open { meta, file, buf, at: 0 })
+        let mut open = Open { meta: SegmentMeta::empty(name), file, buf, at: 0 };
+        open.buf.extend_from_slice(&SegmentHeader { partition: key, name }.encode());
+        Ok(open)
     }
 
     async fn make_directories(&self, key: PartitionKey) -> Result<(), DiskError> {
@@ -120,6 +113,7 @@ impl<D: Disk> Segments<D> {
         batch.write_to(&mut room);
         assert!(!room.has_remaining_mut(), "a batch is as long as it says");
         open.meta.end_offset = batch.next_offset();
+        open.meta.records += u64::try_from(batch.header().records_count).unwrap_or(0);
         open.meta.max_timestamp = open.meta.max_timestamp.max(batch.max_timestamp());
         Ok(open)
     }

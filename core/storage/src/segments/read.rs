@@ -17,6 +17,9 @@ const SCAN_BYTES: usize = 256 * 1024;
 /// Least bytes read at once when batches are wanted.
 const READ_BYTES_MIN: usize = 64 * 1024;
 const READ_ALIGN_BYTES: usize = 512;
+/// How often a read begins anew because its segments were replaced under it: each time another
+/// checkpoint came between.
+const GONE_RETRIES: usize = 8;
 
 /// A piece of a segment in memory: batches can be cut out of it without copying.
 struct Piece {
@@ -34,18 +37,23 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
+/// Why a read stopped.
+enum Fault {
+    /// The segment was replaced or dropped while the read was under way.
+    Gone,
+    /// To be told.
+    Read(ReadFault),
+}
+
 impl From<DiskError> for Fault {
     fn from(error: DiskError) -> Fault {
-        Fault(ReadFault::Io(error.to_string()))
+        Fault::Read(ReadFault::Io(error.to_string()))
     }
 }
 
-/// So that disk errors convert by themselves.
-struct Fault(ReadFault);
-
 fn damaged(key: PartitionKey, meta: &SegmentMeta, at: u64, what: &str) -> Fault {
-    let path = segment_path(key, meta.base_offset);
-    Fault(ReadFault::Damaged(format!("{path} at byte {at}: {what}")))
+    let path = segment_path(key, meta.name());
+    Fault::Read(ReadFault::Damaged(format!("{path} at byte {at}: {what}")))
 }
 
 /// A walk over the batches of one segment.
@@ -65,38 +73,37 @@ struct Walk<'a, D: Disk> {
 impl<D: Disk> Segments<D> {
     /// Answers one read.
     pub(crate) async fn read(&self, read: &HistoryRead) -> Result<HistorySlice, ReadFault> {
-        let result = match read.find_timestamp {
-            Some(timestamp) => self.find(read, timestamp).await,
-            None => self.collect(read).await,
+        let mut found = Vec::new();
+        let mut tries = 0;
+        let fault = loop {
+            let result = match read.find_timestamp {
+                Some(timestamp) => self.find(read, timestamp, &mut found).await,
+                None => self.collect(read, &mut found).await,
+            };
+            match result {
+                Err(Fault::Read(fault)) if found.is_empty() => break fault,
+                // What stands before damage is served; the read that begins at it is told.
+                Ok(()) | Err(Fault::Read(_)) => {
+                    let bytes = found.iter().map(Bytes::len).sum::<usize>() as u64;
+                    self.meter.history_read(found.len() as u64, bytes);
+                    return Ok(HistorySlice { records: found });
+                }
+                // The table of now names what took its place.
+                Err(Fault::Gone) if tries < GONE_RETRIES => {
+                    found.clear();
+                    tries += 1;
+                }
+                Err(Fault::Gone) => {
+                    break ReadFault::Io("its segments are being replaced all the time".to_owned());
+                }
+            }
         };
-        match result {
-            Ok(records) => {
-                let bytes = records.iter().map(Bytes::len).sum::<usize>() as u64;
-                self.meter.history_read(records.len() as u64, bytes);
-                Ok(HistorySlice { records })
-            }
-            Err(Fault(fault)) => {
-                self.meter.history_fault();
-                tracing::error!(partition = %read.partition, %fault, "history cannot be read");
-                Err(fault)
-            }
-        }
+        self.meter.history_fault();
+        tracing::error!(partition = %read.partition, %fault, "history cannot be read");
+        Err(fault)
     }
 
-    /// What stands before damage is served; the read that begins at it is told.
-    async fn collect(&self, read: &HistoryRead) -> Result<Vec<Bytes>, Fault> {
-        let mut records = Vec::new();
-        match self.collect_into(read, &mut records).await {
-            Err(fault) if records.is_empty() => Err(fault),
-            _ => Ok(records),
-        }
-    }
-
-    async fn collect_into(
-        &self,
-        read: &HistoryRead,
-        records: &mut Vec<Bytes>,
-    ) -> Result<(), Fault> {
+    async fn collect(&self, read: &HistoryRead, records: &mut Vec<Bytes>) -> Result<(), Fault> {
         let budget = read.max_bytes.min(HISTORY_READ_BYTES_MAX);
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
         let mut taken = 0;
@@ -125,7 +132,12 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
-    async fn find(&self, read: &HistoryRead, timestamp: i64) -> Result<Vec<Bytes>, Fault> {
+    async fn find(
+        &self,
+        read: &HistoryRead,
+        timestamp: i64,
+        found: &mut Vec<Bytes>,
+    ) -> Result<(), Fault> {
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
         for meta in metas {
             if meta.base_offset >= read.upto {
@@ -142,15 +154,16 @@ impl<D: Disk> Segments<D> {
             let mut walk = self.walk(read.partition, meta, start, SCAN_BYTES).await?;
             while let Some(header) = walk.peek().await? {
                 if header.base_offset >= read.upto {
-                    return Ok(Vec::new());
+                    return Ok(());
                 }
                 if header.last_offset() >= read.offset && header.max_timestamp >= timestamp {
-                    return Ok(vec![walk.take(&header).await?]);
+                    found.push(walk.take(&header).await?);
+                    return Ok(());
                 }
                 walk.skip(&header)?;
             }
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     async fn walk(
@@ -169,14 +182,18 @@ impl<D: Disk> Segments<D> {
 
     /// An open file whose header was checked.
     async fn open_checked(&self, key: PartitionKey, meta: &SegmentMeta) -> Result<D::File, Fault> {
-        if let Some(file) = self.cached(key, meta.base_offset) {
+        let name = meta.name();
+        if let Some(file) = self.cached((key, name)) {
             return Ok(file);
         }
-        let path = segment_path(key, meta.base_offset);
+        let path = segment_path(key, name);
         let file = match self.disk.open(&path, OpenMode::EXISTING).await {
             Ok(file) => file,
             Err(error) if error.is_not_found() => {
-                return Err(damaged(key, meta, 0, "no such file"));
+                return Err(match self.with_table(|table| table.holds(key, name)) {
+                    true => damaged(key, meta, 0, "no such file"),
+                    false => Fault::Gone,
+                });
             }
             Err(error) => return Err(error.into()),
         };
@@ -184,11 +201,11 @@ impl<D: Disk> Segments<D> {
         let (result, buf) = file.read_at(0, buf, SEGMENT_HEADER_BYTES).await;
         result?;
         match SegmentHeader::decode(buf.as_slice()) {
-            Ok(header) if header.partition == key && header.base_offset == meta.base_offset => {}
+            Ok(header) if header.partition == key && header.name == name => {}
             Ok(_) => return Err(damaged(key, meta, 0, "it belongs to another partition")),
             Err(what) => return Err(damaged(key, meta, 0, &what)),
         }
-        self.cache(key, meta.base_offset, file.clone());
+        self.cache((key, name), file.clone());
         Ok(file)
     }
 }
@@ -197,7 +214,8 @@ impl<D: Disk> Walk<'_, D> {
     /// The header of the batch at `at`, checked for plausibility only; `None` at the trusted end.
     async fn peek(&mut self) -> Result<Option<BatchHeader>, Fault> {
         if self.at >= self.meta.trusted_bytes {
-            if self.next_offset != self.meta.end_offset {
+            let has_gap = self.next_offset != self.meta.end_offset;
+            if has_gap && self.meta.generation == 0 {
                 return Err(self.damage("the last batch ends at another offset"));
             }
             return Ok(None);
@@ -209,8 +227,10 @@ impl<D: Disk> Walk<'_, D> {
         let header = BatchHeader::read(raw);
         let size = self.size(&header)?;
         // The base offset is outside of the batch's checksum: only its place in the row vouches
-        // for it.
-        if header.base_offset != self.next_offset
+        // for it. Compaction, whose segments have a generation, leaves gaps; nothing else does.
+        let may_have_gaps = self.meta.generation > 0;
+        if header.base_offset < self.next_offset
+            || (header.base_offset > self.next_offset && !may_have_gaps)
             || header.last_offset() < header.base_offset
             || header.last_offset() >= self.meta.end_offset
         {

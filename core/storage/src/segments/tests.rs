@@ -1,7 +1,7 @@
 //! Segments against a plain list of batches: what is read is what was written, whatever the offset,
 //! the budget, the time or the index.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,10 +9,14 @@ use millpond_engine::{HistoryRead, HistorySlice, ReadFault};
 use millpond_wire::record::{Batch, BatchBuilder, Codec, LogBatch};
 use millpond_wire::uuid::Uuid;
 
+use super::format::{SegmentHeader, segment_path};
 use super::*;
 use crate::disk::sim::{SimDisk, SimExecutor, SimFault, SimRng};
+use crate::disk::{AlignedBuf, DiskFile, OpenMode};
 
 const KEY: PartitionKey = PartitionKey { topic_id: Uuid([3; 16]), partition: 5 };
+
+const FIRST: SegmentName = SegmentName { base_offset: 0, generation: 0 };
 
 struct Bench {
     executor: SimExecutor,
@@ -34,11 +38,7 @@ impl Bench {
         self.batches.extend(batches.iter().cloned());
         let segments = Rc::clone(&self.segments);
         self.executor.block_on(async move {
-            let mut table = segments.table_of(&BTreeSet::from([KEY]));
-            for meta in segments.flush(KEY, &batches).await.expect("written") {
-                table.put(KEY, meta);
-            }
-            segments.publish(table).await.expect("published");
+            flush_and_publish(&segments, 0, &batches).await;
         });
     }
 
@@ -48,7 +48,7 @@ impl Bench {
     }
 
     fn reopen(&mut self) {
-        let table = self.segments.table_of(&BTreeSet::from([KEY]));
+        let table = self.segments.with_table(SegmentTable::clone);
         self.segments = Rc::new(open(&self.disk, table));
     }
 
@@ -56,9 +56,24 @@ impl Bench {
         self.batches.last().map_or(0, LogBatch::next_offset)
     }
 
-    fn path(&self, index: usize) -> String {
-        segment_path(KEY, self.segments.state.borrow().table.of(KEY)[index].base_offset)
+    fn metas(&self) -> Vec<SegmentMeta> {
+        self.segments.with_table(|table| table.of(KEY).to_vec())
     }
+
+    fn path(&self, index: usize) -> String {
+        segment_path(KEY, self.metas()[index].name())
+    }
+}
+
+/// What a checkpoint does with segments; the partition's log starts at `log_start`.
+async fn flush_and_publish(segments: &Segments<SimDisk>, log_start: i64, batches: &[LogBatch]) {
+    let log_starts = BTreeMap::from([(KEY, log_start)]);
+    let mut draft = segments.draft(&log_starts).await.expect("drafted");
+    let newest = draft.table.of(KEY).last().copied();
+    for meta in segments.flush(KEY, newest, batches).await.expect("written") {
+        draft.table.put(KEY, meta);
+    }
+    segments.publish(draft.table, &log_starts).await.expect("published");
 }
 
 fn open(disk: &SimDisk, table: SegmentTable) -> Segments<SimDisk> {
@@ -167,7 +182,8 @@ fn what_no_checkpoint_vouches_for_is_not_read_and_is_written_over() {
     // A flush whose checkpoint never came.
     let segments = Rc::clone(&bench.segments);
     bench.executor.block_on(async move {
-        segments.flush(KEY, &[batch(2, 9, 300, 0)]).await.expect("written");
+        let newest = segments.with_table(|table| table.of(KEY).last().copied());
+        segments.flush(KEY, newest, &[batch(2, 9, 300, 0)]).await.expect("written");
     });
     assert_eq!(bench.read(read_from(0, 1 << 20, i64::MAX)).expect("read").records.len(), 1);
     bench.reopen();
@@ -183,11 +199,11 @@ fn strays_of_a_cut_off_checkpoint_are_removed() {
     let other = PartitionKey { partition: 6, ..KEY };
     let segments = Rc::clone(&bench.segments);
     let strays = bench.executor.block_on(async move {
-        segments.flush(other, &[batch(0, 1, 100, 0)]).await.expect("written");
+        segments.flush(other, None, &[batch(0, 1, 100, 0)]).await.expect("written");
         segments.remove_strays().await.expect("removed")
     });
     assert_eq!(strays, 1);
-    assert_eq!(bench.disk.files(), [segment_path(KEY, 0)]);
+    assert_eq!(bench.disk.files(), [segment_path(KEY, FIRST)]);
 }
 
 #[test]
@@ -234,4 +250,114 @@ fn reads_beyond_the_end_and_of_unknown_partitions_are_empty() {
     let unknown = PartitionKey { partition: 9, ..KEY };
     let read = HistoryRead { partition: unknown, ..read_from(0, 1000, i64::MAX) };
     assert!(bench.read(read).expect("read").records.is_empty());
+}
+
+/// Segments of five batches each, whose offsets are 0, 10, 20, ...
+fn five_segments(seed: u64) -> Bench {
+    let mut bench = Bench::new(seed);
+    for index in 0..5 {
+        bench.flush(vec![batch(index * 10, 10, 5_000, index)]);
+    }
+    assert_eq!(bench.metas().len(), 5);
+    bench
+}
+
+#[test]
+fn segments_below_the_log_start_go_with_the_next_checkpoint() {
+    let bench = five_segments(11);
+    let segments = Rc::clone(&bench.segments);
+    let more = batch(50, 1, 10, 0);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 25, &[more]).await });
+    let bases: Vec<_> = bench.metas().iter().map(|meta| meta.base_offset).collect();
+    assert_eq!(bases, [20, 30, 40, 50]);
+    let wanted: Vec<_> = (0..4).map(|index| bench.path(index)).collect();
+    assert_eq!(bench.disk.files(), wanted);
+    assert_eq!(bench.read(read_from(25, 1, i64::MAX)).expect("read").records.len(), 1);
+}
+
+/// Writes a segment as compaction would.
+fn rewritten(bench: &Bench, name: SegmentName, end_offset: i64) -> SegmentMeta {
+    let bytes = {
+        let mut out = SegmentHeader { partition: KEY, name }.encode().to_vec();
+        batch(name.base_offset, 1, 30, 0).write_to(&mut out);
+        out
+    };
+    let (disk, trusted_bytes) = (bench.disk.clone(), bytes.len() as u64);
+    bench.executor.block_on(async move {
+        let path = segment_path(KEY, name);
+        let file = disk.open(&path, OpenMode::CREATE).await.expect("made");
+        file.write_at(0, AlignedBuf::copied_from(&bytes, 512)).await.0.expect("written");
+        file.sync().await.expect("synced");
+    });
+    SegmentMeta { end_offset, trusted_bytes, records: 1, ..SegmentMeta::empty(name) }
+}
+
+fn checkpoint(bench: &Bench) {
+    let segments = Rc::clone(&bench.segments);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 0, &[]).await });
+}
+
+#[test]
+fn a_staged_replacement_takes_effect_with_the_next_checkpoint() {
+    let bench = five_segments(12);
+    let generation = bench.segments.fresh_generation();
+    let name = SegmentName { base_offset: 10, generation };
+    let added = rewritten(&bench, name, 30);
+    let remove = bench.metas()[1..3].to_vec();
+    let old = bench.path(1);
+    bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+    assert!(bench.segments.is_staged(KEY));
+    assert_eq!(bench.metas().len(), 5, "not before the checkpoint");
+    checkpoint(&bench);
+    assert!(!bench.segments.is_staged(KEY));
+    assert_eq!(bench.metas()[1], added);
+    assert!(!bench.disk.files().contains(&old));
+    assert_eq!(bench.disk.files().len(), 4);
+    let found = bench.read(read_from(10, 1, i64::MAX)).expect("read").records;
+    assert_eq!(found, [bytes_of(&batch(10, 1, 30, 0))]);
+    // Where a record went, the next batch that is left is given.
+    let found = bench.read(read_from(11, 1, i64::MAX)).expect("read").records;
+    assert_eq!(found, [bytes_of(&bench.batches[3])]);
+}
+
+#[test]
+fn a_replacement_of_what_is_gone_is_dropped_with_its_files() {
+    let bench = five_segments(13);
+    let name = SegmentName { base_offset: 0, generation: bench.segments.fresh_generation() };
+    let added = rewritten(&bench, name, 20);
+    let remove = bench.metas()[..2].to_vec();
+    bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+    let segments = Rc::clone(&bench.segments);
+    // The log start passes the first of the two in the very checkpoint.
+    bench.executor.block_on(async move { flush_and_publish(&segments, 10, &[]).await });
+    assert_eq!(bench.metas().len(), 4);
+    assert!(!bench.disk.files().contains(&segment_path(KEY, name)));
+    assert!(!bench.segments.is_staged(KEY));
+}
+
+#[test]
+fn reads_go_on_while_segments_are_replaced_under_them() {
+    for seed in 0..60 {
+        let bench = five_segments(seed);
+        let name = SegmentName { base_offset: 0, generation: bench.segments.fresh_generation() };
+        let added = rewritten(&bench, name, 30);
+        let remove = bench.metas()[..3].to_vec();
+        bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+        let segments = Rc::clone(&bench.segments);
+        let reading = bench.executor.spawn(async move {
+            segments.read(&read_from(0, 1 << 20, i64::MAX)).await.expect("never damage")
+        });
+        for _ in 0..seed % 12 {
+            bench.executor.step();
+        }
+        checkpoint(&bench);
+        let found = bench.executor.block_on(reading.join()).records;
+        // Old batches or new ones, and the last two in any case.
+        let last = [bytes_of(&bench.batches[3]), bytes_of(&bench.batches[4])];
+        assert!(found.ends_with(&last), "seed {seed}");
+        let old: Vec<_> = bench.batches[..3].iter().map(bytes_of).collect();
+        let new = [bytes_of(&batch(0, 1, 30, 0))];
+        let first = &found[..found.len() - 2];
+        assert!(first == old || first == new, "seed {seed}: {}", found.len());
+    }
 }

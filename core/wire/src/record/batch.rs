@@ -4,19 +4,31 @@
 use super::codec::{self, Codec};
 use super::error::BatchError;
 use super::header::{
-    Attributes, BatchHeader, CRC_FROM, HEADER_BYTES, MAGIC, TimestampType, batch_bytes,
+    Attributes, BatchHeader, CRC_FROM, HEADER_BYTES, MAGIC, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
+    NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batch_bytes,
 };
 use super::records::{RECORD_BYTES_MIN, RecordIter};
 use crate::limits;
 use bytes::{Bytes, BytesMut};
 
 /// One valid batch. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     header: BatchHeader,
     codec: Codec,
     raw: Bytes,
+    /// Whether the CRC was compared with the bytes, or made from them.
+    is_crc_checked: bool,
 }
+
+/// The same bytes, whatever is known of them.
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Batch {}
 
 /// What [`Batch::split_prefix`] found.
 #[derive(Debug, Clone)]
@@ -40,7 +52,7 @@ impl Batch {
         if computed != header.crc {
             return Err(BatchError::Crc { stored: header.crc, computed });
         }
-        Self::judge(header, raw)
+        Self::judge(header, raw, true)
     }
 
     /// As [`Batch::parse`] without the pass for the CRC: for bytes that another checksum has
@@ -49,13 +61,13 @@ impl Batch {
     /// # Errors
     /// As for `parse`, but [`BatchError::Crc`].
     pub fn parse_trusted(raw: Bytes) -> Result<Self, BatchError> {
-        Self::judge(check_length(&raw)?, raw)
+        Self::judge(check_length(&raw)?, raw, false)
     }
 
-    fn judge(header: BatchHeader, raw: Bytes) -> Result<Self, BatchError> {
+    fn judge(header: BatchHeader, raw: Bytes, is_crc_checked: bool) -> Result<Self, BatchError> {
         let codec = header.attributes.codec()?;
         check_counts(&header, codec, raw.len().saturating_sub(HEADER_BYTES))?;
-        Ok(Self { header, codec, raw })
+        Ok(Self { header, codec, raw, is_crc_checked })
     }
 
     /// Takes `raw` apart into whole batches that fill it exactly, at most `max` of them.
@@ -79,6 +91,13 @@ impl Batch {
     pub fn split_prefix(mut raw: Bytes, max: usize) -> Result<SplitPrefix, BatchError> {
         let batches = split_whole(&mut raw, max)?;
         Ok(SplitPrefix { batches, partial_bytes: raw.len() })
+    }
+
+    /// Whether the CRC is known to be that of the bytes: it was looked at when the batch was
+    /// parsed. False says nothing.
+    #[must_use]
+    pub const fn is_crc_checked(&self) -> bool {
+        self.is_crc_checked
     }
 
     /// The header.
@@ -131,8 +150,9 @@ impl Batch {
     }
 
     /// What a broker asks of a batch that a producer sends, beyond its being a batch: records
-    /// without gaps, base offset 0, no control records, and where a producer id is given its
-    /// epoch and sequence too (Kafka's `LogValidator`).
+    /// without gaps, base offset 0, no control records, no attribute bit that is the broker's or
+    /// unknown, and where a producer id is given its epoch and sequence too (Kafka's
+    /// `LogValidator`).
     ///
     /// # Errors
     /// [`BatchError::NotProducible`], or [`BatchError::TooLarge`] above `max_message_bytes`.
@@ -157,8 +177,8 @@ impl Batch {
         if header.attributes.is_control() {
             return refuse("control records are the broker's to write");
         }
-        if header.attributes.has_delete_horizon() {
-            return refuse("a delete horizon is the broker's to set");
+        if header.attributes.has_broker_bits() {
+            return refuse("an attribute bit is set that is the broker's or has no meaning");
         }
         if header.has_producer() {
             if header.producer_epoch < 0 || header.base_sequence < 0 {
@@ -201,7 +221,33 @@ impl Batch {
         header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
         header.max_timestamp = timestamp_ms;
         let raw = seal(&mut header, self.raw.get(HEADER_BYTES..).unwrap_or_default());
-        Self { header, codec: self.codec, raw }
+        Self { header, codec: self.codec, raw, is_crc_checked: true }
+    }
+}
+
+impl Batch {
+    /// A batch that holds no record any more but keeps its place for `last_offset_delta + 1`
+    /// offsets, so that consumers come past it (Kafka's `writeEmptyHeader`). Base offset 0, no
+    /// producer.
+    #[must_use]
+    pub fn without_records(last_offset_delta: i32, max_timestamp: i64) -> Self {
+        let mut header = BatchHeader {
+            base_offset: 0,
+            batch_length: 0,
+            partition_leader_epoch: -1,
+            magic: MAGIC,
+            crc: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: last_offset_delta.max(0),
+            base_timestamp: NO_TIMESTAMP,
+            max_timestamp,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: NO_PRODUCER_EPOCH,
+            base_sequence: NO_SEQUENCE,
+            records_count: 0,
+        };
+        let raw = seal(&mut header, &[]);
+        Self { header, codec: Codec::None, raw, is_crc_checked: true }
     }
 }
 
@@ -300,167 +346,4 @@ pub(super) fn seal(header: &mut BatchHeader, payload: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::builder::BatchBuilder;
-    use super::*;
-
-    fn raw_of(codec: Codec, records: usize) -> Bytes {
-        let mut builder = BatchBuilder::new(codec, None);
-        for i in 0..records {
-            let value = format!("{{\"sensor\":{i},\"celsius\":21.5}}");
-            builder.push(1_000 + i as i64, None, Some(value.as_bytes()), &[]).unwrap();
-        }
-        builder.build().unwrap()
-    }
-
-    /// `raw` with bytes replaced and the CRC made right again.
-    fn forged(raw: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
-        let mut forged = raw.to_vec();
-        forged[at..at + bytes.len()].copy_from_slice(bytes);
-        let crc = crc32c::crc32c(&forged[CRC_FROM..]);
-        forged[17..21].copy_from_slice(&crc.to_be_bytes());
-        forged.into()
-    }
-
-    #[test]
-    fn a_built_batch_parses_and_shares_its_bytes() {
-        for codec in Codec::ALL {
-            let raw = raw_of(codec, 20);
-            let batch = Batch::parse(raw.clone()).unwrap();
-            assert_eq!(batch.raw().as_ptr(), raw.as_ptr());
-            assert_eq!((batch.records_count(), batch.codec()), (20, codec));
-            assert_eq!(
-                (batch.header().base_timestamp, batch.header().max_timestamp),
-                (1_000, 1_019)
-            );
-            batch.check_produced(1 << 20).unwrap();
-        }
-    }
-
-    #[test]
-    fn uncompressed_records_are_not_copied() {
-        let raw = raw_of(Codec::None, 3);
-        let section = Batch::parse(raw.clone()).unwrap().decompress(1 << 20).unwrap();
-        assert_eq!(section.as_ptr(), raw[HEADER_BYTES..].as_ptr());
-    }
-
-    #[test]
-    fn every_truncation_and_every_extra_byte_is_refused() {
-        let raw = raw_of(Codec::None, 3);
-        for len in 0..raw.len() {
-            assert!(
-                matches!(Batch::parse(raw.slice(..len)), Err(BatchError::Truncated { .. })),
-                "{len}"
-            );
-        }
-        let mut longer = raw.to_vec();
-        longer.push(0);
-        assert_eq!(
-            Batch::parse(longer.into()),
-            Err(BatchError::TrailingBytes { batch_bytes: raw.len(), extra_bytes: 1 })
-        );
-    }
-
-    #[test]
-    fn every_flipped_bit_under_the_crc_is_found() {
-        let raw = raw_of(Codec::Lz4, 10);
-        for bit in CRC_FROM * 8..raw.len() * 8 {
-            let mut flipped = raw.to_vec();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(Batch::parse(flipped.into()), Err(BatchError::Crc { .. })), "{bit}");
-        }
-    }
-
-    #[test]
-    fn old_message_formats_are_named() {
-        for magic in [0_u8, 1, 3] {
-            let mut old = raw_of(Codec::None, 1).to_vec();
-            old[16] = magic;
-            let error = BatchError::UnsupportedMagic { magic: magic as i8 };
-            assert_eq!(Batch::parse(old.clone().into()), Err(error.clone()));
-            assert_eq!(Batch::split(old.into(), 10), Err(error));
-        }
-    }
-
-    #[test]
-    fn lying_lengths_and_counts_are_refused() {
-        let raw = raw_of(Codec::None, 3);
-        for length in [-1, 0, 48, i32::MIN] {
-            let lie = forged(&raw, 8, &i32::to_be_bytes(length));
-            assert_eq!(Batch::parse(lie), Err(BatchError::BadLength { length }));
-        }
-        let huge = forged(&raw, 8, &i32::MAX.to_be_bytes());
-        assert!(matches!(Batch::parse(huge), Err(BatchError::TooLarge { .. })));
-        for count in [-1, 4, 1_000, i32::MIN, i32::MAX] {
-            let lie = forged(&raw, 57, &i32::to_be_bytes(count));
-            assert!(matches!(Batch::parse(lie), Err(BatchError::BadCount { .. })), "{count}");
-        }
-        for delta in [-1, 1, i32::MIN] {
-            let lie = forged(&raw, 23, &i32::to_be_bytes(delta));
-            assert!(matches!(Batch::parse(lie), Err(BatchError::BadCount { .. })), "{delta}");
-        }
-        // More records than the bytes could hold, with a delta to match.
-        let mut lie = [0; 4 + 30 + 4];
-        lie.copy_from_slice(&raw[23..61]);
-        lie[..4].copy_from_slice(&999_i32.to_be_bytes());
-        lie[34..].copy_from_slice(&1_000_i32.to_be_bytes());
-        assert!(matches!(Batch::parse(forged(&raw, 23, &lie)), Err(BatchError::BadCount { .. })));
-        for codec in 5..8 {
-            let lie = forged(&raw, 21, &[0, codec]);
-            assert_eq!(Batch::parse(lie), Err(BatchError::UnknownCodec { id: codec }));
-        }
-    }
-
-    #[test]
-    fn what_only_a_broker_may_write_is_refused_from_producers() {
-        let raw = raw_of(Codec::None, 3);
-        let refused = |raw| {
-            let checked = Batch::parse(raw).unwrap().check_produced(1 << 20);
-            matches!(checked, Err(BatchError::NotProducible { .. }))
-        };
-        assert!(refused(forged(&raw, 21, &[0, 1 << 5])), "control");
-        assert!(refused(forged(&raw, 21, &[0, 1 << 6])), "delete horizon");
-        assert!(refused(forged(&raw, 21, &[0, 1 << 4])), "transactional without a producer");
-        assert!(refused(forged(&raw, 23, &5_i32.to_be_bytes())), "gaps");
-        assert!(refused(forged(&raw, 0, &7_i64.to_be_bytes())), "base offset");
-        assert!(refused(forged(&raw, 43, &9_i64.to_be_bytes())), "producer without a sequence");
-        let too_large = Batch::parse(raw.clone()).unwrap().check_produced(raw.len() - 1);
-        assert!(matches!(too_large, Err(BatchError::TooLarge { .. })));
-    }
-
-    #[test]
-    fn several_batches_split_and_a_cut_one_is_only_tolerated_in_a_fetch() {
-        let mut raw = Vec::new();
-        for records in 1..=3 {
-            raw.extend_from_slice(&raw_of(Codec::None, records));
-        }
-        let raw = Bytes::from(raw);
-        let counts = |batches: Vec<Batch>| -> Vec<u32> {
-            batches.iter().map(Batch::records_count).collect()
-        };
-        assert_eq!(counts(Batch::split(raw.clone(), 3).unwrap()), [1, 2, 3]);
-        assert_eq!(Batch::split(raw.clone(), 2), Err(BatchError::TooManyBatches { limit: 2 }));
-        assert_eq!(Batch::split(Bytes::new(), 0), Ok(Vec::new()));
-        let third = raw.len() - raw_of(Codec::None, 3).len();
-        for len in third + 1..raw.len() {
-            let cut = raw.slice(..len);
-            assert!(matches!(
-                Batch::split(cut.clone(), 3),
-                Err(BatchError::Truncated { have_bytes, .. }) if have_bytes == len - third
-            ));
-            let prefix = Batch::split_prefix(cut, 3).unwrap();
-            assert_eq!(prefix.partial_bytes, len - third);
-            assert_eq!(counts(prefix.batches), [1, 2]);
-        }
-    }
-
-    #[test]
-    fn log_append_time_counts_for_every_record() {
-        for codec in Codec::ALL {
-            let batch = Batch::parse(raw_of(codec, 4)).unwrap().with_log_append_time(77);
-            let batch = Batch::parse(batch.into_raw()).unwrap();
-            let section = batch.decompress(1 << 20).unwrap();
-            assert!(batch.records(&section).all(|record| record.unwrap().timestamp == 77));
-        }
-    }
-}
+mod tests;

@@ -86,6 +86,8 @@ pub struct BatchBuilder {
     attributes: Attributes,
     producer: Producer,
     append_time: Option<i64>,
+    delete_horizon: Option<i64>,
+    is_repacked: bool,
     section: Vec<u8>,
     compressed: Vec<u8>,
     count: u32,
@@ -105,6 +107,8 @@ impl BatchBuilder {
             attributes: Attributes::default(),
             producer: NO_PRODUCER,
             append_time: None,
+            delete_horizon: None,
+            is_repacked: false,
             section: Vec::new(),
             compressed: Vec::new(),
             count: 0,
@@ -157,6 +161,33 @@ impl BatchBuilder {
         self.attributes = self.attributes.with_timestamp_type(TimestampType::LogAppendTime);
         self.append_time = Some(timestamp_ms);
         self
+    }
+
+    /// Sets the time in ms since 1970 from which tombstones of the batch may go (KIP-534). It
+    /// stands as the base timestamp, so it must be known before the first record.
+    #[must_use]
+    pub fn with_delete_horizon(mut self, horizon_ms: i64) -> Self {
+        self.attributes = self.attributes.with_delete_horizon(true);
+        self.delete_horizon = Some(horizon_ms);
+        self
+    }
+
+    /// Marks batches whose codec the broker chose; one that stays uncompressed needs no mark.
+    #[must_use]
+    pub fn with_repacked(mut self, repacked: bool) -> Self {
+        self.is_repacked = repacked;
+        self
+    }
+
+    /// An empty builder with this one's codec, level and buffers, without all else.
+    #[must_use]
+    pub fn into_plain(mut self) -> Self {
+        self.clear();
+        Self {
+            section: std::mem::take(&mut self.section),
+            compressed: std::mem::take(&mut self.compressed),
+            ..Self::new(self.codec, self.level)
+        }
     }
 
     /// Adds a record at the next offset. `timestamp` is in ms since 1970, or -1.
@@ -248,7 +279,11 @@ impl BatchBuilder {
         if self.count as usize >= limits::BATCH_RECORDS_MAX {
             return Err(BuildError::TooManyRecords { limit: limits::BATCH_RECORDS_MAX });
         }
-        let base_timestamp = if self.count == 0 { timestamp } else { self.base_timestamp };
+        let base_timestamp = match self.delete_horizon {
+            Some(horizon) => horizon,
+            None if self.count == 0 => timestamp,
+            None => self.base_timestamp,
+        };
         let timestamp_delta =
             timestamp.checked_sub(base_timestamp).ok_or(BuildError::BadTimestamp { timestamp })?;
         let body_bytes = 1
@@ -338,7 +373,15 @@ impl BatchBuilder {
     /// # Errors
     /// As [`BatchBuilder::build`].
     pub fn build_batch(&mut self) -> Result<Batch, BuildError> {
-        let raw = self.build()?;
+        self.build_batch_spanning(0)
+    }
+
+    /// As [`BatchBuilder::build_spanning`], as a checked [`Batch`].
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::build`].
+    pub fn build_batch_spanning(&mut self, last_offset_delta: i32) -> Result<Batch, BuildError> {
+        let raw = self.build_spanning(last_offset_delta)?;
         let codec = self.codec;
         Batch::parse_trusted(raw).map_err(|error| match error {
             BatchError::TooLarge { batch_bytes, limit_bytes } => {
@@ -372,7 +415,10 @@ impl BatchBuilder {
             partition_leader_epoch: -1,
             magic: 0,
             crc: 0,
-            attributes: self.attributes.with_codec(codec),
+            attributes: self
+                .attributes
+                .with_codec(codec)
+                .with_repacked(self.is_repacked && codec != Codec::None),
             last_offset_delta: self.last_delta.max(last_offset_delta),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.append_time.unwrap_or(self.max_timestamp),
@@ -420,114 +466,4 @@ fn put_nullable(into: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_batch_is_not_built() {
-        assert_eq!(BatchBuilder::new(Codec::Zstd, None).build(), Err(BuildError::Empty));
-    }
-
-    #[test]
-    fn a_builder_is_ready_for_the_next_batch() {
-        let mut builder = BatchBuilder::new(Codec::Lz4, None);
-        builder.push(5, Some(b"a"), Some(&[7; 500]), &[]).unwrap();
-        let first = builder.build().unwrap();
-        assert!(builder.is_empty());
-        builder.push(5, Some(b"a"), Some(&[7; 500]), &[]).unwrap();
-        assert_eq!(builder.build().unwrap(), first);
-    }
-
-    #[test]
-    fn records_that_do_not_shrink_are_stored_as_they_are() {
-        for codec in Codec::ALL {
-            let mut builder = BatchBuilder::new(codec, None);
-            builder.push(5, None, Some(b"x"), &[]).unwrap();
-            assert_eq!(builder.build_batch().unwrap().codec(), Codec::None);
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_leaves_the_batch_as_it_was() {
-        let mut builder = BatchBuilder::new(Codec::None, None);
-        builder.push(0, None, Some(b"kept"), &[]).unwrap();
-        let size = builder.size_bytes();
-        let huge = vec![0; SECTION_BYTES_MAX];
-        assert!(matches!(
-            builder.push(0, None, Some(&huge), &[]),
-            Err(BuildError::TooLarge { .. })
-        ));
-        assert_eq!(
-            builder.push_at(0, 0, None, None, &[]),
-            Err(BuildError::BadOffset { offset_delta: 0, last_delta: 0 })
-        );
-        builder.clear();
-        builder.push(i64::MIN, None, None, &[]).unwrap();
-        assert!(matches!(
-            builder.push(i64::MAX, None, None, &[]),
-            Err(BuildError::BadTimestamp { .. })
-        ));
-        builder.clear();
-        builder.push(0, None, Some(b"kept"), &[]).unwrap();
-        assert_eq!(builder.size_bytes(), size);
-        assert_eq!(builder.build_batch().unwrap().records_count(), 1);
-    }
-
-    #[test]
-    fn gaps_and_a_kept_range_survive() {
-        let mut builder = BatchBuilder::new(Codec::Zstd, None);
-        for delta in [3, 4, 9] {
-            builder.push_at(delta, 1, None, Some(b"v"), &[]).unwrap();
-        }
-        let batch = Batch::parse(builder.build_spanning(12).unwrap()).unwrap();
-        assert_eq!((batch.header().last_offset_delta, batch.records_count()), (12, 3));
-        let section = batch.decompress(1 << 20).unwrap();
-        let deltas: Vec<i32> =
-            batch.records(&section).map(|record| record.unwrap().offset_delta).collect();
-        assert_eq!(deltas, [3, 4, 9]);
-    }
-
-    #[test]
-    fn a_part_of_a_batch_keeps_codec_timestamps_and_headers() {
-        let headers =
-            [Header { key: b"unit", value: Some(b"C") }, Header { key: b"", value: None }];
-        let mut builder = BatchBuilder::new(Codec::Snappy, None).with_producer(4, 0, 0);
-        for i in 0..100_i64 {
-            builder.push(1_000 - i, Some(&[i as u8]), Some(&[1; 50]), &headers).unwrap();
-        }
-        let all = builder.build_batch().unwrap();
-        let section = all.decompress(1 << 20).unwrap();
-        let mut part = BatchBuilder::like(&all);
-        for record in all.records(&section).map(Result::unwrap) {
-            if record.key.is_some_and(|key| key[0] % 10 == 3) {
-                part.push_record(&record).unwrap();
-            }
-        }
-        let part = part.build_batch().unwrap();
-        assert_eq!(part.codec(), Codec::Snappy);
-        assert_eq!(part.header().producer_id, NO_PRODUCER_ID);
-        assert_eq!((part.header().base_timestamp, part.header().max_timestamp), (997, 997));
-        let section = part.decompress(1 << 20).unwrap();
-        let kept: Vec<_> = part.records(&section).map(Result::unwrap).collect();
-        assert_eq!(kept.len(), 10);
-        for (i, record) in kept.iter().enumerate() {
-            assert_eq!(record.offset_delta, i as i32);
-            assert_eq!(record.timestamp, 997 - 10 * i as i64);
-            assert!(record.headers.clone().eq(headers));
-        }
-    }
-
-    #[test]
-    fn the_estimate_of_a_record_is_never_too_small() {
-        let headers = [Header { key: b"k", value: None }; 3];
-        let mut builder = BatchBuilder::new(Codec::None, None);
-        builder.push(0, None, None, &[]).unwrap();
-        for size in [0, 1, 63, 64, 8_191, 8_192, 100_000] {
-            let value = vec![0; size];
-            let before = builder.size_bytes();
-            builder.push(i64::MAX, Some(b"key"), Some(&value), &headers).unwrap();
-            let most = BatchBuilder::record_bytes_max(Some(b"key"), Some(&value), &headers);
-            assert!(builder.size_bytes() - before <= most);
-        }
-    }
-}
+mod tests;

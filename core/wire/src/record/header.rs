@@ -15,7 +15,8 @@
 //!       └───────────┴───────────┴──────────┴─────────┴──────────┴───────────┴─ ─ ─ ─
 //!
 //!  attributes  bit 0-2 codec · 3 timestamp type (1: log append time) · 4 transactional
-//!              5 control · 6 delete horizon (base timestamp holds it) · 7-15 unused
+//!              5 control · 6 delete horizon (KIP-534: base timestamp holds it) · 7 unused
+//!              8 repacked (ours, never on the wire) · 9-15 unused
 //! ```
 //!
 //! All big-endian. The batch length counts from byte 12 on. Base offset, length, leader epoch and
@@ -47,6 +48,10 @@ const LOG_APPEND_TIME: u16 = 1 << 3;
 const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 const DELETE_HORIZON: u16 = 1 << 6;
+/// Only in the log: Kafka has no such bit.
+const REPACKED: u16 = 1 << 8;
+/// What a producer may set.
+const PRODUCIBLE: u16 = CODEC_MASK | LOG_APPEND_TIME | TRANSACTIONAL;
 
 /// Who set the timestamps of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,6 +120,20 @@ impl Attributes {
         self.0 & DELETE_HORIZON != 0
     }
 
+    /// Whether the broker chose the codec when it packed the batch for the log, so that consumers
+    /// need not know it. Never leaves the node: such a batch is served in another form.
+    #[must_use]
+    pub const fn is_repacked(self) -> bool {
+        self.0 & REPACKED != 0
+    }
+
+    /// Whether some bit is set that is not a producer's to set: control, delete horizon, and all
+    /// that Kafka does not use.
+    #[must_use]
+    pub const fn has_broker_bits(self) -> bool {
+        self.0 & !PRODUCIBLE != 0
+    }
+
     /// The same with another codec.
     #[must_use]
     pub const fn with_codec(self, codec: Codec) -> Self {
@@ -139,6 +158,18 @@ impl Attributes {
         self.with_bit(CONTROL, control)
     }
 
+    /// The same, with a delete horizon or not.
+    #[must_use]
+    pub const fn with_delete_horizon(self, has: bool) -> Self {
+        self.with_bit(DELETE_HORIZON, has)
+    }
+
+    /// The same, repacked or not.
+    #[must_use]
+    pub const fn with_repacked(self, repacked: bool) -> Self {
+        self.with_bit(REPACKED, repacked)
+    }
+
     const fn with_bit(self, bit: u16, on: bool) -> Self {
         Self(if on { self.0 | bit } else { self.0 & !bit })
     }
@@ -161,7 +192,8 @@ pub struct BatchHeader {
     pub attributes: Attributes,
     /// Offset of the last record less the base offset; kept by compaction when records go.
     pub last_offset_delta: i32,
-    /// Timestamp of the first record, in ms since 1970.
+    /// Timestamp of the first record, or the delete horizon where there is one, in ms since 1970.
+    /// The records count their timestamps from it either way.
     pub base_timestamp: i64,
     /// Greatest timestamp of the records, in ms since 1970.
     pub max_timestamp: i64,
@@ -291,7 +323,17 @@ mod tests {
         assert_eq!(bits.timestamp_type(), TimestampType::LogAppendTime);
         assert!(bits.is_transactional() && bits.is_control() && bits.has_delete_horizon());
         assert_eq!(bits.with_codec(Codec::None).with_control(false).bits(), 0b0101_1000);
+        assert!(!bits.is_repacked() && bits.with_repacked(true).is_repacked());
+        assert_eq!(Attributes::default().with_repacked(true).bits(), 1 << 8);
         assert_eq!(Attributes::from_bits(5).codec(), Err(BatchError::UnknownCodec { id: 5 }));
+    }
+
+    #[test]
+    fn bits_of_the_broker_are_told_from_those_of_producers() {
+        for bit in 0..16 {
+            let expected = bit > 4;
+            assert_eq!(Attributes::from_bits(1 << bit).has_broker_bits(), expected, "{bit}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A batch as the log keeps it: the bytes as they came and, beside them, its place in the
 //! partition. Must never copy records; the stamp is put on when the batch is written out.
 
-use super::batch::Batch;
+use super::batch::{Batch, seal};
+use super::codec::{self, Codec};
 use super::error::BatchError;
-use super::header::{BatchHeader, HEADER_BYTES};
+use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES};
 use crate::limits;
 use crate::rope::Records;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 const STAMPED_BYTES: usize = 16;
 
 /// A batch with its base offset and leader epoch. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LogBatch {
     /// Offset of the first record.
     pub base_offset: i64,
@@ -23,7 +24,18 @@ pub struct LogBatch {
     max_timestamp: i64,
     batch_length: i32,
     raw: Bytes,
+    is_crc_checked: bool,
 }
+
+/// The same bytes in the same place, whatever is known of them.
+impl PartialEq for LogBatch {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |batch: &Self| (batch.base_offset, batch.leader_epoch);
+        place(self) == place(other) && self.raw == other.raw
+    }
+}
+
+impl Eq for LogBatch {}
 
 impl LogBatch {
     /// Gives a batch its place. The bytes are shared with `batch`.
@@ -36,6 +48,7 @@ impl LogBatch {
             last_offset_delta: header.last_offset_delta,
             max_timestamp: header.max_timestamp,
             batch_length: header.batch_length,
+            is_crc_checked: batch.is_crc_checked(),
             raw: batch.into_raw(),
         }
     }
@@ -71,6 +84,42 @@ impl LogBatch {
     pub fn from_own_stamp(batch: Batch) -> Self {
         let header = *batch.header();
         Self::stamp(batch, header.base_offset, header.partition_leader_epoch)
+    }
+
+    /// A batch put together again from a header and the records section behind it. Length and
+    /// magic of the header are made right; so is the CRC, unless `crc` is what it has to say.
+    ///
+    /// # Errors
+    /// As [`LogBatch::parse_trusted`].
+    pub fn from_parts(
+        mut header: BatchHeader,
+        section: &[u8],
+        crc: Option<u32>,
+    ) -> Result<Self, BatchError> {
+        let raw = seal(&mut header, section);
+        let Some(crc) = crc else {
+            return Self::parse_trusted(raw);
+        };
+        header.crc = crc;
+        let mut told = BytesMut::from(raw);
+        if let Some(front) = told.first_chunk_mut::<HEADER_BYTES>() {
+            *front = header.write();
+        }
+        Self::parse_trusted(told.freeze())
+    }
+
+    /// Whether the CRC in the header is that of the bytes: one pass over them, unless that was
+    /// made when the batch was parsed.
+    #[must_use]
+    pub fn has_right_crc(&self) -> bool {
+        self.is_crc_checked
+            || crc32c::crc32c(self.raw.get(CRC_FROM..).unwrap_or_default()) == self.header().crc
+    }
+
+    /// The records section, as it stands behind the header.
+    #[must_use]
+    pub fn section(&self) -> &[u8] {
+        self.raw.get(HEADER_BYTES..).unwrap_or_default()
     }
 
     /// Offset of the first record.
@@ -151,6 +200,39 @@ impl LogBatch {
         Batch::parse_trusted(bytes.freeze())
     }
 
+    /// The batch for reading its records without copying it. Its header does not say where the
+    /// batch stands: offsets count from [`LogBatch::base_offset`].
+    ///
+    /// # Errors
+    /// As [`Batch::parse_trusted`]: none for a batch that was parsed before.
+    pub fn unplaced_batch(&self) -> Result<Batch, BatchError> {
+        Batch::parse_trusted(self.raw.clone())
+    }
+
+    /// The same records in `codec`, or uncompressed where that is smaller, in the same place and
+    /// without the mark of repacking. `None` as `level` is the codec's default.
+    ///
+    /// # Errors
+    /// As [`Batch::decompress`] with `cap_bytes`; [`BatchError::TooLarge`] if the batch would be
+    /// larger than any may be.
+    pub fn recoded(
+        &self,
+        codec: Codec,
+        level: Option<i32>,
+        cap_bytes: usize,
+    ) -> Result<Self, BatchError> {
+        let batch = self.unplaced_batch()?;
+        let mut header = *batch.header();
+        header.attributes = header.attributes.with_repacked(false);
+        let raw = if codec == batch.codec() {
+            seal(&mut header, self.raw.get(HEADER_BYTES..).unwrap_or_default())
+        } else {
+            let section = batch.decompress(cap_bytes)?;
+            recode(&mut header, &section, codec, level)?
+        };
+        Ok(Self::stamp(Batch::parse_trusted(raw)?, self.base_offset, self.leader_epoch))
+    }
+
     fn stamped_front(&self) -> [u8; STAMPED_BYTES] {
         let mut front = [0_u8; STAMPED_BYTES];
         let mut into: &mut [u8] = &mut front;
@@ -159,6 +241,28 @@ impl LogBatch {
         into.put_i32(self.leader_epoch);
         front
     }
+}
+
+/// A batch of `section` in `codec`, unless that would make it larger.
+fn recode(
+    header: &mut BatchHeader,
+    section: &[u8],
+    codec: Codec,
+    level: Option<i32>,
+) -> Result<Bytes, BatchError> {
+    let mut compressed = Vec::new();
+    if codec != Codec::None {
+        codec::compress(codec, level, section, &mut compressed)
+            .map_err(|reason| BatchError::Decompress { codec, reason })?;
+    }
+    let is_smaller = codec != Codec::None && compressed.len() < section.len();
+    let (codec, payload) = if is_smaller { (codec, &*compressed) } else { (Codec::None, section) };
+    let batch_bytes = HEADER_BYTES + payload.len();
+    if batch_bytes > limits::BATCH_BYTES_MAX {
+        return Err(BatchError::TooLarge { batch_bytes, limit_bytes: limits::BATCH_BYTES_MAX });
+    }
+    header.attributes = header.attributes.with_codec(codec);
+    Ok(seal(header, payload))
 }
 
 /// The stamped batches one after the other, for a vectored write: large ones by reference, small
@@ -186,7 +290,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::super::builder::BatchBuilder;
-    use super::super::codec::Codec;
+    use super::super::header::Attributes;
     use super::*;
 
     fn batch(value_bytes: usize) -> Batch {
@@ -213,6 +317,44 @@ mod tests {
         assert_eq!(again.header(), log.header());
         assert_eq!(again.header().producer_id, 7);
         assert_eq!(log.to_batch().unwrap().header().base_offset, 1_000);
+    }
+
+    #[test]
+    fn another_codec_changes_no_record_and_takes_the_mark_off() {
+        let mut builder = BatchBuilder::new(Codec::Zstd, None).with_repacked(true);
+        for i in 0..50 {
+            builder.push_at(i * 3, 5 + i64::from(i), Some(b"k"), Some(&[b'v'; 40]), &[]).unwrap();
+        }
+        let packed = LogBatch::stamp(builder.build_batch().unwrap(), 1_000, 3);
+        assert!(packed.header().attributes.is_repacked());
+        let records = |log: &LogBatch| {
+            let batch = log.to_batch().unwrap();
+            let section = batch.decompress(1 << 20).unwrap();
+            batch.records(&section).verify().unwrap();
+            section
+        };
+        for codec in Codec::ALL {
+            let log = packed.recoded(codec, None, 1 << 20).unwrap();
+            let mut written = Vec::new();
+            log.write_to(&mut written);
+            let log = LogBatch::parse(written.into()).unwrap();
+            assert_eq!(log.header().attributes, Attributes::default().with_codec(codec));
+            assert_eq!((log.base_offset(), log.last_offset(), log.leader_epoch), (1_000, 1_147, 3));
+            assert_eq!(log.max_timestamp(), packed.max_timestamp());
+            assert_eq!(records(&log), records(&packed));
+        }
+        assert!(matches!(packed.recoded(Codec::None, None, 100), Err(BatchError::Bomb { .. })));
+    }
+
+    #[test]
+    fn a_batch_put_together_from_its_parts_is_the_same_byte_for_byte() {
+        let log = LogBatch::stamp(batch(10), 1_000, 3);
+        assert!(log.has_right_crc());
+        let again = LogBatch::from_parts(log.header(), log.section(), None).unwrap();
+        assert_eq!(again.stamped_header(), log.stamped_header());
+        assert_eq!(again.section(), log.section());
+        let wrong = LogBatch::from_parts(log.header(), log.section(), Some(7)).unwrap();
+        assert_eq!((wrong.header().crc, wrong.has_right_crc()), (7, false));
     }
 
     #[test]

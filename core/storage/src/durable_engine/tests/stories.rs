@@ -162,7 +162,8 @@ fn damage_of_a_segment_is_an_error_for_its_readers_only() {
     }
     let key = node.key("bad", 0);
     machine.stop(node);
-    let path = crate::segments::format::segment_path(key, 0);
+    let name = crate::segments::SegmentName { base_offset: 0, generation: 0 };
+    let path = crate::segments::format::segment_path(key, name);
     assert!(machine.disk.corrupt(&path, 64 + 100));
     let node = machine.start();
     let data = node.fetch("bad", 0, 0);
