@@ -24,7 +24,9 @@ impl<D: Disk> Segments<D> {
                 None => self.collect(read, &mut found).await,
             };
             match result {
-                Ok(()) => {
+                Err(Fault::Read(fault)) if found.is_empty() => break fault,
+                // What stands before damage is served; the read that begins at it is told.
+                Ok(()) | Err(Fault::Read(_)) => {
                     let bytes = found.iter().map(Bytes::len).sum::<usize>() as u64;
                     self.meter.history_read(found.len() as u64, bytes);
                     return Ok(HistorySlice { records: found });
@@ -37,7 +39,6 @@ impl<D: Disk> Segments<D> {
                 Err(Fault::Gone | Fault::BadMark) => {
                     break ReadFault::Io("its segments are being replaced all the time".to_owned());
                 }
-                Err(Fault::Read(fault)) => break fault,
             }
         };
         self.meter.history_fault();
