@@ -43,7 +43,7 @@ pub fn judge_writer(
     };
     let mut named = Vec::with_capacity(found.len());
     for record in &found {
-        match name_of(plan, record) {
+        match plan.name_of(record) {
             Some(name) => named.push((record.offset, name)),
             None => complaints.push(format!("{topic}: {} is no record of ours", record.offset)),
         }
@@ -78,14 +78,6 @@ fn read_topic(kafka: &mut Kafka, topic: &str) -> Result<Option<(i64, Vec<Found>)
             found => return Ok(Some((log_start, found?))),
         }
     }
-}
-
-/// The record that this is, if it is one of the plan's, byte for byte.
-fn name_of(plan: &Plan, record: &Found) -> Option<RecordId> {
-    let value = record.value.as_deref()?;
-    let name = record_of(value.get(..8)?)?;
-    let is_equal = *value == *plan.value(name) && record.key.as_deref()? == plan.key(name);
-    is_equal.then_some(name)
 }
 
 fn judge_absence(topic: &str, before: &Ledger, after: &Ledger) -> Option<String> {
@@ -185,7 +177,7 @@ fn judge_sequences(
     send("one too far ahead", &ahead, Err(ErrorCode::OutOfOrderSequenceNumber))?;
     let tail = kafka.read(topic, 0, last_offset)?;
     let tail: Vec<u32> =
-        tail.iter().filter_map(|found| name_of(plan, found)).map(|name| name.sequence).collect();
+        tail.iter().filter_map(|found| plan.name_of(found)).map(|name| name.sequence).collect();
     if tail != (last.sequence..next.first + next.count).collect::<Vec<u32>>() {
         complaints.push(format!("{topic}: behind {last} at {last_offset} stand {tail:?}"));
     }
@@ -217,6 +209,7 @@ mod tests {
             kept,
             records: 1..2,
             value_bytes: 8..9,
+            codec: millpond_wire::record::Codec::None,
             pace: 0,
             deleted_after: None,
         }));

@@ -71,6 +71,8 @@ impl From<std::io::Error> for CallError {
 pub struct Found {
     /// Its offset.
     pub offset: i64,
+    /// Its timestamp in milliseconds since 1970.
+    pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<Bytes>,
     /// Its value.
@@ -424,6 +426,7 @@ fn found_record(offset: i64, record: &Record<'_>) -> Found {
         .map(|header| (text(header.key), Bytes::copy_from_slice(header.value.unwrap_or_default())));
     Found {
         offset,
+        timestamp_ms: record.timestamp,
         key: record.key.map(Bytes::copy_from_slice),
         value: record.value.map(Bytes::copy_from_slice),
         headers: headers.collect(),

@@ -237,4 +237,7 @@ fn take_i32(value: i64, what: &'static str) -> Result<i32, CodecError> {
     i32::try_from(value).map_err(|_| CodecError::Impossible { what, value })
 }
 
+/// The least that an appended batch takes of an entry: tag, length, key, flags, offset, time, one
+/// record.
+pub(crate) const APPENDED_BYTES_MIN: usize = 2 + 17 + 1 + 1 + 1 + 7;
 const NO_PRODUCER: (i64, i16, i32) = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE);

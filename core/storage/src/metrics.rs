@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use millpond_engine::LostRange;
+
 /// Why bytes were written or a sync was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteCause {
@@ -117,7 +119,7 @@ pub struct StorageMetrics {
 }
 
 /// What recovery found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Commits replayed.
     pub commits: u64,
@@ -129,6 +131,13 @@ pub struct RecoveryReport {
     pub torn_tail: bool,
     /// How often the journal was opened, this time included.
     pub incarnation: u64,
+    /// Entries of the journal that damage took; each concerned one partition.
+    pub damaged_entries: u64,
+    /// Flipped bits of the journal that were turned back.
+    pub corrected_bits: u64,
+    /// Offsets that damage took, now or before, the first
+    /// [`LOST_RANGES_REPORTED_MAX`](millpond_wire::limits::LOST_RANGES_REPORTED_MAX).
+    pub lost_ranges: Vec<LostRange>,
 }
 
 /// The counters themselves.

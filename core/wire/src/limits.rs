@@ -206,6 +206,12 @@ pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
 /// Batches below this size stand in the journal without their CRC, which replay computes again;
 /// for larger ones the 61 bytes of their header are cheaper than that.
 pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
+/// Ranges of offsets lost to damage that one partition remembers; more are merged.
+pub const LOST_RANGES_PER_PARTITION_MAX: usize = 64;
+/// Lost ranges that a start names; all of them are counted.
+pub const LOST_RANGES_REPORTED_MAX: usize = 256;
+/// Entries and entry tables up to this size are searched for a single flipped bit.
+pub const CORRECTED_BYTES_MAX: usize = 64 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.

@@ -40,18 +40,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     }
 
     async fn read_job(&self, job: ReadJob) -> Event {
-        let mut slices = Vec::with_capacity(job.reads.len());
+        let mut result = Vec::with_capacity(job.reads.len());
         for read in &job.reads {
-            match self.read_slice(read).await {
-                Ok(slice) => slices.push(slice),
-                Err(fault) => {
-                    self.meter.history_fault();
-                    tracing::error!(partition = %read.partition, %fault, "history cannot be read");
-                    return Event::HistoryRead { id: job.id, result: Err(fault) };
-                }
+            let slice = self.read_slice(read).await;
+            if let Err(fault) = &slice {
+                self.meter.history_fault();
+                tracing::error!(partition = %read.partition, %fault, "history cannot be read");
             }
+            result.push(slice);
         }
-        Event::HistoryRead { id: job.id, result: Ok(slices) }
+        Event::HistoryRead { id: job.id, result }
     }
 
     async fn read_slice(&self, read: &HistoryRead) -> Result<HistorySlice, ReadFault> {

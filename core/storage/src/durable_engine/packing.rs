@@ -129,6 +129,8 @@ fn serve_all(
         let instead = match serve(batch, codec) {
             Ok(Served::AsIs) => None,
             Ok(Served::Instead(instead)) => Some(instead),
+            // What stands before damage is served; the read that begins at it is told.
+            Err(_) if !records.is_empty() => break,
             Err(error) => {
                 let offset = batch.base_offset();
                 let what = format!("the packed batch at offset {offset}: {error}");

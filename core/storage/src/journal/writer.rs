@@ -253,7 +253,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         let Commit { number, last_entry, buf, since_us, payload_bytes, .. } = commit;
         let started_us = clock.mono_us();
         self.meter.wrote(WriteCause::Journal, buf.len() as u64);
-        // The mutant writes without a sync: the simulator must find it out.
+        // The mutant writes without a sync: simulator and crash images must find it out.
         #[cfg(feature = "mutant-no-sync")]
         let outcome = self.files[file].write_at(offset, buf).await;
         #[cfg(not(feature = "mutant-no-sync"))]

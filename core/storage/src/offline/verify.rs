@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, PartitionKey};
+use millpond_engine::{Engine, EngineConfig, PartitionKey};
 
 use super::finding::{Concern, Findings};
 use super::names::TopicNames;
@@ -12,7 +12,7 @@ use super::segment::{SegmentPiece, SegmentScan};
 use super::{DataDir, OfflineError};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError};
-use crate::durable_engine::ReplayFault;
+use crate::durable_engine::{ReplayFault, replay_into};
 use crate::journal::{Inspection, OpenJournalError, RecoverError};
 use crate::metrics::RecoveryReport;
 use crate::segments::format::{TOPICS_DIR, segment_path};
@@ -139,12 +139,7 @@ async fn journal<D: Disk>(
     let replayed = match opened {
         Err(error) => Err(error),
         Ok(inspection) => {
-            inspection
-                .replay(|found| {
-                    let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
-                    Ok(engine.replay(entry)?)
-                })
-                .await
+            inspection.replay(|found| replay_into(&mut engine, found).map(drop)).await
         }
     };
     match replayed {
@@ -153,6 +148,16 @@ async fn journal<D: Disk>(
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
+            }
+            engine.finish_recovery();
+            for lost in engine.lost_ranges() {
+                let concern = Concern {
+                    partition: Some(lost.partition),
+                    offsets: Some((lost.from, lost.upto)),
+                    ..Concern::default()
+                };
+                let what = "these offsets were lost to damage; they are not served".to_owned();
+                report.findings.damage(concern, what, RESTORE);
             }
             report.journal = Some(found);
             Ok(())

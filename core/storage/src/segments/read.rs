@@ -29,7 +29,9 @@ impl<D: Disk> Segments<D> {
                 None => self.collect(read, expansion, &mut found).await,
             };
             match result {
-                Ok(()) => return Ok(found),
+                Err(Fault::Read(fault)) if found.is_empty() => break fault,
+                // What stands before damage is served; the read that begins at it is told.
+                Ok(()) | Err(Fault::Read(_)) => return Ok(found),
                 // The table of now names what took its place; the index is made anew.
                 Err(Fault::Gone | Fault::BadMark) if tries < RETRIES => {
                     found.clear();
@@ -38,7 +40,6 @@ impl<D: Disk> Segments<D> {
                 Err(Fault::Gone | Fault::BadMark) => {
                     break ReadFault::Io("its segments are being replaced all the time".to_owned());
                 }
-                Err(Fault::Read(fault)) => break fault,
             }
         };
         Err(fault)
