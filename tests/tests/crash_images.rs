@@ -45,7 +45,7 @@ const SMALL_PARTITIONS: i32 = 4;
 
 /// What is written beside the small records of [`Load`]. A topic with other settings goes here,
 /// with what its settings allow to be gone.
-const PLANS: [Plan; 5] = [
+const PLANS: [Plan; 6] = [
     // Batches of 64 KiB and more: the direct path.
     Plan { topic: "bulk", records: 2..5, value_bytes: 40_000..200_000, pace: 40, ..PLAIN },
     // Made, filled and deleted, over and over.
@@ -60,8 +60,15 @@ const PLANS: [Plan; 5] = [
         topic: "brief-bulk",
         records: 2..5,
         value_bytes: 100_000..250_000,
-        pace: 0,
+        pace: 20,
         deleted_after: Some(10..60),
+        ..PLAIN
+    },
+    Plan {
+        topic: "trimmed",
+        kept: Kept::FromLogStart,
+        value_bytes: 100..5_000,
+        trimmed_every: Some(20),
         ..PLAIN
     },
     Plan {
@@ -94,6 +101,7 @@ const PLAIN: Plan = Plan {
     codec: Codec::None,
     pace: 5,
     deleted_after: None,
+    trimmed_every: None,
 };
 
 #[test]
