@@ -527,8 +527,8 @@ pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
 /// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
 pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
-/// Largest buffer of a commit that is kept for the next one.
-pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
+/// Largest buffer of a commit that is kept for the next one, while writes go on.
+pub const COMMIT_BUFFER_KEPT_BYTES: usize = COMMIT_GATHER_BYTES;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
 /// Findings of `millpond log verify` that are kept and shown; the rest is counted.

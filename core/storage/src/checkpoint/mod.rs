@@ -48,10 +48,11 @@ pub(crate) fn path_of_number(number: u64) -> String {
     path_of(number, SUFFIX)
 }
 
-/// Makes a checkpoint the one that the next start finds.
+/// Makes a checkpoint, encoded, the one that the next start finds.
 pub(crate) async fn store<D: Disk>(
     disk: &D,
-    checkpoint: &Checkpoint,
+    number: u64,
+    bytes: &[u8],
     meter: &Meter,
 ) -> Result<(), DiskError> {
     if disk.list(CHECKPOINT_DIR).await?.is_empty() {
@@ -59,8 +60,7 @@ pub(crate) async fn store<D: Disk>(
         disk.sync_dir("").await?;
         meter.synced(WriteCause::Metadata);
     }
-    let bytes = checkpoint.encode();
-    let temporary = path_of(checkpoint.number, TEMPORARY_SUFFIX);
+    let temporary = path_of(number, TEMPORARY_SUFFIX);
     let file = disk.open(&temporary, OpenMode::CREATE).await?;
     file.set_len_bytes(0).await?;
     let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES.min(bytes.len()), ALIGN_BYTES);
@@ -76,7 +76,7 @@ pub(crate) async fn store<D: Disk>(
     meter.wrote(WriteCause::Checkpoint, at);
     file.sync().await?;
     meter.synced(WriteCause::Checkpoint);
-    disk.rename(&temporary, &path_of(checkpoint.number, SUFFIX)).await?;
+    disk.rename(&temporary, &path_of(number, SUFFIX)).await?;
     disk.sync_dir(CHECKPOINT_DIR).await?;
     meter.synced(WriteCause::Checkpoint);
     Ok(())

@@ -7,10 +7,11 @@ use std::convert::Infallible;
 
 use futures::future::select;
 use futures::stream::{self, StreamExt};
-use millpond_engine::{EntrySeq, Event, FlushedRange, Partition, PartitionKey};
+use millpond_engine::{EntrySeq, Event, FlushedRange, PartitionKey};
 use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
+use super::shell::offload;
 use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
@@ -70,7 +71,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
-        let (seq, snapshot) = self.with_engine(|engine| (engine.last_seq(), engine.snapshot()));
+        let (seq, frozen) = self.with_engine(|engine| (engine.last_seq(), engine.freeze()));
         let log_starts = self.log_starts();
         let mut draft = self.segments.draft(&log_starts).await?;
         let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft).await? else {
@@ -82,8 +83,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         assert_eq!(resume.next_entry, seq.0 + 1, "journal and snapshot are of one moment");
         let number = self.checkpoint_number.get() + 1;
         let journal_id = self.journal.id();
+        let snapshot = offload(&self.shell, move || frozen.encode()).await;
+        let snapshot = snapshot.expect("encoding a snapshot panicked; the panic is in the log");
         let checkpoint = Checkpoint { number, journal_id, resume, segments: draft.table, snapshot };
-        checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
+        let checkpoint = self.store(checkpoint).await?;
         self.checkpoint_number.set(number);
         self.journal.release(resume);
         let stored =
@@ -97,13 +100,23 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         Ok(true)
     }
 
+    /// Writes a checkpoint. With many producers and segments its bytes are a matter of tens of
+    /// milliseconds, which the journal must not wait for.
+    async fn store(&self, checkpoint: Checkpoint) -> Result<Checkpoint, DiskError> {
+        let encode = move || (checkpoint.encode(), checkpoint);
+        let encoded = offload(&self.shell, encode).await;
+        let (bytes, checkpoint) =
+            encoded.expect("encoding a checkpoint panicked; the panic is in the log");
+        checkpoint::store(&self.disk, checkpoint.number, &bytes, &self.meter).await?;
+        Ok(checkpoint)
+    }
+
     /// Where the log of each partition that there is begins.
     fn log_starts(&self) -> BTreeMap<PartitionKey, i64> {
         self.with_engine(|engine| {
             let catalog = engine.catalog();
-            let keys = catalog.iter().flat_map(|topic| topic.keys());
-            let start = |key| catalog.partition(key).map_or(0, Partition::log_start);
-            keys.map(|key| (key, start(key))).collect()
+            let logs = catalog.iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+            logs.map(|(key, log)| (key, log.log_start())).collect()
         })
     }
 

@@ -109,7 +109,7 @@ async fn make<D: Disk>(
         segments: SegmentTable::default(),
         snapshot: engine.snapshot(),
     };
-    checkpoint::store(disk, &checkpoint, meter).await?;
+    checkpoint::store(disk, checkpoint.number, &checkpoint.encode(), meter).await?;
     let table = SegmentTable::default();
     let segments = Segments::new(disk.clone(), config.segment_bytes, table, Rc::clone(meter));
     Ok(Found { engine, journal, segments, checkpoint_number: 1, unflushed_bytes: 0 })
