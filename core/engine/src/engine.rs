@@ -171,6 +171,7 @@ impl Engine {
     /// The journal is read to its end: all of it is durable, so all of it may be consumed.
     pub fn finish_recovery(&mut self) {
         self.settle_recovered();
+        self.settle_losses();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -393,7 +394,7 @@ impl Engine {
         }
     }
 
-    fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         if self.draft.facts.is_empty() {
             return;
         }

@@ -37,8 +37,8 @@ pub enum Event {
     HistoryRead {
         /// Of the job.
         id: ReadId,
-        /// One slice per read of the job, in its order.
-        result: Result<Vec<HistorySlice>, ReadFault>,
+        /// One per read of the job, in its order: the fault of one is no other's.
+        result: Vec<Result<HistorySlice, ReadFault>>,
     },
     /// These offsets are in segments that a checkpoint names: their memory may go.
     Flushed(Vec<FlushedRange>),

@@ -21,6 +21,8 @@ mod entry;
 mod event;
 mod fetch;
 mod group;
+mod holes;
+mod loss;
 mod offsets;
 mod parked;
 mod partition;
@@ -52,6 +54,7 @@ pub use entry::{
 };
 pub use event::{Event, FlushedRange, ReadFault};
 pub use group::GroupState;
+pub use loss::LostRange;
 pub use offsets::{GroupOffsets, OffsetStore};
 pub use partition::{FIRST_LEADER_EPOCH, Partition};
 pub use retention::DroppedRecords;

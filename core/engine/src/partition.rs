@@ -3,6 +3,7 @@
 //! read by the shell.
 
 use crate::admission::Pending;
+use crate::holes::Holes;
 use crate::stored::Stored;
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
@@ -37,6 +38,8 @@ pub struct Partition {
     pub(crate) waiters: BTreeSet<u64>,
     /// The segments, as far as storage told of them.
     pub(crate) stored: Stored,
+    /// Offsets that damage took.
+    pub(crate) holes: Holes,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Partition {
             pending: Pending::default(),
             waiters: BTreeSet::new(),
             stored: Stored::default(),
+            holes: Holes::default(),
         }
     }
 
@@ -146,6 +150,32 @@ impl Partition {
         self.log_end = batch.last_offset() + 1;
         self.tail_bytes += batch.size_bytes();
         self.tail.push_back(TailBatch { seq, batch });
+    }
+
+    /// A batch of the journal stands at this offset: what lies before it from the log end on is
+    /// lost, if an entry that could have held it is. False if there is no such entry.
+    pub(crate) fn skip_lost_upto(&mut self, base_offset: i64) -> bool {
+        let records = self.holes.take_pending();
+        let lost = base_offset.saturating_sub(self.log_end);
+        if lost > 0 && lost <= records {
+            self.lose_upto(base_offset);
+        }
+        base_offset == self.log_end
+    }
+
+    /// The offsets from the log end up to this one are lost.
+    pub(crate) fn lose_upto(&mut self, upto: i64) {
+        if upto > self.log_end {
+            self.holes.push(self.log_end, upto);
+            self.log_end = upto;
+        }
+    }
+
+    /// As [`Partition::readable_from`], up to the first lost offset: a consumer must not get past
+    /// that without being told.
+    pub(crate) fn servable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
+        let lost = self.holes.first_from(offset);
+        self.readable_from(offset).take_while(move |batch| batch.last_offset() < lost)
     }
 
     /// Batches in memory from the one that holds `offset` on, below the high watermark.

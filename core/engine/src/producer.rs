@@ -17,6 +17,9 @@ pub(crate) struct ProducerState {
     pub(crate) touched: EntrySeq,
     /// The last batches, oldest first; never empty.
     pub(crate) batches: VecDeque<SentBatch>,
+    /// Damage may have taken what it sent after these. A later sequence is then taken as it comes,
+    /// as from a producer that is not known: to insist on the missing one would refuse it for ever.
+    pub(crate) is_doubtful: bool,
 }
 
 /// One accepted batch.
@@ -86,6 +89,7 @@ impl ProducerTable {
             epoch: sent.producer_epoch,
             touched: seq,
             batches: VecDeque::with_capacity(1),
+            is_doubtful: false,
         });
         if state.epoch != sent.producer_epoch {
             state.epoch = sent.producer_epoch;
@@ -95,6 +99,7 @@ impl ProducerTable {
             state.batches.pop_front();
         }
         state.touched = seq;
+        state.is_doubtful = false;
         state.batches.push_back(SentBatch {
             base_sequence: sent.base_sequence,
             last_sequence: sent.last_sequence,
@@ -123,6 +128,20 @@ impl ProducerTable {
             if own.is_empty() {
                 self.by_partition.remove(&key);
             }
+        }
+    }
+
+    /// What the producers of a partition sent last may be lost.
+    pub(crate) fn doubt(&mut self, key: PartitionKey) {
+        if let Some(own) = self.by_partition.get_mut(&key) {
+            Arc::make_mut(own).values_mut().for_each(|state| state.is_doubtful = true);
+        }
+    }
+
+    pub(crate) fn doubt_producer(&mut self, key: PartitionKey, producer_id: i64) {
+        let own = self.by_partition.get_mut(&key).map(Arc::make_mut);
+        if let Some(state) = own.and_then(|own| own.get_mut(&producer_id)) {
+            state.is_doubtful = true;
         }
     }
 

@@ -206,6 +206,12 @@ pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
 /// Batches below this size stand in the journal without their CRC, which replay computes again;
 /// for larger ones the 61 bytes of their header are cheaper than that.
 pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
+/// Ranges of offsets lost to damage that one partition remembers; more are merged.
+pub const LOST_RANGES_PER_PARTITION_MAX: usize = 64;
+/// Lost ranges that a start names; all of them are counted.
+pub const LOST_RANGES_REPORTED_MAX: usize = 256;
+/// Entries and entry tables up to this size are searched for a single flipped bit.
+pub const CORRECTED_BYTES_MAX: usize = 64 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.
@@ -532,8 +538,8 @@ pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
 /// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
 pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
-/// Largest buffer of a commit that is kept for the next one.
-pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
+/// Largest buffer of a commit that is kept for the next one, while writes go on.
+pub const COMMIT_BUFFER_KEPT_BYTES: usize = COMMIT_GATHER_BYTES;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
 /// Findings of `millpond log verify` that are kept and shown; the rest is counted.
@@ -565,6 +571,13 @@ pub const PACK_TARGET_BYTES_MAX: usize = 256 * KIB;
 pub const DEFAULT_PACK_SMALL_BATCH_BYTES: usize = 32 * KIB;
 /// Most records that packing puts into one batch.
 pub const PACK_RECORDS_MAX: usize = 16 * KIB;
+/// Bytes of batches that are packed in one go: as much memory is taken beside them.
+pub const PACK_JOB_BYTES: usize = 4 * MIB;
+/// How many times its size a packed batch is expected to be when it is served.
+pub const HISTORY_EXPANSION: usize = 4;
+/// Packed batches that make about this much are unpacked on the engine's thread: handing them over
+/// would cost more.
+pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
 /// Level of zstd for packing: higher ones cost much and gain little on telemetry.
 pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 /// Memory for the keys of one round of compaction; a round ends where it is full.

@@ -39,7 +39,7 @@ pub struct HitSegment {
     pub partition: Partition,
     /// The first.
     pub from: i64,
-    /// The first of the next segment.
+    /// The first that is surely in another.
     pub upto: i64,
     /// What was done.
     pub damage: Damage,
@@ -56,13 +56,27 @@ pub fn strike_segment(
     let path = paths.get(rng.below(paths.len() as u64) as usize)?;
     let (dir, base) = split_segment(path)?;
     let mut parts = dir.split('/').skip(1);
-    let (topic, index) = (name_of(parts.next()?)?, parts.next()?.parse().ok()?);
-    let partition = partition_of(&topic, index)?;
-    let bases = paths.iter().filter_map(|path| split_segment(path));
-    let next = bases.filter(|(other, at)| *other == dir && *at > base).map(|(_, at)| at).min();
+    let (topic_dir, index) = (parts.next()?, parts.next()?.parse().ok()?);
+    let partition = partition_of(&name_of(topic_dir)?, index)?;
     let len = disk.content(path)?.len() as u64;
+    let upto = end_of_closed(disk, topic_dir, index, base).unwrap_or(i64::MAX);
     let damage = hit(disk, rng, path, 0, len)?;
-    Some(HitSegment { partition, from: base, upto: next.unwrap_or(i64::MAX), damage })
+    Some(HitSegment { partition, from: base, upto, damage })
+}
+
+/// Where a segment ends that nothing will be added to: one that the checkpoint names, with others
+/// behind it.
+fn end_of_closed(disk: &SimDisk, topic_dir: &str, index: i32, base: i64) -> Option<i64> {
+    let table = checkpoint(disk)?.segments;
+    let mut metas =
+        table.iter().filter(|(key, _)| key.partition == index && hex(&key.topic_id.0) == topic_dir);
+    metas.find(|(_, meta)| meta.base_offset == base)?;
+    metas.next().map(|(_, meta)| meta.base_offset)
+}
+
+/// The name of a topic's directory.
+pub fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The directory and the base offset of a segment's path, of whichever generation.
@@ -102,8 +116,7 @@ pub fn strike_journal(disk: &SimDisk, rng: &mut SimRng) -> Option<Damage> {
 /// Damages the journal's free space right after the newest commit.
 pub fn strike_free_space(disk: &SimDisk, rng: &mut SimRng) -> Option<Damage> {
     let ring = Ring::read(disk)?;
-    let checkpoint = disk.content(&newest_checkpoint(disk)?)?;
-    let resume = Checkpoint::decode(Bytes::from(checkpoint)).ok()?.resume;
+    let resume = checkpoint(disk)?.resume;
     let newest = ring.commits.iter().max_by_key(|commit| commit.number)?;
     let block = u64::from(ring.shape.block_bytes);
     let end = RingPosition(newest.position + u64::from(newest.blocks) * block);
@@ -143,6 +156,11 @@ fn newest_checkpoint(disk: &SimDisk) -> Option<String> {
     let mut paths = disk.files();
     paths.retain(|path| path.starts_with("checkpoint/") && path.ends_with(".mpc"));
     paths.pop()
+}
+
+fn checkpoint(disk: &SimDisk) -> Option<Checkpoint> {
+    let bytes = disk.content(&newest_checkpoint(disk)?)?;
+    Checkpoint::decode(Bytes::from(bytes)).ok()
 }
 
 /// The journal as it lies on the disk.

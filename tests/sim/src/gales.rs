@@ -11,6 +11,7 @@ const BEHIND_THE_JOURNAL: [&str; 2] = ["topics", "checkpoint"];
 const ANYWHERE: [&str; 3] = ["topics", "checkpoint", "journal"];
 /// A start takes less, in virtual ms.
 const START_MS: u64 = 60;
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
 
 impl Run {
     /// Lets a gale blow; false if there was nothing for it to hit.
@@ -30,6 +31,7 @@ impl Run {
             Gale::DamagedJournal | Gale::DamagedFreeSpace | Gale::DamagedCheckpoint => {
                 self.damage_while_off(gale)
             }
+            Gale::ClockJump => self.jump_clock(),
         }
     }
 
@@ -174,6 +176,13 @@ impl Run {
         self.turn_on();
         self.pass_ms(START_MS);
         is_hit
+    }
+
+    /// What is kept does not depend on what time somebody says it is.
+    fn jump_clock(&mut self) -> bool {
+        let years = self.rng.below(60) as i64;
+        self.machine.set_wall_jump_ms(years * YEAR_MS);
+        true
     }
 
     fn met(&self, fault: SimFault) -> u64 {

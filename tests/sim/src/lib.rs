@@ -11,6 +11,7 @@ pub mod fleeting;
 mod gales;
 pub mod group;
 pub mod history;
+pub mod lab;
 pub mod network;
 pub mod node;
 pub mod oracle;

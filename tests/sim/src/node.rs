@@ -36,11 +36,19 @@ pub struct Machine {
     /// Writes that were acknowledged after the node had stopped.
     late_acks: Rc<Cell<u64>>,
     checkpoints: Rc<Cell<u64>>,
+    torn_tails: Rc<Cell<u64>>,
     /// Operations that had failed when this life began.
     failed_before: u64,
+    /// What the wall clock is off by.
+    wall_jump_ms: Rc<Cell<i64>>,
+    /// Settings of the storage, from the next start on.
+    pub storage: StorageConfig,
+    /// Settings of the engine, from the next start on.
+    pub config: EngineConfig,
 }
 
-type Node = DurableEngine<SimDisk, SimShell>;
+/// The node: engine and storage on the simulated disk.
+pub type Node = DurableEngine<SimDisk, SimShell>;
 
 /// The node of one life.
 struct Running {
@@ -69,7 +77,11 @@ impl Machine {
             stop: Rc::default(),
             late_acks: Rc::default(),
             checkpoints: Rc::default(),
+            torn_tails: Rc::default(),
             failed_before: 0,
+            wall_jump_ms: Rc::default(),
+            storage: storage_config(),
+            config: engine_config(),
         }
     }
 
@@ -93,6 +105,7 @@ impl Machine {
             last_transform_ns: Rc::default(),
             has_stopped: Rc::default(),
             late_acks,
+            wall_jump_ms: Rc::clone(&self.wall_jump_ms),
         };
         let life = Life {
             number: self.life,
@@ -100,9 +113,12 @@ impl Machine {
             network: self.network.clone(),
             trace: self.trace.clone(),
             shell,
+            storage: self.storage.clone(),
+            config: self.config.clone(),
             seed: self.rng.next_u64(),
             running: Rc::clone(&self.running),
             stop: Rc::clone(&self.stop),
+            torn_tails: Rc::clone(&self.torn_tails),
         };
         self.executor.spawn_in(self.group(), life.live());
     }
@@ -144,6 +160,16 @@ impl Machine {
         &self.disk
     }
 
+    /// Sets the wall clock: so many milliseconds beyond what it would show without this.
+    pub fn set_wall_jump_ms(&self, jump_ms: i64) {
+        self.wall_jump_ms.set(jump_ms);
+    }
+
+    /// The engine and storage at work, if the node serves.
+    pub fn engine(&self) -> Option<Rc<Node>> {
+        self.running.borrow().as_ref().map(|running| Rc::clone(&running.engine))
+    }
+
     /// Why the node stopped by itself, if it did and nobody has asked yet.
     pub fn take_stop(&self) -> Option<Stop> {
         self.stop.borrow_mut().take()
@@ -164,9 +190,15 @@ impl Machine {
         let running = self.running.borrow();
         running.as_ref()?.engine.with_engine(|engine| {
             let mut topics = engine.catalog().iter();
-            let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            topics.find(|topic| hex(&topic.id.0) == dir).map(|topic| topic.name.clone())
+            topics
+                .find(|topic| crate::damage::hex(&topic.id.0) == dir)
+                .map(|topic| topic.name.clone())
         })
+    }
+
+    /// Starts that found a torn tail.
+    pub fn torn_tails(&self) -> u64 {
+        self.torn_tails.get()
     }
 
     /// Checkpoints taken in all lives.
@@ -184,16 +216,24 @@ struct Life {
     network: Network,
     trace: Trace,
     shell: SimShell,
+    storage: StorageConfig,
+    config: EngineConfig,
     seed: u64,
     running: Rc<RefCell<Option<Running>>>,
     stop: Rc<RefCell<Option<Stop>>>,
+    torn_tails: Rc<Cell<u64>>,
 }
 
 impl Life {
     async fn live(self) {
-        let (storage, engine) = (storage_config(), engine_config());
-        let opened =
-            DurableEngine::open(self.disk, storage, engine, self.seed, self.shell.clone()).await;
+        let opened = DurableEngine::open(
+            self.disk,
+            self.storage,
+            self.config,
+            self.seed,
+            self.shell.clone(),
+        )
+        .await;
         let engine = match opened {
             Ok(engine) => engine,
             Err(error) => {
@@ -202,7 +242,9 @@ impl Life {
             }
         };
         self.shell.attach(&engine);
-        self.trace.note("node", || "recovered".to_owned());
+        let report = engine.metrics().recovery;
+        self.torn_tails.set(self.torn_tails.get() + u64::from(report.torn_tail));
+        self.trace.note("node", || format!("recovered {} entries", report.entries));
         engine.submit(Event::Admin { id: AdminId(self.number), request: deploy_sieve() });
         let door = Rc::new(Door { engine: Rc::downgrade(&engine) });
         let arrivals: Rc<dyn Arrivals> = door.clone();
@@ -258,7 +300,7 @@ fn deploy_sieve() -> AdminRequest {
 
 /// The node's surroundings on virtual time.
 #[derive(Clone)]
-struct SimShell {
+pub struct SimShell {
     clock: SimClock,
     network: Network,
     life: u64,
@@ -269,6 +311,7 @@ struct SimShell {
     /// The node has given up: whatever it says now is too late.
     has_stopped: Rc<Cell<bool>>,
     late_acks: Rc<Cell<u64>>,
+    wall_jump_ms: Rc<Cell<i64>>,
 }
 
 impl SimShell {
@@ -304,7 +347,7 @@ impl SimShell {
 impl Shell for SimShell {
     fn now(&self) -> Now {
         let mono_ms = self.clock.now_ms();
-        Now { mono_ms, wall_ms: WALL_START_MS + mono_ms as i64 }
+        Now { mono_ms, wall_ms: WALL_START_MS + self.wall_jump_ms.get() + mono_ms as i64 }
     }
 
     fn sleep_until_ms(&self, mono_ms: u64) -> LocalBoxFuture<'static, ()> {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 /// A full disk ends the node at the next checkpoint, today; once it lives on, this is false and
 /// such an end is a broken promise.
-pub const FULL_DISK_STOPS_THE_NODE: bool = true;
+pub const FULL_DISK_STOPS_THE_NODE: bool = false;
 
 /// What a run did; a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +36,10 @@ pub struct Report {
     pub gales: [u64; Gale::ALL.len()],
     /// Power cuts that met the node serving, not still recovering.
     pub cut_under_way: u64,
+    /// Unsynced writes that power cuts lost, tore, or kept though an older one went.
+    pub unsynced: [u64; 3],
+    /// Starts that found a torn tail and dropped it.
+    pub torn_tails: u64,
     /// Times that the node stopped because the device failed it.
     pub stopped: u64,
     /// Starts that were refused because of damage, rightly.
@@ -58,6 +62,10 @@ impl Report {
             *sum += more;
         }
         self.cut_under_way += other.cut_under_way;
+        for (sum, more) in self.unsynced.iter_mut().zip(other.unsynced) {
+            *sum += more;
+        }
+        self.torn_tails += other.torn_tails;
         self.stopped += other.stopped;
         self.refused += other.refused;
         self.unreadable += other.unreadable;
@@ -116,6 +124,11 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         unreadable: oracle.unreadable_count(),
         topics_ended: oracle.topics_ended(),
         trace_hash: trace.hash(),
+        torn_tails: run.machine.torn_tails(),
+        unsynced: {
+            let stats = run.machine.disk().stats();
+            [stats.writes_lost, stats.writes_torn, stats.writes_reordered]
+        },
         ..run.report
     };
     run.machine.power_off();
@@ -262,7 +275,7 @@ impl Run {
     fn take_stop(&mut self, stop: &Stop) {
         match stop.cause() {
             Cause::Device(error) if self.machine.has_device_failed() => {
-                if error.is_no_space() && !FULL_DISK_STOPS_THE_NODE {
+                if error.is_refusal() && !FULL_DISK_STOPS_THE_NODE {
                     return self.world.oracle.violated(format!("a full disk ended it: {stop}"));
                 }
                 self.report.stopped += 1;

@@ -34,11 +34,13 @@ pub enum Gale {
     DamagedFreeSpace,
     /// The same in the checkpoint.
     DamagedCheckpoint,
+    /// The wall clock jumps, forward by years or back to 1970.
+    ClockJump,
 }
 
 impl Gale {
     /// All of them.
-    pub const ALL: [Gale; 14] = [
+    pub const ALL: [Gale; 15] = [
         Gale::PowerCut,
         Gale::ProcessKill,
         Gale::ReadErrors,
@@ -53,6 +55,7 @@ impl Gale {
         Gale::DamagedJournal,
         Gale::DamagedFreeSpace,
         Gale::DamagedCheckpoint,
+        Gale::ClockJump,
     ];
 }
 

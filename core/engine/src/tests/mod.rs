@@ -4,6 +4,7 @@ mod entries;
 mod fetching;
 mod group_chaos;
 mod groups;
+mod losses;
 mod offsets;
 mod producing;
 mod recovery;

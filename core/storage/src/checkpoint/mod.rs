@@ -43,19 +43,24 @@ fn path_of(number: u64, suffix: &str) -> String {
     format!("{CHECKPOINT_DIR}/{number:020}{suffix}")
 }
 
-/// Makes a checkpoint the one that the next start finds. Answers its size in bytes.
+/// The path of a checkpoint's file.
+pub(crate) fn path_of_number(number: u64) -> String {
+    path_of(number, SUFFIX)
+}
+
+/// Makes a checkpoint, encoded, the one that the next start finds.
 pub(crate) async fn store<D: Disk>(
     disk: &D,
-    checkpoint: &Checkpoint,
+    number: u64,
+    bytes: &[u8],
     meter: &Meter,
-) -> Result<u64, DiskError> {
+) -> Result<(), DiskError> {
     if disk.list(CHECKPOINT_DIR).await?.is_empty() {
         disk.create_dir_all(CHECKPOINT_DIR).await?;
         disk.sync_dir("").await?;
         meter.synced(WriteCause::Metadata);
     }
-    let bytes = checkpoint.encode();
-    let temporary = path_of(checkpoint.number, TEMPORARY_SUFFIX);
+    let temporary = path_of(number, TEMPORARY_SUFFIX);
     let file = disk.open(&temporary, OpenMode::CREATE).await?;
     file.set_len_bytes(0).await?;
     let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES.min(bytes.len()), ALIGN_BYTES);
@@ -71,10 +76,10 @@ pub(crate) async fn store<D: Disk>(
     meter.wrote(WriteCause::Checkpoint, at);
     file.sync().await?;
     meter.synced(WriteCause::Checkpoint);
-    disk.rename(&temporary, &path_of(checkpoint.number, SUFFIX)).await?;
+    disk.rename(&temporary, &path_of(number, SUFFIX)).await?;
     disk.sync_dir(CHECKPOINT_DIR).await?;
     meter.synced(WriteCause::Checkpoint);
-    Ok(at)
+    Ok(())
 }
 
 /// Whether a checkpoint that failed like this is as if it had never been tried: the disk refused, and

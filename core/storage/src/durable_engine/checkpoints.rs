@@ -6,13 +6,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use bytes::Bytes;
 use futures::future::select;
 use futures::stream::{self, StreamExt};
-use millpond_engine::{EntrySeq, Event, FlushedRange, Partition, PartitionKey};
+use millpond_engine::{EntrySeq, Event, FlushedRange, FrozenState, PartitionKey};
 use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
+use super::shell::offload;
 use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
@@ -90,8 +90,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
-        let (seq, snapshot, let_go) = self
-            .with_engine(|engine| (engine.last_seq(), engine.snapshot(), engine.let_go_bytes()));
+        let (seq, frozen, let_go) =
+            self.with_engine(|engine| (engine.last_seq(), engine.freeze(), engine.let_go_bytes()));
         let log_starts = self.log_starts();
         self.space.checkpoint_begins(let_go);
         let mut draft = match self.segments.draft(&log_starts).await {
@@ -101,9 +101,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 return Err(error);
             }
         };
-        let written = self.write_out(seq, snapshot, &log_starts, &mut draft).await;
+        let written = self.write_out(seq, frozen, &log_starts, &mut draft).await;
         let (checkpoint, ranges) = match written {
-            Ok(Some(done)) => done,
+            Ok(Some(written)) => written,
             other => {
                 self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
                 self.segments.abandon(draft);
@@ -114,11 +114,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.journal.release(checkpoint.resume);
         let stored =
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
+        let published = self.segments.publish(checkpoint.segments, draft.written, &log_starts);
         // The files are no part of the checkpoint any more: a disk that refuses to remove them only
         // keeps strays.
-        let segments = checkpoint.segments;
-        let published = self.segments.publish(segments, draft.written, &log_starts).await;
-        unless_refused(published)?;
+        unless_refused(published.await)?;
         self.submit(Event::Flushed(ranges));
         self.submit(Event::Stored(stored));
         unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
@@ -132,7 +131,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     async fn write_out(
         &self,
         seq: EntrySeq,
-        snapshot: Bytes,
+        frozen: FrozenState,
         log_starts: &BTreeMap<PartitionKey, i64>,
         draft: &mut Draft,
     ) -> Result<Option<(Checkpoint, Vec<FlushedRange>)>, DiskError> {
@@ -142,10 +141,20 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let resume = self.journal.cut_ready().await;
         assert_eq!(resume.next_entry, seq.0 + 1, "journal and snapshot are of one moment");
         let number = self.checkpoint_number.get() + 1;
-        let (journal_id, segments) = (self.journal.id(), std::mem::take(&mut draft.table));
-        let checkpoint = Checkpoint { number, journal_id, resume, segments, snapshot };
-        let bytes = checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
-        self.space.set_checkpoint_bytes(bytes);
+        let journal_id = self.journal.id();
+        let segments = draft.table.clone();
+        // With many producers and segments this is a matter of tens of milliseconds, which the
+        // journal must not wait for.
+        let encode = move || {
+            let snapshot = frozen.encode();
+            let checkpoint = Checkpoint { number, journal_id, resume, segments, snapshot };
+            (checkpoint.encode(), checkpoint)
+        };
+        let encoded = offload(&self.shell, encode).await;
+        let (bytes, checkpoint) =
+            encoded.expect("encoding a checkpoint panicked; the panic is in the log");
+        checkpoint::store(&self.disk, number, &bytes, &self.meter).await?;
+        self.space.set_checkpoint_bytes(bytes.len() as u64);
         Ok(Some((checkpoint, ranges)))
     }
 
@@ -153,9 +162,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     fn log_starts(&self) -> BTreeMap<PartitionKey, i64> {
         self.with_engine(|engine| {
             let catalog = engine.catalog();
-            let keys = catalog.iter().flat_map(|topic| topic.keys());
-            let start = |key| catalog.partition(key).map_or(0, Partition::log_start);
-            keys.map(|key| (key, start(key))).collect()
+            let logs = catalog.iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+            logs.map(|(key, log)| (key, log.log_start())).collect()
         })
     }
 
@@ -173,8 +181,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             draft.table.of(*key).last().filter(|_| !is_closed).copied()
         };
         let keys: Vec<_> = keys.map(|key| (*key, newest(key))).collect();
-        let is_new = |(key, _): &&(PartitionKey, _)| draft.table.of(*key).is_empty();
-        let new = keys.iter().filter(is_new).map(|(key, _)| *key);
+        let new = keys.iter().map(|(key, _)| *key).filter(|key| draft.table.of(*key).is_empty());
         self.segments.make_directories(new).await?;
         let has_failed = Cell::new(false);
         let failed = &has_failed;
@@ -230,7 +237,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return Ok(None);
         };
         let upto = last.next_offset();
-        let segments = self.segments.flush(key, newest, &batches).await?;
+        let bytes = batches.iter().map(LogBatch::size_bytes).sum();
+        let mut flush = self.segments.begin_flush(key, newest, bytes);
+        self.pack_and_write(key, &batches, &mut flush).await?;
+        let segments = flush.finish().await?;
         Ok(Some(Flushed { key, segments, upto }))
     }
 }

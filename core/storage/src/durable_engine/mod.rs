@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod history;
 mod open;
+mod packing;
 mod shell;
 mod space;
 
@@ -26,7 +27,7 @@ use futures::future::{Either, select};
 use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob, SyncBy};
 
 pub use error::{FatalDiskError, OpenError, ReplayFault};
-pub(crate) use open::LOCK_PATH;
+pub(crate) use open::{LOCK_PATH, replay_into};
 pub use shell::Shell;
 
 use crate::config::StorageConfig;

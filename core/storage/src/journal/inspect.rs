@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader, ENTRY_ROW_BYTES, EntryRow};
 use super::open::{OpenJournalError, file_name, open_files};
 use super::reader::RingReader;
-use super::recovery::{EntryBytes, Recovery};
+use super::recovery::{Recovery, Replayed};
 use super::ring::{JournalPosition, RingPosition, RingShape};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::fields::crc;
@@ -69,7 +69,7 @@ impl<D: Disk> Inspection<D> {
     /// What the next start would find: the same rule, the same code.
     pub(crate) async fn replay<R>(
         &self,
-        deliver: impl FnMut(EntryBytes) -> Result<(), R>,
+        deliver: impl FnMut(Replayed) -> Result<(), R>,
     ) -> Result<RecoveryReport, OpenJournalError<R>> {
         let recovery = Recovery::new(&self.files, self.shape, self.journal_id, self.resume);
         Ok(recovery.replay(deliver).await?.report)

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, PartitionKey};
+use millpond_engine::{Engine, EngineConfig, PartitionKey};
 
 use super::finding::{Concern, Findings};
 use super::names::TopicNames;
@@ -12,7 +12,7 @@ use super::segment::{SegmentPiece, SegmentScan};
 use super::{DataDir, OfflineError};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError};
-use crate::durable_engine::ReplayFault;
+use crate::durable_engine::{ReplayFault, replay_into};
 use crate::journal::{Inspection, OpenJournalError, RecoverError};
 use crate::metrics::RecoveryReport;
 use crate::segments::format::{TOPICS_DIR, segment_path};
@@ -21,6 +21,7 @@ use crate::segments::{SegmentMeta, SegmentTable};
 const RESTORE: &str = "restore the data directory from a backup or a replica; \
                        without one, ask before anything is deleted";
 const REPAIR: &str = "`millpond log repair` moves the damaged file aside and keeps what is whole";
+const GIVE_UP: &str = "`millpond log repair` lets the partition go on without them";
 const NEXT_START: &str = "nothing to do: the next start puts it in order";
 
 /// How far an examination is.
@@ -109,23 +110,27 @@ fn restore(checkpoint: &Checkpoint, report: &mut Report) -> Option<Engine> {
 
 /// What is below a log's end at the checkpoint must be in segments, without a hole between them.
 fn logs_and_segments_agree(table: &SegmentTable, report: &mut Report) {
-    let logs: Vec<_> = report.names.logs().collect();
-    for (key, (log_start, log_end)) in logs {
+    for (key, offsets) in holes(table, &report.names) {
+        let (partition, offsets) = (Some(key), Some(offsets));
+        let concern = Concern { partition, offsets, ..Concern::default() };
+        report.findings.damage(concern, "no segment has these offsets".to_owned(), GIVE_UP);
+    }
+}
+
+/// Offsets that the logs of a checkpoint have and its segments do not.
+pub(super) fn holes(table: &SegmentTable, names: &TopicNames) -> Vec<(PartitionKey, (i64, i64))> {
+    let mut found = Vec::new();
+    for (key, (log_start, log_end)) in names.logs() {
         let mut next = log_start;
         let ends = table.of(key).iter().map(|meta| (meta.base_offset, meta.end_offset));
         for (base, end) in ends.chain([(log_end, log_end)]) {
             if base > next {
-                let concern = Concern {
-                    partition: Some(key),
-                    offsets: Some((next, base)),
-                    ..Concern::default()
-                };
-                let what = "no segment has these offsets".to_owned();
-                report.findings.damage(concern, what, RESTORE);
+                found.push((key, (next, base)));
             }
             next = next.max(end);
         }
     }
+    found
 }
 
 async fn journal<D: Disk>(
@@ -139,12 +144,7 @@ async fn journal<D: Disk>(
     let replayed = match opened {
         Err(error) => Err(error),
         Ok(inspection) => {
-            inspection
-                .replay(|found| {
-                    let entry = Entry::decode(EntrySeq(found.seq), found.bytes)?;
-                    Ok(engine.replay(entry)?)
-                })
-                .await
+            inspection.replay(|found| replay_into(&mut engine, found).map(drop)).await
         }
     };
     match replayed {
@@ -153,6 +153,16 @@ async fn journal<D: Disk>(
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
+            }
+            engine.finish_recovery();
+            for lost in engine.lost_ranges() {
+                let concern = Concern {
+                    partition: Some(lost.partition),
+                    offsets: Some((lost.from, lost.upto)),
+                    ..Concern::default()
+                };
+                let what = "these offsets were lost to damage; they are not served".to_owned();
+                report.findings.damage(concern, what, RESTORE);
             }
             report.journal = Some(found);
             Ok(())

@@ -47,6 +47,9 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::LeaderEpoch { partition, epoch } => {
             format!("{}: leader epoch {epoch}", of(partition))
         }
+        Fact::Lost { partition, upto } => {
+            format!("{}: offsets below {upto} that do not follow are lost", of(partition))
+        }
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
         }

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskError};
 use crate::metrics::WriteCause;
 
 /// A partition's batches on their way to its segments.
-struct Flush<'a, D: Disk> {
+pub(crate) struct Flush<'a, D: Disk> {
     segments: &'a Segments<D>,
     key: PartitionKey,
     /// To be continued, if it can be.
@@ -43,28 +43,22 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
-    /// Writes batches, which continue what the partition's segments hold (`newest` is the last of
-    /// them), and syncs them. Answers the segments that are new or longer, for the checkpoint. The
-    /// partition's directory is there.
-    pub(crate) async fn flush(
+    /// Begins to write what continues a partition's segments; `newest` is the last of them, about
+    /// `expected_bytes` will come. The partition's directory is there.
+    pub(crate) fn begin_flush(
         &self,
         key: PartitionKey,
         newest: Option<SegmentMeta>,
-        batches: &[LogBatch],
-    ) -> Result<Vec<WrittenSegment>, DiskError> {
-        let rest_bytes = batches.iter().map(LogBatch::size_bytes).sum();
-        let mut flush =
-            Flush { segments: self, key, newest, rest_bytes, writer: None, done: Vec::new() };
-        for batch in batches {
-            flush.add(batch).await?;
-        }
-        flush.close().await?;
-        Ok(flush.done)
+        expected_bytes: usize,
+    ) -> Flush<'_, D> {
+        let rest_bytes = expected_bytes;
+        Flush { segments: self, key, newest, rest_bytes, writer: None, done: Vec::new() }
     }
 }
 
 impl<D: Disk> Flush<'_, D> {
-    async fn add(&mut self, batch: &LogBatch) -> Result<(), DiskError> {
+    /// Adds a batch, packed or as it came.
+    pub(crate) async fn add(&mut self, batch: &LogBatch) -> Result<(), DiskError> {
         if self.writer.as_ref().is_some_and(|writer| !self.fits(writer, batch)) {
             self.close().await?;
         }
@@ -76,6 +70,12 @@ impl<D: Disk> Flush<'_, D> {
         }
         self.rest_bytes = self.rest_bytes.saturating_sub(batch.size_bytes());
         Ok(())
+    }
+
+    /// Syncs all. Answers the segments that are new or longer, for the checkpoint.
+    pub(crate) async fn finish(mut self) -> Result<Vec<WrittenSegment>, DiskError> {
+        self.close().await?;
+        Ok(self.done)
     }
 
     /// A segment has no gaps in its offsets: a hole that a reader meets is damage.

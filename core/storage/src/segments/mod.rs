@@ -22,6 +22,7 @@ use millpond_engine::PartitionKey;
 use millpond_wire::limits::{OPEN_SEGMENTS_MAX, SEGMENT_INDEX_MARKS_MAX};
 use millpond_wire::record::BatchHeader;
 
+pub(crate) use flush::Flush;
 pub(crate) use publish::Draft;
 pub use table::{Replacement, SegmentMeta, SegmentName, SegmentTable};
 pub use walk::{Fault, Walk};

@@ -1,9 +1,9 @@
 //! Reading history: whole batches by offset or by time, each checked before it is given out. A
 //! batch that fails its checks is an error for this read, never skipped and never served.
 
-use bytes::Bytes;
-use millpond_engine::{HistoryRead, HistorySlice, ReadFault};
+use millpond_engine::{HistoryRead, ReadFault};
 use millpond_wire::limits::HISTORY_READ_BYTES_MAX;
+use millpond_wire::record::LogBatch;
 
 use super::Segments;
 use super::walk::{Fault, SCAN_BYTES};
@@ -14,21 +14,24 @@ use crate::disk::Disk;
 const RETRIES: usize = 8;
 
 impl<D: Disk> Segments<D> {
-    /// Answers one read.
-    pub(crate) async fn read(&self, read: &HistoryRead) -> Result<HistorySlice, ReadFault> {
+    /// The batches of one read, as they stand in the segments. A repacked batch counts
+    /// `expansion` times its size against the read's budget: about what it will be served as.
+    pub(crate) async fn read(
+        &self,
+        read: &HistoryRead,
+        expansion: usize,
+    ) -> Result<Vec<LogBatch>, ReadFault> {
         let mut found = Vec::new();
         let mut tries = 0;
         let fault = loop {
             let result = match read.find_timestamp {
                 Some(timestamp) => self.find(read, timestamp, &mut found).await,
-                None => self.collect(read, &mut found).await,
+                None => self.collect(read, expansion, &mut found).await,
             };
             match result {
-                Ok(()) => {
-                    let bytes = found.iter().map(Bytes::len).sum::<usize>() as u64;
-                    self.meter.history_read(found.len() as u64, bytes);
-                    return Ok(HistorySlice { records: found });
-                }
+                Err(Fault::Read(fault)) if found.is_empty() => break fault,
+                // What stands before damage is served; the read that begins at it is told.
+                Ok(()) | Err(Fault::Read(_)) => return Ok(found),
                 // The table of now names what took its place; the index is made anew.
                 Err(Fault::Gone | Fault::BadMark) if tries < RETRIES => {
                     found.clear();
@@ -37,15 +40,17 @@ impl<D: Disk> Segments<D> {
                 Err(Fault::Gone | Fault::BadMark) => {
                     break ReadFault::Io("its segments are being replaced all the time".to_owned());
                 }
-                Err(Fault::Read(fault)) => break fault,
             }
         };
-        self.meter.history_fault();
-        tracing::error!(partition = %read.partition, %fault, "history cannot be read");
         Err(fault)
     }
 
-    async fn collect(&self, read: &HistoryRead, records: &mut Vec<Bytes>) -> Result<(), Fault> {
+    async fn collect(
+        &self,
+        read: &HistoryRead,
+        expansion: usize,
+        found: &mut Vec<LogBatch>,
+    ) -> Result<(), Fault> {
         let budget = read.max_bytes.min(HISTORY_READ_BYTES_MAX);
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
         let mut taken = 0;
@@ -54,7 +59,8 @@ impl<D: Disk> Segments<D> {
                 break;
             }
             let start = self.mark(read.partition, &meta, |index| index.before_offset(read.offset));
-            let mut walk = self.walk(read.partition, meta, start, budget).await?;
+            let read_bytes = if meta.is_packed { budget / expansion.max(1) } else { budget };
+            let mut walk = self.walk(read.partition, meta, start, read_bytes).await?;
             while let Some(header) = walk.peek().await? {
                 if header.base_offset >= read.upto {
                     return Ok(());
@@ -63,12 +69,12 @@ impl<D: Disk> Segments<D> {
                     walk.skip(&header)?;
                     continue;
                 }
-                let size = walk.size(&header)?;
+                let factor = if header.attributes.is_repacked() { expansion } else { 1 };
+                let size = walk.size(&header)?.saturating_mul(factor);
                 if taken > 0 && taken + size > budget {
                     return Ok(());
                 }
-                let batch = walk.take(&header).await?;
-                records.push(batch.unstamped().clone());
+                found.push(walk.take(&header).await?);
                 taken += size;
             }
         }
@@ -79,7 +85,7 @@ impl<D: Disk> Segments<D> {
         &self,
         read: &HistoryRead,
         timestamp: i64,
-        found: &mut Vec<Bytes>,
+        found: &mut Vec<LogBatch>,
     ) -> Result<(), Fault> {
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
         for meta in metas {
@@ -100,8 +106,7 @@ impl<D: Disk> Segments<D> {
                     return Ok(());
                 }
                 if header.last_offset() >= read.offset && header.max_timestamp >= timestamp {
-                    let batch = walk.take(&header).await?;
-                    found.push(batch.unstamped().clone());
+                    found.push(walk.take(&header).await?);
                     return Ok(());
                 }
                 walk.skip(&header)?;

@@ -126,14 +126,10 @@ impl<D: Disk> SegmentWriter<D> {
         self.put(&batch.stamped_header()).await?;
         self.put(batch.unstamped().get(HEADER_BYTES..).unwrap_or_default()).await?;
         self.meta.end_offset = batch.next_offset();
+        self.meta.is_packed |= header.attributes.is_repacked();
         self.meta.records += u64::try_from(header.records_count).unwrap_or(0);
         self.meta.max_timestamp = self.meta.max_timestamp.max(batch.max_timestamp());
         Ok(())
-    }
-
-    /// Notes that the batches added were packed.
-    pub fn set_packed(&mut self) {
-        self.meta.is_packed = true;
     }
 
     async fn put(&mut self, mut bytes: &[u8]) -> Result<(), DiskError> {

@@ -23,6 +23,15 @@ pub(crate) enum CutMood {
     EachItsOwn,
 }
 
+/// What became of a file's unsynced writes at a power cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CutTally {
+    pub(crate) lost: u64,
+    pub(crate) torn: u64,
+    /// Kept, though an older one was not.
+    pub(crate) reordered: u64,
+}
+
 /// One file's content.
 #[derive(Default)]
 pub(crate) struct Inode {
@@ -38,6 +47,16 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// A file whose bytes are on the device.
+    pub(crate) fn durable(bytes: Vec<u8>) -> Inode {
+        Inode { live: bytes.clone(), durable: bytes, ..Inode::default() }
+    }
+
+    /// All bytes, as a reader sees them.
+    pub(crate) fn read_all(&self) -> &[u8] {
+        &self.live
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }
@@ -123,8 +142,9 @@ impl Inode {
         }
     }
 
-    /// The power goes.
-    pub(crate) fn cut(&mut self, mood: CutMood, rng: &mut SimRng) {
+    /// The power goes; what became of the writes that nobody had synced.
+    pub(crate) fn cut(&mut self, mood: CutMood, rng: &mut SimRng) -> CutTally {
+        let mut tally = CutTally::default();
         let mut fated = std::mem::take(&mut self.pending);
         for change in std::mem::take(&mut self.in_flight).into_values() {
             self.next_seq += 1;
@@ -137,15 +157,20 @@ impl Inode {
                 CutMood::EachItsOwn => rng.below(3),
             };
             match fate {
-                0 => {}
-                1 => self.make_durable(seq, &change),
+                0 => tally.lost += 1,
+                1 => {
+                    self.make_durable(seq, &change);
+                    tally.reordered += u64::from(tally.lost + tally.torn > 0);
+                }
                 _ => {
                     let _ = self.tear(seq, &change, rng);
+                    tally.torn += 1;
                 }
             }
         }
         self.durable_seq.clear();
         self.live = self.durable.clone();
+        tally
     }
 
     /// Puts bytes in the place of others, on the device and in the cache, as far as each goes.

@@ -9,18 +9,20 @@
 mod clock;
 mod executor;
 mod faults;
+mod image;
 mod inode;
 mod names;
 mod ops;
 mod rng;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 pub use clock::{SimClock, SimSleep};
 pub use executor::{SimExecutor, SimGroup, SimTask};
 pub use faults::{SLOW_SYNC_NS, SimFault};
+pub use image::SimImage;
 pub use ops::SimFile;
 pub use rng::SimRng;
 
@@ -52,6 +54,8 @@ impl Default for SimLatency {
 /// What the disk was asked to do so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimDiskStats {
+    /// Operations of any kind that came to their end.
+    pub operations: u64,
     /// Writes, durable ones included.
     pub writes: u64,
     /// Bytes of those.
@@ -62,6 +66,12 @@ pub struct SimDiskStats {
     pub dir_syncs: u64,
     /// Power cuts.
     pub cuts: u64,
+    /// Unsynced writes that a power cut lost.
+    pub writes_lost: u64,
+    /// Unsynced writes of which a power cut left some sectors.
+    pub writes_torn: u64,
+    /// Unsynced writes that outlived a power cut, though an older one of their file did not.
+    pub writes_reordered: u64,
     /// Operations that met a fault, by [`SimFault`].
     pub faults_met: [u64; SimFault::COUNT],
     /// Operations that found the device full.
@@ -82,6 +92,8 @@ impl SimDiskStats {
 pub struct SimDisk {
     state: Rc<RefCell<State>>,
     clock: SimClock,
+    /// How many times a file is open.
+    open_files: Rc<Cell<u64>>,
 }
 
 struct State {
@@ -121,7 +133,7 @@ impl SimDisk {
             block_bytes: crate::disk::BLOCK_BYTES_MIN,
             stats: SimDiskStats::default(),
         };
-        SimDisk { state: Rc::new(RefCell::new(state)), clock }
+        SimDisk { state: Rc::new(RefCell::new(state)), clock, open_files: Rc::default() }
     }
 
     /// Changes the speed of the device.
@@ -161,7 +173,10 @@ impl SimDisk {
         let named = state.names.inodes();
         state.inodes.retain(|id, _| named.contains(id));
         for inode in state.inodes.values_mut() {
-            inode.cut(mood, &mut state.rng);
+            let tally = inode.cut(mood, &mut state.rng);
+            state.stats.writes_lost += tally.lost;
+            state.stats.writes_torn += tally.torn;
+            state.stats.writes_reordered += tally.reordered;
         }
     }
 
@@ -179,21 +194,8 @@ impl SimDisk {
     /// The paths of all files, sorted.
     pub fn files(&self) -> Vec<String> {
         let state = self.state.borrow();
-        let mut dirs = vec![String::new()];
-        let mut files = Vec::new();
-        while let Some(dir) = dirs.pop() {
-            for entry in state.names.list(&dir) {
-                let path =
-                    if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
-                if entry.is_dir {
-                    dirs.push(path);
-                } else {
-                    files.push(path);
-                }
-            }
-        }
-        files.sort();
-        files
+        let files = state.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+        files.map(|(path, _)| path.to_owned()).collect()
     }
 
     /// A copy of a file's bytes as a reader would see them.
@@ -202,7 +204,12 @@ impl SimDisk {
         let Some(Node::File(id)) = state.names.get(path) else {
             return None;
         };
-        state.inodes.get(&id).map(|inode| inode.read(0, inode.len()).to_vec())
+        state.inodes.get(&id).map(|inode| inode.read_all().to_vec())
+    }
+
+    /// Files that are open now: descriptors, clones of one not counted.
+    pub fn open_files(&self) -> u64 {
+        self.open_files.get()
     }
 
     /// Bytes of all files that have a name.

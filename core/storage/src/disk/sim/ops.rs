@@ -1,7 +1,7 @@
 //! The simulated disk's operations. Each is handed to the clock when it is called and completes
 //! there, whether or not anybody still waits for it, as in a kernel.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -23,6 +23,25 @@ pub struct SimFile {
     inode: InodeId,
     path: Arc<str>,
     is_direct: bool,
+    _descriptor: Rc<Descriptor>,
+}
+
+/// One of the open files, shared by the clones of a [`SimFile`].
+struct Descriptor {
+    open_files: Rc<Cell<u64>>,
+}
+
+impl Descriptor {
+    fn new(open_files: &Rc<Cell<u64>>) -> Rc<Descriptor> {
+        open_files.set(open_files.get() + 1);
+        Rc::new(Descriptor { open_files: Rc::clone(open_files) })
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.open_files.set(self.open_files.get() - 1);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +82,7 @@ impl SimDisk {
             };
             let state = &mut *state.borrow_mut();
             if state.life == life {
+                state.stats.operations += 1;
                 // Nobody may be waiting any more; the operation is done all the same.
                 let _ = sender.send(act(state));
             }
@@ -145,7 +165,8 @@ impl Disk for SimDisk {
                 Ok(id)
             })
             .await?;
-        Ok(SimFile { disk: self.clone(), inode, path: name, is_direct: mode.direct })
+        let _descriptor = Descriptor::new(&self.open_files);
+        Ok(SimFile { disk: self.clone(), inode, path: name, is_direct: mode.direct, _descriptor })
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<DirEntry>, DiskError> {

@@ -40,7 +40,8 @@ fn value(index: usize) -> String {
 
 #[test]
 fn files_beyond_the_retained_bytes_go_and_what_is_left_survives_a_power_cut() {
-    let machine = Machine::new(41);
+    let mut machine = Machine::new(41);
+    machine.storage.packs = false;
     let node = machine.start();
     create_topic(&node, "t", &[("retention.bytes", "200000")]);
     for index in 0..400 {
@@ -66,7 +67,8 @@ fn files_beyond_the_retained_bytes_go_and_what_is_left_survives_a_power_cut() {
 
 #[test]
 fn deleted_records_give_their_space_back_soon_although_nobody_writes() {
-    let machine = Machine::new(42);
+    let mut machine = Machine::new(42);
+    machine.storage.packs = false;
     let node = machine.start();
     create_topic(&node, "t", &[]);
     for index in 0..200 {
