@@ -243,6 +243,17 @@ pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
 /// Least time between two checkpoints that are taken only to give space back.
 pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
+/// A checkpoint that would give back less than this (or a segment, if that is less) waits longer.
+pub const RECLAIM_BYTES_LEAST: usize = MIB;
+/// How long.
+pub const RECLAIM_LAZY_MS: u64 = 600_000;
+/// Time between two looks at the free space of the file system, while something is written.
+pub const SPACE_LOOK_MS: u64 = 10_000;
+/// Wait before a checkpoint that the disk refused is tried again; doubled every time, up to
+/// `SPACE_RETRY_MS_MAX`.
+pub const SPACE_RETRY_MS_MIN: u64 = 1_000;
+/// Longest wait between two such tries.
+pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 

@@ -11,7 +11,7 @@ use millpond_wire::limits::{CHECKPOINT_BYTES_MAX, SEGMENT_GATHER_BYTES};
 
 pub use format::Checkpoint;
 
-use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
+use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, DiskOp, OpenMode};
 use crate::metrics::{Meter, WriteCause};
 
 /// The directory of checkpoints.
@@ -80,6 +80,14 @@ pub(crate) async fn store<D: Disk>(
     disk.sync_dir(CHECKPOINT_DIR).await?;
     meter.synced(WriteCause::Checkpoint);
     Ok(())
+}
+
+/// Whether a checkpoint that failed like this is as if it had never been tried: the disk refused, and
+/// nothing has got the name of a checkpoint. Once it has, only a sync of the directory can fail, and
+/// then nobody knows which one the next start finds.
+pub(crate) fn is_abandonable(error: &DiskError) -> bool {
+    let is_named = error.op == DiskOp::SyncDir && &*error.path == CHECKPOINT_DIR;
+    error.is_refusal() && !is_named
 }
 
 /// Removes all checkpoints but this one, which is durable. They may come back after a power cut;

@@ -17,7 +17,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode, parent_of};
 use crate::metrics::Meter;
 use crate::segments::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::{SegmentMeta, SegmentName, SegmentTable};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +141,7 @@ pub async fn repair<D: Disk>(
             RepairStep::Rewrite { partition, file, .. } => {
                 quarantine.copy(file).await?;
                 let metas = checkpoint.segments.of(*partition);
-                let is_it =
-                    |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
+                let is_it = |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
                 let Some(meta) = metas.iter().find(is_it).copied() else { continue };
                 let made = rewrite(disk, *partition, meta).await?;
                 checkpoint.segments = with(&checkpoint.segments, *partition, made);
@@ -242,7 +241,8 @@ impl<F: DiskFile> Writer<F> {
         let header = SegmentHeader { partition: key, name: meta.name() };
         buf.extend_from_slice(&header.encode());
         let trusted_bytes = SEGMENT_HEADER_BYTES as u64;
-        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, ..meta };
+        // It has gaps now, as one that compaction made.
+        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, is_clean: true, ..meta };
         Ok(Writer { file, path, beside, meta, buf, at: 0 })
     }
 

@@ -113,6 +113,34 @@ impl<D: Disk> Segments<D> {
         self.remove_partitions(&dead, log_starts).await
     }
 
+    /// Removes, without a checkpoint, the files of segments that no start would read any more: those
+    /// below `starts`, which are durable, and those of the partitions `dead`. The newest checkpoint
+    /// still names them; a start forgets them before it looks.
+    pub(crate) async fn trim_now(
+        &self,
+        starts: &BTreeMap<PartitionKey, i64>,
+        dead: &BTreeSet<PartitionKey>,
+    ) -> Result<usize, DiskError> {
+        let gone = {
+            let state = &mut *self.state.borrow_mut();
+            let before = state.table.names();
+            for (key, start) in starts {
+                state.table.trim(*key, *start);
+            }
+            for key in dead {
+                state.table.remove(*key);
+            }
+            let names = state.table.names();
+            state.open.retain(|id, _| names.contains(id));
+            state.indexes.retain(|id, _| names.contains(id));
+            state.marks = state.indexes.values().map(SegmentIndex::len).sum();
+            before.difference(&names).copied().collect::<BTreeSet<_>>()
+        };
+        let count = gone.len();
+        self.remove_files(gone).await?;
+        Ok(count)
+    }
+
     /// Removes files of segments, then syncs each directory once.
     async fn remove_files(&self, files: BTreeSet<SegmentId>) -> Result<(), DiskError> {
         let mut dirs = BTreeSet::new();
