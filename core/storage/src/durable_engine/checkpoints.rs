@@ -65,8 +65,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let moved = select(self.life_moved.past(life), self.space.moved.past(space));
             let moved = select(progress, moved);
             match self.space.next_look_ms() {
-                Some(due_ms) => drop(select(moved, self.shell.sleep_until_ms(due_ms)).await),
-                None => drop(moved.await),
+                Some(due_ms) => {
+                    select(moved, self.shell.sleep_until_ms(due_ms)).await;
+                }
+                None => {
+                    moved.await;
+                }
             }
         }
     }

@@ -137,7 +137,9 @@ impl<D: Disk> Segments<D> {
             before.difference(&names).copied().collect::<BTreeSet<_>>()
         };
         let count = gone.len();
-        self.remove_files(gone).await?;
+        let is_alive = |(key, _): &SegmentId| !dead.contains(key);
+        self.remove_files(gone.into_iter().filter(is_alive).collect()).await?;
+        self.remove_partitions(dead, starts).await?;
         Ok(count)
     }
 
