@@ -43,7 +43,7 @@ pub fn judge_writer(
     };
     let mut named = Vec::with_capacity(found.len());
     for record in &found {
-        match name_of(plan, record) {
+        match plan.name_of(record) {
             Some(name) => named.push((record.offset, name)),
             None => complaints.push(format!("{topic}: {} is no record of ours", record.offset)),
         }
@@ -54,9 +54,7 @@ pub fn judge_writer(
     let violations = after.history.check_partition(&before.history, 0, log_start, named.clone());
     let counted = violations.into_iter().filter(|violation| judge.counts(violation));
     complaints.extend(counted.map(|violation| format!("{topic}, {violation}")));
-    if plan.kept != Kept::FromLogStart && log_start != 0 {
-        complaints.push(format!("{topic}: begins at {log_start}, and nothing may go"));
-    }
+    complaints.extend(judge_log_start(plan, before, after, log_start));
     if let Some(&(offset, name)) = named.last() {
         judge_sequences(kafka, plan, after, offset, name, complaints)?;
     }
@@ -80,19 +78,24 @@ fn read_topic(kafka: &mut Kafka, topic: &str) -> Result<Option<(i64, Vec<Found>)
     }
 }
 
-/// The record that this is, if it is one of the plan's, byte for byte.
-fn name_of(plan: &Plan, record: &Found) -> Option<RecordId> {
-    let value = record.value.as_deref()?;
-    let name = record_of(value.get(..8)?)?;
-    let is_equal = *value == *plan.value(name) && record.key.as_deref()? == plan.key(name);
-    is_equal.then_some(name)
-}
-
 fn judge_absence(topic: &str, before: &Ledger, after: &Ledger) -> Option<String> {
     let was_there = before.presence == Presence::Present
         && after.presence == Presence::Present
         && before.generation == after.generation;
     was_there.then(|| format!("{topic}: the topic is gone, and nobody deleted it"))
+}
+
+/// Deleted records stay deleted, and nobody else's go.
+fn judge_log_start(plan: &Plan, before: &Ledger, after: &Ledger, start: i64) -> Option<String> {
+    let topic = plan.topic;
+    let most = match plan.kept {
+        // Where retention puts it is retention's affair.
+        Kept::FromLogStart if plan.trimmed_every.is_none() => i64::MAX,
+        _ => after.trimmed.1,
+    };
+    let least = before.trimmed.0;
+    let is_wrong = !(least..=most).contains(&start);
+    is_wrong.then(|| format!("{topic}: begins at {start} and not in {least}..={most}"))
 }
 
 /// A topic that was deleted does not come back, and never shares a log with its successor.
@@ -185,7 +188,7 @@ fn judge_sequences(
     send("one too far ahead", &ahead, Err(ErrorCode::OutOfOrderSequenceNumber))?;
     let tail = kafka.read(topic, 0, last_offset)?;
     let tail: Vec<u32> =
-        tail.iter().filter_map(|found| name_of(plan, found)).map(|name| name.sequence).collect();
+        tail.iter().filter_map(|found| plan.name_of(found)).map(|name| name.sequence).collect();
     if tail != (last.sequence..next.first + next.count).collect::<Vec<u32>>() {
         complaints.push(format!("{topic}: behind {last} at {last_offset} stand {tail:?}"));
     }
@@ -217,8 +220,10 @@ mod tests {
             kept,
             records: 1..2,
             value_bytes: 8..9,
+            codec: millpond_wire::record::Codec::None,
             pace: 0,
             deleted_after: None,
+            trimmed_every: None,
         }));
         let key = |sequence| plan.key(RecordId { producer: 1, sequence });
         let newest = newest.iter().map(|&(sequence, offset)| (key(sequence), offset)).collect();

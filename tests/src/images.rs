@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -23,7 +23,12 @@ const OUTER_BYTES: u64 = 6 << 30;
 /// The disk of a broker under test, sparse as well.
 const DISK_BYTES: u64 = 1 << 30;
 
+/// Names, in the directory of a run, the process that it belongs to.
+const OWNER: &str = "owner";
+
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a mount may be busy that nobody should use any more.
+const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// What must be installed, and the Debian package that brings it.
 const TOOLS: [(&str, &str); 6] = [
@@ -57,6 +62,10 @@ impl Lab {
             }
         }
         let home = binary::scratch();
+        sweep(home.path());
+        let owner = home.path().join(OWNER);
+        std::fs::write(&owner, std::process::id().to_string())
+            .map_err(|error| format!("{}: {error}", owner.display()))?;
         let file = home.path().join("outer.img");
         sparse(&file, OUTER_BYTES)?;
         run("mkfs.xfs", [OsStr::new("-q"), OsStr::new("-mreflink=1"), file.as_ref()])?;
@@ -163,14 +172,35 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let point = self.point.as_os_str();
-        if run("umount", [point]).is_err() {
-            // Somebody still has a file open: it goes when they are done.
-            if let Err(error) = run("umount", [OsStr::new("--lazy"), point]) {
-                eprintln!("left behind: {error}");
+        let (point, start) = (self.point.as_os_str(), Instant::now());
+        // The kernel may be at the files of a broker for a moment after its death.
+        while let Err(error) = run("umount", [point]) {
+            if start.elapsed() > BUSY_MAX {
+                eprintln!("it goes when its last user is done: {error}");
+                run("umount", [OsStr::new("--lazy"), point]).ok();
+                break;
             }
         }
         std::fs::remove_dir(&self.point).ok();
+    }
+}
+
+/// Clear away what runs left behind that were killed themselves, beside this one's `home`.
+fn sweep(home: &Path) {
+    let beside = home.parent().map(std::fs::read_dir);
+    for dir in beside.into_iter().flatten().flatten().flatten().map(|entry| entry.path()) {
+        let Ok(owner) = std::fs::read_to_string(dir.join(OWNER)) else { continue };
+        if Path::new("/proc").join(owner.trim()).exists() {
+            continue;
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        // The last one first: disks stand on the outer file system.
+        let ours: Vec<&Path> = points.filter(|point| point.starts_with(&dir)).collect();
+        for point in ours.into_iter().rev() {
+            run("umount", ["--lazy".as_ref(), point.as_os_str()]).ok();
+        }
+        std::fs::remove_dir_all(&dir).ok();
     }
 }
 

@@ -12,18 +12,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millpond_wire::ErrorCode;
-use millpond_wire::record::{BatchBuilder, Codec};
+use millpond_wire::record::{BatchBuilder, Codec, Header};
 
 use crate::dice::Dice;
 use crate::history::{History, RecordId};
-use crate::kafka::{CallError, Kafka, now_ms};
-use crate::load::{Progress, key_of};
+use crate::kafka::{CallError, Found, Kafka, now_ms};
+use crate::load::{Progress, key_of, record_of};
 
 /// Batches that a ledger remembers as bytes.
 const SENT_KEPT: usize = 64;
 
 /// Keys of a topic that is compacted.
 const KEYS: u32 = 64;
+
+/// The header that repeats a record's timestamp.
+const TIME: &str = "time";
 
 /// How long a writer waits for others between two batches, at most.
 const PACE: Duration = Duration::from_millis(50);
@@ -52,10 +55,14 @@ pub struct Plan {
     pub records: Range<u64>,
     /// Bytes of a value, at least 8.
     pub value_bytes: Range<u64>,
+    /// How its batches are compressed.
+    pub codec: Codec,
     /// How many acknowledgements to others it waits for between two batches.
     pub pace: u64,
     /// The topic is deleted after so many batches, and made again.
     pub deleted_after: Option<Range<u64>>,
+    /// After each batch one time in so many, all records but some of the last are deleted.
+    pub trimmed_every: Option<u64>,
 }
 
 /// Whether the topic is there, as far as its writer knows.
@@ -96,6 +103,8 @@ pub struct Ledger {
     pub generation: u32,
     /// Whether the topic is there.
     pub presence: Presence,
+    /// Where the log starts by deletions of records: acknowledged, and asked for.
+    pub trimmed: (i64, i64),
     /// The newest batches, the oldest first.
     pub sent: VecDeque<Sent>,
 }
@@ -115,21 +124,40 @@ impl Plan {
         let size = dice.within(self.value_bytes.start, self.value_bytes.end) as usize;
         let mut value = key_of(record).to_vec();
         while value.len() < size {
-            value.extend_from_slice(&dice.bits().to_be_bytes());
+            let bits = dice.bits();
+            // Small ones are text, as telemetry is; large ones are as dense as pictures.
+            match size {
+                0..1024 => value.extend_from_slice(format!("{bits:016x}").as_bytes()),
+                _ => value.extend_from_slice(&bits.to_be_bytes()),
+            }
         }
         value.truncate(size);
         value
+    }
+
+    /// The record that was found, if it is one of ours in every part.
+    pub fn name_of(&self, found: &Found) -> Option<RecordId> {
+        let value = found.value.as_deref()?;
+        let record = record_of(value.get(..8)?)?;
+        let is_equal = *value == *self.value(record)
+            && found.key.as_deref()? == self.key(record)
+            && found.header(TIME)? == found.timestamp_ms.to_string();
+        is_equal.then_some(record)
     }
 
     /// The batch of `count` records from `first` on.
     pub fn batch(&self, generation: u32, producer: (i64, i16), first: u32, count: u32) -> Sent {
         let (id, epoch) = producer;
         let mut builder =
-            BatchBuilder::new(Codec::None, None).with_producer(id, epoch, first as i32);
+            BatchBuilder::new(self.codec, None).with_producer(id, epoch, first as i32);
         for sequence in first..first + count {
             let record = RecordId { producer: generation, sequence };
             let (key, value) = (self.key(record), self.value(record));
-            if let Err(error) = builder.push(now_ms(), Some(&key), Some(&value), &[]) {
+            // Not quite in order, as devices' clocks are not.
+            let timestamp = now_ms() - i64::from(sequence % 7);
+            let text = timestamp.to_string();
+            let header = Header { key: TIME.as_bytes(), value: Some(text.as_bytes()) };
+            if let Err(error) = builder.push(timestamp, Some(&key), Some(&value), &[header]) {
                 panic!("{}: {error}", self.topic);
             }
         }
@@ -261,9 +289,28 @@ impl Pen {
         let base_offset =
             self.insist(None, |kafka| kafka.produce_bytes(topic, 0, sent.bytes.clone()))??;
         lock(&self.ledger).acknowledged(&sent, base_offset);
+        if self.plan.trimmed_every.is_some_and(|every| self.dice.within(0, every) == 0) {
+            let kept = self.dice.within(0, 200) as i64;
+            self.trim(base_offset - kept)?;
+        }
         self.progress.count();
         self.progress.wait_for(self.plan.pace, PACE);
         Some(first + count)
+    }
+
+    /// Delete the records below `offset`, or none if that was done before.
+    fn trim(&mut self, offset: i64) -> Option<()> {
+        {
+            let mut ledger = lock(&self.ledger);
+            if offset <= ledger.trimmed.0 {
+                return Some(());
+            }
+            ledger.trimmed.1 = offset;
+        }
+        let topic = self.plan.topic;
+        let start = self.insist(None, |kafka| kafka.delete_records(topic, 0, offset))??;
+        lock(&self.ledger).trimmed.0 = start;
+        Some(())
     }
 
     /// Try until it is done, over as many connections as it takes. `Some(None)`: the broker
@@ -305,8 +352,10 @@ mod tests {
             kept: Kept::NewestPerKey,
             records: 1..2,
             value_bytes: 8..100,
+            codec: Codec::None,
             pace: 0,
             deleted_after: None,
+            trimmed_every: None,
         }
     }
 

@@ -65,6 +65,16 @@ pub(crate) enum Verdict {
     Refused(ErrorCode),
 }
 
+impl Verdict {
+    /// What should come before may have been there and be lost to damage.
+    fn unless_lost(self, is_doubtful: bool) -> Verdict {
+        match self {
+            Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber) if is_doubtful => Verdict::Next,
+            verdict => verdict,
+        }
+    }
+}
+
 impl SentRange {
     pub(crate) fn of(batch: &Batch) -> Option<SentRange> {
         let header = batch.header();
@@ -139,12 +149,21 @@ impl Pending {
         }
         self.queue = kept;
         if !has_state {
-            if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
-                self.refused.pop_first();
-            }
-            self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
+            self.refuse(range);
         }
         later
+    }
+
+    /// A batch was refused: its producer, of which nothing else is known, must begin with it. Of
+    /// several in a row the first one counts.
+    pub(crate) fn refuse(&mut self, range: SentRange) {
+        if self.last_of(range.producer_id).is_some() {
+            return;
+        }
+        if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
+            self.refused.pop_first();
+        }
+        self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
     }
 
     /// Judges a batch by its sequence numbers against what is committed and what is under way.
@@ -155,12 +174,15 @@ impl Pending {
         let last = self.last_of(range.producer_id);
         let epoch = last.map(|last| last.epoch).or(committed.map(|state| state.epoch));
         let refused = self.refused.get(&range.producer_id);
+        let is_doubtful = last.is_none() && committed.is_some_and(|state| state.is_doubtful);
         match epoch.or(refused.map(|(epoch, _)| *epoch)) {
             Some(current) if range.epoch < current => {
                 return Verdict::Refused(ErrorCode::InvalidProducerEpoch);
             }
             // A new epoch begins at 0.
-            Some(current) if range.epoch > current => return follow(Some(0), range),
+            Some(current) if range.epoch > current => {
+                return follow(Some(0), range).unless_lost(is_doubtful);
+            }
             _ => {}
         }
         if let Some(index) = self.queue.iter().position(|other| other.range == Some(range)) {
@@ -176,7 +198,7 @@ impl Pending {
             .map(|last| sequence_add(last.last_sequence, 1))
             .or_else(|| committed.and_then(ProducerState::next_sequence))
             .or(refused.map(|(_, next)| *next));
-        match follow(expected, range) {
+        match follow(expected, range).unless_lost(is_doubtful) {
             Verdict::Refused(ErrorCode::DuplicateSequenceNumber)
                 if self.gaps.get(&range.producer_id).is_some_and(|gap| gap.holds(range)) =>
             {

@@ -15,7 +15,8 @@ use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
 use crate::record_clock::RecordClock;
 use crate::rng::Rng;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, FrozenState, SnapshotError};
+use crate::space::Space;
 use crate::state::{ReplayError, State};
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
@@ -70,8 +72,10 @@ pub(crate) enum Then {
     /// Consumers may read the partition up to here.
     Watermark(PartitionKey, i64),
     DropFiles(Vec<PartitionKey>),
-    /// What lies below the log start need not be in memory.
-    ForgetBelowStart(PartitionKey),
+    /// What lies below this offset is gone for good.
+    ForgetBelow(PartitionKey, i64),
+    /// Segments can go: storage may want to take a checkpoint for it.
+    Reclaim,
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -137,6 +141,7 @@ impl Engine {
             timers: BTreeSet::new(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
         };
@@ -166,6 +171,7 @@ impl Engine {
     /// The journal is read to its end: all of it is durable, so all of it may be consumed.
     pub fn finish_recovery(&mut self) {
         self.settle_recovered();
+        self.settle_losses();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -180,7 +186,7 @@ impl Engine {
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 partition.high_watermark = partition.log_end;
-                self.state.tail_bytes -= partition.forget_below_start();
+                self.state.tail_bytes -= partition.forget_below(partition.log_start);
                 partition.stored.begin_doubt(partition.log_end);
             }
         }
@@ -191,8 +197,15 @@ impl Engine {
     /// in segments.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
+        self.freeze().encode()
+    }
+
+    /// The same without its bytes yet, which takes much less time. The state as of now: what
+    /// happens afterwards does not change it.
+    #[must_use]
+    pub fn freeze(&self) -> FrozenState {
         assert!(self.draft.facts.is_empty(), "a snapshot stands between two events");
-        snapshot::encode(&self.state)
+        FrozenState::of(&self.state)
     }
 
     /// Takes one event. Drain `poll_effect` afterwards.
@@ -213,9 +226,11 @@ impl Engine {
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
             Event::Stored(partitions) => self.on_stored(&partitions),
+            Event::Space(report) => self.on_space(report),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
+        self.check_budget();
         self.seal();
         self.wake_fetches();
     }
@@ -320,14 +335,20 @@ impl Engine {
         }
     }
 
+    /// What waits for entries that are not durable, oldest first.
+    pub(crate) fn after_durable_mut(&mut self) -> impl Iterator<Item = &mut Vec<Then>> {
+        self.after.values_mut()
+    }
+
     fn run(&mut self, then: Then) {
         match then {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
-            Then::ForgetBelowStart(key) => {
+            Then::Reclaim => self.ask_reclaim(),
+            Then::ForgetBelow(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
-                    self.state.tail_bytes -= partition.forget_below_start();
+                    self.state.tail_bytes -= partition.forget_below(offset);
                 }
             }
             Then::Watermark(key, offset) => {
@@ -349,6 +370,7 @@ impl Engine {
         match &fact {
             Fact::Appended { partition, batch, .. } => {
                 self.draft.bytes += batch.size_bytes();
+                self.space.appended(batch.size_bytes());
                 self.draft.log_ends.insert(*partition, batch.next_offset());
             }
             Fact::TopicCreated { .. }
@@ -372,7 +394,7 @@ impl Engine {
         }
     }
 
-    fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         if self.draft.facts.is_empty() {
             return;
         }

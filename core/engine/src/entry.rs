@@ -29,7 +29,7 @@
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 (reserved: an extent of the direct path)
 //!  19 LogStart            key | offset i64
-//!  20 (reserved: offsets lost to damage)
+//!  20 Lost                key | first offset not lost i64
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -153,6 +153,13 @@ pub enum Fact {
         id: Uuid,
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
+    },
+    /// Damage took what stood between the log end and an offset, where the log goes on.
+    Lost {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The first offset that is not lost.
+        upto: i64,
     },
     /// A partition's leader epoch moved.
     LeaderEpoch {
@@ -331,6 +338,7 @@ impl Fact {
             | Fact::Sent { partition, .. }
             | Fact::InputsCounted { partition, .. }
             | Fact::LogStart { partition, .. }
+            | Fact::Lost { partition, .. }
             | Fact::LeaderEpoch { partition, .. } => Some(*partition),
             _ => None,
         }
@@ -353,6 +361,7 @@ impl Fact {
             Fact::TopicConfigured { .. } => 13,
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
+            Fact::Lost { .. } => 20,
         }
     }
 
@@ -429,6 +438,10 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i64_le(*offset);
             }
+            Fact::Lost { partition, upto } => {
+                put_partition(out, partition);
+                out.put_i64_le(*upto);
+            }
         }
     }
 
@@ -477,6 +490,7 @@ impl Fact {
                 Fact::LeaderEpoch { partition: take.partition()?, epoch: take.i32("leader epoch")? }
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
+            20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
             COMPACT_TAG => compact::take_appended(take)?,
             value => return Err(EntryError::Newer { what: "fact", value }),
         })

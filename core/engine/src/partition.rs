@@ -3,6 +3,7 @@
 //! read by the shell.
 
 use crate::admission::Pending;
+use crate::holes::Holes;
 use crate::stored::Stored;
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
@@ -16,6 +17,8 @@ pub const FIRST_LEADER_EPOCH: i32 = 1;
 #[derive(Debug)]
 pub struct Partition {
     pub(crate) log_start: i64,
+    /// The log start that no power cut takes back.
+    durable_start: i64,
     pub(crate) log_end: i64,
     pub(crate) high_watermark: i64,
     pub(crate) leader_epoch: i32,
@@ -35,6 +38,8 @@ pub struct Partition {
     pub(crate) waiters: BTreeSet<u64>,
     /// The segments, as far as storage told of them.
     pub(crate) stored: Stored,
+    /// Offsets that damage took.
+    pub(crate) holes: Holes,
 }
 
 #[derive(Debug)]
@@ -60,6 +65,7 @@ impl Partition {
     ) -> Partition {
         Partition {
             log_start,
+            durable_start: log_start,
             log_end,
             high_watermark: log_end,
             leader_epoch,
@@ -72,6 +78,7 @@ impl Partition {
             pending: Pending::default(),
             waiters: BTreeSet::new(),
             stored: Stored::default(),
+            holes: Holes::default(),
         }
     }
 
@@ -145,6 +152,32 @@ impl Partition {
         self.tail.push_back(TailBatch { seq, batch });
     }
 
+    /// A batch of the journal stands at this offset: what lies before it from the log end on is
+    /// lost, if an entry that could have held it is. False if there is no such entry.
+    pub(crate) fn skip_lost_upto(&mut self, base_offset: i64) -> bool {
+        let records = self.holes.take_pending();
+        let lost = base_offset.saturating_sub(self.log_end);
+        if lost > 0 && lost <= records {
+            self.lose_upto(base_offset);
+        }
+        base_offset == self.log_end
+    }
+
+    /// The offsets from the log end up to this one are lost.
+    pub(crate) fn lose_upto(&mut self, upto: i64) {
+        if upto > self.log_end {
+            self.holes.push(self.log_end, upto);
+            self.log_end = upto;
+        }
+    }
+
+    /// As [`Partition::readable_from`], up to the first lost offset: a consumer must not get past
+    /// that without being told.
+    pub(crate) fn servable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
+        let lost = self.holes.first_from(offset);
+        self.readable_from(offset).take_while(move |batch| batch.last_offset() < lost)
+    }
+
     /// Batches in memory from the one that holds `offset` on, below the high watermark.
     pub(crate) fn readable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
         let first = self.tail.partition_point(|tail| tail.batch.last_offset() < offset);
@@ -173,18 +206,25 @@ impl Partition {
         self.stored.bytes()
     }
 
-    /// Forgets batches in memory that lie wholly below the log start: no segment needs them either.
-    /// Returns what it freed.
-    pub(crate) fn forget_below_start(&mut self) -> usize {
+    /// What lies below is gone even after a power cut: its files may go before the next checkpoint.
+    #[must_use]
+    pub fn durable_start(&self) -> i64 {
+        self.durable_start
+    }
+
+    /// A log start is durable. Forgets batches in memory that lie wholly below it: no segment needs
+    /// them either. Returns what it freed.
+    pub(crate) fn forget_below(&mut self, offset: i64) -> usize {
+        self.durable_start = self.durable_start.max(offset);
         let mut freed = 0;
         while let Some(first) = self.tail.front()
-            && first.batch.last_offset() < self.log_start
+            && first.batch.last_offset() < self.durable_start
         {
             freed += first.batch.size_bytes();
             self.tail.pop_front();
         }
         self.tail_bytes -= freed;
-        self.flushed = self.flushed.max(self.log_start.min(self.tail_start()));
+        self.flushed = self.flushed.max(self.durable_start.min(self.tail_start()));
         freed
     }
 

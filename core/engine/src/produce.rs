@@ -84,9 +84,23 @@ impl Engine {
                 verdict => return self.answer_duplicate(key, verdict, slot),
             }
         }
-        if log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX {
-            return Err(busy("too many batches wait for the transforms of this partition"));
+        let is_crowded = log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX;
+        let refusal = match self.check_space(topic) {
+            Err(refusal) => {
+                self.note_space_refusal();
+                Some(refusal)
+            }
+            Ok(()) if is_crowded => {
+                Some(busy("too many batches wait for the transforms of this partition"))
+            }
+            Ok(()) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.remember_refused(key, range);
+            return Err(refusal);
         }
+        let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
+        let log = self.state.catalog.partition(key).ok_or_else(missing)?;
         let chain = topic.chain.clone();
         let must_wait = !log.pending.is_empty();
         if let (Some(range), Some(from)) = (range, missing_from) {
@@ -116,6 +130,18 @@ impl Engine {
             log.pending.push(admitted);
         }
         Ok(())
+    }
+
+    /// A producer that is not known yet must begin again with the batch that was refused: what it
+    /// sent behind it cannot come first.
+    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>) {
+        let Some(range) = range else { return };
+        let is_known = self.state.producers.get(key, range.producer_id).is_some();
+        if let Some(log) = self.state.catalog.partition_mut(key)
+            && !is_known
+        {
+            log.pending.refuse(range);
+        }
     }
 
     fn make_job(

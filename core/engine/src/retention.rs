@@ -72,6 +72,20 @@ impl Engine {
         self.retain();
     }
 
+    /// Whether a partition's newest segment is to be closed: it is full by `segment.bytes` or old by
+    /// `segment.ms`. Age is counted from when the segment was first seen in this run of the process.
+    /// Only whole segments expire: a shorter `retention.ms` closes them after a quarter of it.
+    #[must_use]
+    pub fn wants_new_segment(&self, key: PartitionKey) -> bool {
+        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return false };
+        let Some(log) = self.state.catalog.partition(key) else { return false };
+        let Some((bytes, age_ms)) = log.stored.newest(self.now.mono_ms) else { return false };
+        let expires_ms = topic.retention_ms().filter(|_| topic.deletes_old_segments());
+        let share_ms = expires_ms.map_or(u64::MAX, |ms| ms.unsigned_abs() / 4);
+        let roll_ms = topic.segment_ms().min(share_ms.max(SEGMENT_MS_LEAST));
+        bytes >= topic.segment_bytes() || age_ms >= roll_ms
+    }
+
     /// Moves log starts past what has had its time, and comes back later.
     fn retain(&mut self) {
         let now = self.now;
@@ -129,18 +143,29 @@ impl Engine {
         let mut bytes = 0;
         if let Some(log) = self.state.catalog.partition_mut(key) {
             bytes = log.stored.trim(offset);
+            self.space.let_go(bytes);
             self.fetches.touch(&log.waiters);
         }
         if let Some(topic) = self.state.catalog.topic_mut(key.topic_id) {
             topic.note_dropped(cause, records, bytes);
         }
-        self.after(self.current_seq(), Then::ForgetBelowStart(key));
-        if bytes > 0 && !self.reclaim_asked {
+        self.after(self.current_seq(), Then::ForgetBelow(key, offset));
+        if bytes > 0 {
+            self.after(self.current_seq(), Then::Reclaim);
+        }
+    }
+
+    /// Asks storage for space back, once an event.
+    pub(crate) fn ask_reclaim(&mut self) {
+        if !self.reclaim_asked {
             self.reclaim_asked = true;
             self.push_effect(Effect::Reclaim);
         }
     }
 }
+
+/// Closing segments more often than this would only make many small files.
+const SEGMENT_MS_LEAST: u64 = 60_000;
 
 /// Where a log should start, if not where it does: behind the oldest segments that are older than
 /// `oldest_ms`, then behind those without which `max_bytes` are left. What is not durable stays.

@@ -85,7 +85,7 @@ impl State {
             }
             Fact::Appended { partition, batch, sent } => {
                 let log = self.partition(seq, *partition)?;
-                if batch.base_offset() != log.log_end {
+                if !log.skip_lost_upto(batch.base_offset()) {
                     let (log_end, found) = (log.log_end, batch.base_offset());
                     return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
                 }
@@ -131,6 +131,12 @@ impl State {
                 let log = self.partition(seq, *partition)?;
                 log.log_start = log.log_start.max((*offset).min(log.log_end));
             }
+            Fact::Lost { partition, upto } => {
+                let log = self.partition(seq, *partition)?;
+                log.holes.take_pending();
+                log.lose_upto(*upto);
+                self.producers.doubt(*partition);
+            }
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
@@ -155,7 +161,7 @@ impl State {
         Ok(())
     }
 
-    fn partition(
+    pub(crate) fn partition(
         &mut self,
         seq: EntrySeq,
         key: PartitionKey,

@@ -40,6 +40,8 @@ struct Seen {
     segment: StoredSegment,
     /// Monotonic; when storage spoke of it first, or of its growth.
     at_ms: u64,
+    /// Monotonic; when storage spoke of it first.
+    born_ms: u64,
 }
 
 /// Offsets of records that came while the wall clock was not to be believed: their timestamps may
@@ -57,8 +59,13 @@ impl Stored {
     pub(crate) fn replace(&mut self, segments: &[StoredSegment], log_start: i64, mono_ms: u64) {
         let before = std::mem::take(&mut self.segments);
         let seen = |segment: &StoredSegment| {
-            let known = before.iter().find(|seen| seen.segment == *segment);
-            Seen { segment: *segment, at_ms: known.map_or(mono_ms, |seen| seen.at_ms) }
+            let known = before.iter().find(|seen| seen.segment.base_offset == segment.base_offset);
+            let same = known.filter(|seen| seen.segment == *segment);
+            Seen {
+                segment: *segment,
+                at_ms: same.map_or(mono_ms, |seen| seen.at_ms),
+                born_ms: known.map_or(mono_ms, |seen| seen.born_ms),
+            }
         };
         let kept = segments.iter().filter(|segment| segment.end_offset > log_start);
         self.segments = kept.take(limits::SEGMENTS_PER_PARTITION_MAX).map(seen).collect();
@@ -76,6 +83,12 @@ impl Stored {
     /// Bytes of all of them.
     pub(crate) fn bytes(&self) -> u64 {
         self.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of the newest segment, and for how long it has been known.
+    pub(crate) fn newest(&self, mono_ms: u64) -> Option<(u64, u64)> {
+        let seen = self.segments.last()?;
+        Some((seen.segment.bytes, mono_ms.saturating_sub(seen.born_ms)))
     }
 
     /// Forgets what lies wholly below the log start. Gives back the bytes that this frees.

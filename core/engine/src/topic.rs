@@ -61,6 +61,26 @@ impl Topic {
         self.config(topic_config::RETENTION_BYTES).parse().ok()
     }
 
+    /// `segment.bytes`.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.config(topic_config::SEGMENT_BYTES).parse().unwrap_or(u64::MAX)
+    }
+
+    /// `segment.ms`.
+    pub(crate) fn segment_ms(&self) -> u64 {
+        self.config(topic_config::SEGMENT_MS).parse().unwrap_or(u64::MAX)
+    }
+
+    /// `millpond.priority`: lower ones are refused and dropped first.
+    pub(crate) fn priority(&self) -> u8 {
+        self.config(topic_config::PRIORITY).parse().unwrap_or(0)
+    }
+
+    /// Whether its oldest records make room when the node is full (`millpond.on.full`).
+    pub(crate) fn drops_oldest(&self) -> bool {
+        self.config(topic_config::ON_FULL) == "drop-oldest"
+    }
+
     /// Bytes of the segments of all its partitions.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

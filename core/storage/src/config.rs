@@ -11,6 +11,8 @@ pub struct StorageConfig {
     pub journal_file_bytes: usize,
     /// Record bytes in memory that are in no segment yet: above it a checkpoint is taken.
     pub tail_bytes: usize,
+    /// Whether small batches are packed into larger, compressed ones on their way to segments.
+    pub packs: bool,
     /// A segment above this size is closed.
     pub segment_bytes: usize,
     /// While one journal write is under way a second one starts only for at least this many bytes:
@@ -37,6 +39,7 @@ impl StorageConfig {
             journal_files: limits::DEFAULT_JOURNAL_FILES,
             journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            packs: true,
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             second_write_bytes: 64 * limits::KIB,
             linger_ms: 0,

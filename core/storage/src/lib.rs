@@ -7,12 +7,15 @@
 
 pub mod checkpoint;
 mod clock;
+pub mod compaction;
 mod config;
 pub mod disk;
 mod durable_engine;
 mod fields;
 pub mod journal;
 mod metrics;
+pub mod offline;
+pub mod packing;
 pub mod segments;
 mod signal;
 

@@ -98,6 +98,8 @@ pub const DEFAULT_PARTITIONS: i32 = 1;
 /// Time between two checks of segments for their age and size (Kafka:
 /// `log.retention.check.interval.ms`).
 pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Appended bytes after which the node looks again whether its budget makes it drop something.
+pub const SPACE_CHECK_BYTES: u64 = MIB as u64;
 /// Time without a jump after which the wall clock may decide what is old enough to be deleted.
 pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
@@ -109,8 +111,9 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
-/// Most producer ids with state in one partition; the one idle longest is forgotten first.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
+/// checkpoint is taken those of a partition are copied when one of them changes, at once.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 /// Most producer states of the whole node.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
@@ -203,6 +206,12 @@ pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
 /// Batches below this size stand in the journal without their CRC, which replay computes again;
 /// for larger ones the 61 bytes of their header are cheaper than that.
 pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
+/// Ranges of offsets lost to damage that one partition remembers; more are merged.
+pub const LOST_RANGES_PER_PARTITION_MAX: usize = 64;
+/// Lost ranges that a start names; all of them are counted.
+pub const LOST_RANGES_REPORTED_MAX: usize = 256;
+/// Entries and entry tables up to this size are searched for a single flipped bit.
+pub const CORRECTED_BYTES_MAX: usize = 64 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.
@@ -234,6 +243,17 @@ pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
 /// Least time between two checkpoints that are taken only to give space back.
 pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
+/// A checkpoint that would give back less than this (or a segment, if that is less) waits longer.
+pub const RECLAIM_BYTES_LEAST: usize = MIB;
+/// How long.
+pub const RECLAIM_LAZY_MS: u64 = 600_000;
+/// Time between two looks at the free space of the file system, while something is written.
+pub const SPACE_LOOK_MS: u64 = 10_000;
+/// Wait before a checkpoint that the disk refused is tried again; doubled every time, up to
+/// `SPACE_RETRY_MS_MAX`.
+pub const SPACE_RETRY_MS_MIN: u64 = 1_000;
+/// Longest wait between two such tries.
+pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 
@@ -518,10 +538,12 @@ pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
 /// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
 pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
-/// Largest buffer of a commit that is kept for the next one.
-pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
+/// Largest buffer of a commit that is kept for the next one, while writes go on.
+pub const COMMIT_BUFFER_KEPT_BYTES: usize = COMMIT_GATHER_BYTES;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+/// Findings of `millpond log verify` that are kept and shown; the rest is counted.
+pub const OFFLINE_FINDINGS_MAX: usize = 10_000;
 
 const _: () = {
     assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);
@@ -531,4 +553,44 @@ const _: () = {
     assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
     assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
+};
+
+// ------------------------------------------------------------------------------------------------
+// Packing and compaction (storage)
+// ------------------------------------------------------------------------------------------------
+
+/// Record bytes, uncompressed, that packing gathers into one batch. More of them compress no better
+/// (telemetry: 0.147 of its size with 64 KiB and with 256), and consumers that cannot read zstd
+/// are sent that much at least.
+pub const DEFAULT_PACK_TARGET_BYTES: usize = 64 * KIB;
+/// Least of it that a topic's `max.message.bytes` may bring about.
+pub const PACK_TARGET_BYTES_MIN: usize = 4 * KIB;
+/// Most of it: a reader of one record decompresses all of its batch.
+pub const PACK_TARGET_BYTES_MAX: usize = 256 * KIB;
+/// A batch that takes this much on flash compressed, or twice that uncompressed, is not small.
+pub const DEFAULT_PACK_SMALL_BATCH_BYTES: usize = 32 * KIB;
+/// Most records that packing puts into one batch.
+pub const PACK_RECORDS_MAX: usize = 16 * KIB;
+/// Bytes of batches that are packed in one go: as much memory is taken beside them.
+pub const PACK_JOB_BYTES: usize = 4 * MIB;
+/// How many times its size a packed batch is expected to be when it is served.
+pub const HISTORY_EXPANSION: usize = 4;
+/// Packed batches that make about this much are unpacked on the engine's thread: handing them over
+/// would cost more.
+pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
+/// Level of zstd for packing: higher ones cost much and gain little on telemetry.
+pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
+/// Memory for the keys of one round of compaction; a round ends where it is full.
+pub const DEFAULT_COMPACTION_MAP_BYTES: usize = 20 * MIB;
+/// Least memory for them: a round must come further than one batch.
+pub const COMPACTION_MAP_BYTES_MIN: usize = 64 * KIB;
+
+const _: () = {
+    assert!(PACK_TARGET_BYTES_MIN <= DEFAULT_PACK_TARGET_BYTES);
+    assert!(DEFAULT_PACK_TARGET_BYTES <= PACK_TARGET_BYTES_MAX);
+    // A packed batch is no larger than what clients accept from the producers of a usual topic.
+    assert!(PACK_TARGET_BYTES_MAX * 2 <= DEFAULT_MAX_MESSAGE_BYTES);
+    assert!(DEFAULT_PACK_SMALL_BATCH_BYTES * 2 <= DEFAULT_PACK_TARGET_BYTES);
+    assert!(PACK_RECORDS_MAX <= BATCH_RECORDS_MAX);
+    assert!(COMPACTION_MAP_BYTES_MIN <= DEFAULT_COMPACTION_MAP_BYTES);
 };

@@ -201,6 +201,8 @@ fn every_message_belongs_to_a_family() {
         "ApiVersions",
         "Create",
         "Delete",
+        "AlterConfigs",
+        "IncrementalAlterConfigs",
         "Join",
         "Sync",
         "Heartbeat",

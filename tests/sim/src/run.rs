@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 /// A full disk ends the node at the next checkpoint, today; once it lives on, this is false and
 /// such an end is a broken promise.
-pub const FULL_DISK_STOPS_THE_NODE: bool = true;
+pub const FULL_DISK_STOPS_THE_NODE: bool = false;
 
 /// What a run did; a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -292,7 +292,7 @@ impl Run {
     fn take_stop(&mut self, stop: &Stop) {
         match stop.cause() {
             Cause::Device(error) if self.machine.has_device_failed() => {
-                if error.is_no_space() && !FULL_DISK_STOPS_THE_NODE {
+                if error.is_refusal() && !FULL_DISK_STOPS_THE_NODE {
                     return self.world.oracle.violated(format!("a full disk ended it: {stop}"));
                 }
                 self.report.stopped += 1;

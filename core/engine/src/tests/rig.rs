@@ -5,7 +5,7 @@ use crate::transform::{
     AdminError, AdminRequest, AdminResponse, TransformJob, TransformOutcome, TransformSpec,
 };
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, Peer, RequestId, SessionId};
-use crate::{Effect, Engine, EngineConfig, Entry, Event, ReadJob, SyncBy};
+use crate::{Effect, Engine, EngineConfig, Entry, EntryScope, Event, ReadJob, SyncBy};
 use bytes::{Bytes, BytesMut};
 use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -73,16 +73,27 @@ impl Rig {
 
     /// A new engine from a snapshot and the entries that this one made.
     pub(crate) fn reborn(&self, snapshot: Option<Bytes>) -> Rig {
+        self.reborn_without(snapshot, &[])
+    }
+
+    /// As [`Rig::reborn`] from a journal in which these entries, each of one partition, are lost.
+    pub(crate) fn reborn_without(&self, snapshot: Option<Bytes>, lost: &[EntrySeq]) -> Rig {
         let config = self.engine.config().clone();
         let mut engine = Engine::restore(config, 1, snapshot).expect("our own snapshot");
         for (entry, seq) in self.entries.iter().zip(1..) {
-            let entry = Entry::decode(EntrySeq(seq), entry.clone()).expect("our own entry");
-            engine.replay(entry).expect("our own journal");
+            let (seq, len_bytes) = (EntrySeq(seq), entry.len());
+            let entry = Entry::decode(seq, entry.clone()).expect("our own entry");
+            if lost.contains(&seq) {
+                let EntryScope::Partition(key) = entry.scope() else { panic!("of the node") };
+                engine.replay_lost(seq, key, len_bytes).expect("our own journal");
+            } else {
+                engine.replay(entry).expect("our own journal");
+            }
         }
         engine.finish_recovery();
         let mut rig = Rig::around(engine);
         rig.entries = self.entries.clone();
-        rig.appended = rig.engine.last_seq();
+        rig.appended = self.appended;
         rig.next_id = self.next_id;
         rig.pump();
         rig

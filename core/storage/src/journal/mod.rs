@@ -3,7 +3,10 @@
 //! holds bytes somebody was told of, and never release a later commit before an earlier one.
 
 mod commit;
+mod correct;
+mod damage;
 pub mod format;
+mod inspect;
 mod open;
 mod queue;
 mod reader;
@@ -14,14 +17,19 @@ mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use damage::JournalDamage;
+pub(crate) use inspect::Inspection;
+pub use inspect::{CommitFacts, EntryFacts};
 pub(crate) use open::holds_commits;
 pub use open::{JOURNAL_DIR, JournalConfig, OpenJournalError};
-pub use recovery::{EntryBytes, JournalDamage, RecoverError};
+pub use recovery::{EntryBytes, LostEntry, RecoverError, Replayed};
 pub use ring::{JournalPosition, RingPosition, RingShape};
 
 use crate::disk::{Disk, DiskError};

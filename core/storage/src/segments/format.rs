@@ -35,6 +35,8 @@ use crate::fields::{array_at, crc, put_at, u16_at, u32_at, u64_at};
 pub const SEGMENT_VERSION: u16 = 2;
 /// Bytes before the first batch.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
+/// Padding ends at a multiple of this, on every device.
+pub(crate) const PADDING_UNIT_BYTES: usize = 4096;
 /// The directory of all topics.
 pub(crate) const TOPICS_DIR: &str = "topics";
 

@@ -8,6 +8,8 @@ mod index;
 mod publish;
 mod read;
 mod table;
+mod walk;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,13 @@ use std::rc::Rc;
 
 use millpond_engine::PartitionKey;
 use millpond_wire::limits::{OPEN_SEGMENTS_MAX, SEGMENT_INDEX_MARKS_MAX};
+use millpond_wire::record::BatchHeader;
 
+pub(crate) use flush::Flush;
+pub(crate) use publish::Draft;
 pub use table::{Replacement, SegmentMeta, SegmentName, SegmentTable};
+pub use walk::{Fault, Walk};
+pub use writer::{SegmentWriter, WrittenSegment};
 
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Meter;
@@ -143,29 +150,27 @@ impl<D: Disk> Segments<D> {
     }
 
     /// A batch was seen: the index learns of it.
-    fn saw(
-        &self,
-        key: PartitionKey,
-        meta: &SegmentMeta,
-        position: u64,
-        len: u64,
-        base_offset: i64,
-        max_timestamp: i64,
-    ) {
+    fn saw(&self, id: SegmentId, position: u64, len: u64, header: &BatchHeader) {
         let state = &mut *self.state.borrow_mut();
-        if let Some(index) = state.indexes.get_mut(&(key, meta.name())) {
+        if let Some(index) = state.indexes.get_mut(&id) {
             let before = index.len();
-            index.saw(position, len, base_offset, max_timestamp);
+            index.saw(position, len, header.base_offset, header.max_timestamp);
             state.marks += index.len() - before;
+            state.bound_indexes();
         }
-        while state.marks > SEGMENT_INDEX_MARKS_MAX && state.indexes.len() > 1 {
-            let oldest = state.indexes.iter().min_by_key(|(_, index)| index.used_at);
-            let Some(oldest) = oldest.map(|(name, _)| *name) else {
-                return;
-            };
-            if let Some(index) = state.indexes.remove(&oldest) {
-                state.marks -= index.len();
-            }
+    }
+
+    /// There is no batch between these two positions.
+    fn passed(&self, id: SegmentId, from: u64, to: u64) {
+        if let Some(index) = self.state.borrow_mut().indexes.get_mut(&id) {
+            index.passed(from, to);
+        }
+    }
+
+    fn forget_index(&self, id: SegmentId) {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(index) = state.indexes.remove(&id) {
+            state.marks -= index.len();
         }
     }
 
@@ -187,5 +192,39 @@ impl<D: Disk> Segments<D> {
         }
         state.uses += 1;
         state.open.insert(id, OpenSegment { file, used_at: state.uses });
+    }
+}
+
+impl<F> State<F> {
+    /// Learns the index of what was just written.
+    fn learn(&mut self, id: SegmentId, written: SegmentIndex) {
+        self.uses += 1;
+        let mut index = match self.indexes.remove(&id) {
+            Some(mut known) => {
+                self.marks -= known.len();
+                // One that does not reach so far learns the rest when it is read.
+                known.extend(written);
+                known
+            }
+            None if written.is_from_start() => written,
+            None => return,
+        };
+        index.used_at = self.uses;
+        self.marks += index.len();
+        self.indexes.insert(id, index);
+        self.bound_indexes();
+    }
+
+    /// Forgets the indexes that were unused longest.
+    fn bound_indexes(&mut self) {
+        while self.marks > SEGMENT_INDEX_MARKS_MAX && self.indexes.len() > 1 {
+            let oldest = self.indexes.iter().min_by_key(|(_, index)| index.used_at);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                return;
+            };
+            if let Some(index) = self.indexes.remove(&oldest) {
+                self.marks -= index.len();
+            }
+        }
     }
 }

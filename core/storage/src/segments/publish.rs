@@ -8,6 +8,7 @@ use millpond_engine::PartitionKey;
 use super::format::{TOPICS_DIR, partition_dir, segment_path, topic_dir};
 use super::index::SegmentIndex;
 use super::table::{Replacement, SegmentTable};
+use super::writer::WrittenSegment;
 use super::{SegmentId, Segments};
 use crate::disk::{Disk, DiskError};
 use crate::metrics::WriteCause;
@@ -15,8 +16,19 @@ use crate::metrics::WriteCause;
 /// The table that a checkpoint will name, in the making.
 pub(crate) struct Draft {
     pub(crate) table: SegmentTable,
+    /// The indexes of what was written for it.
+    pub(crate) written: Vec<(SegmentId, SegmentIndex)>,
     /// Replacements that it holds: staged again if the checkpoint does not come about.
     replacements: Vec<Replacement>,
+}
+
+impl Draft {
+    /// Notes a segment that is new or longer.
+    pub(crate) fn put(&mut self, key: PartitionKey, segment: WrittenSegment) {
+        let WrittenSegment { meta, index } = segment;
+        self.table.put(key, meta);
+        self.written.push(((key, meta.name()), index));
+    }
 }
 
 impl<D: Disk> Segments<D> {
@@ -57,7 +69,7 @@ impl<D: Disk> Segments<D> {
                     obsolete.push(staged);
                 }
             }
-            (Draft { table, replacements }, obsolete)
+            (Draft { table, written: Vec::new(), replacements }, obsolete)
         };
         let files = obsolete.iter().flat_map(|replacement| {
             let key = replacement.partition;
@@ -72,11 +84,13 @@ impl<D: Disk> Segments<D> {
         self.state.borrow_mut().staged.extend(draft.replacements);
     }
 
-    /// A checkpoint with this table is durable: reads use it from now on, and the files that only
-    /// the one before it named go. `log_starts` has the partitions that there are.
+    /// A checkpoint with this table is durable: reads use it from now on, with the indexes of what
+    /// was `written` for it, and the files that only the one before it named go. `log_starts` has
+    /// the partitions that there are.
     pub(crate) async fn publish(
         &self,
         table: SegmentTable,
+        written: Vec<(SegmentId, SegmentIndex)>,
         log_starts: &BTreeMap<PartitionKey, i64>,
     ) -> Result<(), DiskError> {
         let names = table.names();
@@ -87,6 +101,9 @@ impl<D: Disk> Segments<D> {
             state.open.retain(|id, _| names.contains(id));
             state.indexes.retain(|id, _| names.contains(id));
             state.marks = state.indexes.values().map(SegmentIndex::len).sum();
+            for (id, index) in written {
+                state.learn(id, index);
+            }
             gone
         };
         let is_dead = |(key, _): &SegmentId| !log_starts.contains_key(key);
@@ -94,6 +111,34 @@ impl<D: Disk> Segments<D> {
         self.remove_files(replaced).await?;
         let dead = dead.into_iter().map(|(key, _)| key).collect();
         self.remove_partitions(&dead, log_starts).await
+    }
+
+    /// Removes, without a checkpoint, the files of segments that no start would read any more: those
+    /// below `starts`, which are durable, and those of the partitions `dead`. The newest checkpoint
+    /// still names them; a start forgets them before it looks.
+    pub(crate) async fn trim_now(
+        &self,
+        starts: &BTreeMap<PartitionKey, i64>,
+        dead: &BTreeSet<PartitionKey>,
+    ) -> Result<usize, DiskError> {
+        let gone = {
+            let state = &mut *self.state.borrow_mut();
+            let before = state.table.names();
+            for (key, start) in starts {
+                state.table.trim(*key, *start);
+            }
+            for key in dead {
+                state.table.remove(*key);
+            }
+            let names = state.table.names();
+            state.open.retain(|id, _| names.contains(id));
+            state.indexes.retain(|id, _| names.contains(id));
+            state.marks = state.indexes.values().map(SegmentIndex::len).sum();
+            before.difference(&names).copied().collect::<BTreeSet<_>>()
+        };
+        let count = gone.len();
+        self.remove_files(gone).await?;
+        Ok(count)
     }
 
     /// Removes files of segments, then syncs each directory once.

@@ -31,7 +31,7 @@ pub struct SegmentMeta {
     pub max_timestamp: i64,
     /// Records in it; 0 if it was written by version 1, which did not count them.
     pub records: u64,
-    /// Whether it holds batches that were packed.
+    /// Whether it holds batches in a codec that the broker chose.
     pub is_packed: bool,
     /// Whether compaction made it: no key stands in it twice.
     pub is_clean: bool,

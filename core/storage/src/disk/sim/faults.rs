@@ -245,8 +245,8 @@ mod tests {
         on_disk(5, |disk, _| async move {
             write(&disk, "f", 0, 1).await.unwrap();
             disk.set_capacity_bytes(Some(disk.used_bytes()));
-            assert!(write(&disk, "f", 4096, 1).await.unwrap_err().is_no_space());
-            assert!(write(&disk, "g", 0, 1).await.unwrap_err().is_no_space());
+            assert!(write(&disk, "f", 4096, 1).await.unwrap_err().is_refusal());
+            assert!(write(&disk, "g", 0, 1).await.unwrap_err().is_refusal());
             write(&disk, "f", 0, 2).await.unwrap();
             disk.set_capacity_bytes(None);
             write(&disk, "f", 4096, 1).await.unwrap();

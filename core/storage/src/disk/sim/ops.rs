@@ -13,7 +13,7 @@ use super::names::{InodeId, Node};
 use super::{SLOW_SYNC_NS, SimDisk, SimFault, State};
 use crate::disk::{
     AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
-    parent_of,
+    SpaceLeft, parent_of,
 };
 
 /// An open file of a [`SimDisk`].
@@ -227,6 +227,15 @@ impl Disk for SimDisk {
         self.after_delay(Speed::Sync, DiskOp::SyncDir, dir, act).await
     }
 
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        let act = |state: &mut State| {
+            let total_bytes = state.capacity_bytes.unwrap_or(UNLIMITED_BYTES);
+            let free_bytes = total_bytes.saturating_sub(state.used_bytes());
+            Ok(SpaceLeft { free_bytes, total_bytes })
+        };
+        self.after_delay(Speed::Read, DiskOp::Space, "", act).await
+    }
+
     async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError> {
         let mut state = self.state.borrow_mut();
         if !state.locks.insert(path.to_owned()) {
@@ -237,6 +246,9 @@ impl Disk for SimDisk {
         Ok(Some(Box::new(guard)))
     }
 }
+
+/// What a disk without a set capacity has.
+const UNLIMITED_BYTES: u64 = 1 << 50;
 
 struct SimLock {
     state: Weak<RefCell<State>>,

@@ -52,7 +52,8 @@ fn nothing_is_answered_before_the_journal_has_it() {
 
 #[test]
 fn history_is_read_from_segments_when_memory_has_let_it_go() {
-    let machine = Machine::new(3);
+    let mut machine = Machine::new(3);
+    machine.storage.packs = false;
     let node = machine.start();
     node.create_topic("t", 3);
     for index in 0..1_500 {
@@ -246,7 +247,8 @@ fn acknowledgements_go_on_while_a_checkpoint_is_taken() {
 
 #[test]
 fn bytes_and_syncs_are_counted_by_cause() {
-    let machine = Machine::new(13);
+    let mut machine = Machine::new(13);
+    machine.storage.packs = false;
     let node = machine.start();
     node.create_topic("t", 1);
     for index in 0..1_000 {
@@ -267,29 +269,6 @@ fn bytes_and_syncs_are_counted_by_cause() {
     let written: u64 = metrics.written_bytes.iter().sum();
     assert_eq!(stats.written_bytes, written, "every byte has a cause");
     assert_eq!(stats.syncs + stats.dir_syncs, metrics.syncs.iter().sum::<u64>());
-}
-
-#[test]
-fn a_disk_that_fills_up_stops_the_node_cleanly_and_a_larger_one_goes_on() {
-    let machine = Machine::new(14);
-    let node = machine.start();
-    node.create_topic("t", 1);
-    machine.disk.set_capacity_bytes(Some(3 * 256 * 1024 + 100_000));
-    let mut acknowledged = 0;
-    for index in 0..3_000 {
-        let id = node.send_value("t", 0, &value(index, 300));
-        machine.run_for_ms(2);
-        acknowledged += u64::from(node.produced(id).is_some());
-        if node.run.is_done() {
-            break;
-        }
-    }
-    let error = node.run.take().expect("run ended").expect_err("with the error");
-    assert!(matches!(error, FatalDiskError::Checkpoint(_)), "{error}");
-    machine.power_cut(node);
-    machine.disk.set_capacity_bytes(None);
-    let node = machine.start();
-    assert!(node.read("t", 0).len() as u64 >= acknowledged);
 }
 
 #[test]
