@@ -141,8 +141,7 @@ pub async fn repair<D: Disk>(
             RepairStep::Rewrite { partition, file, .. } => {
                 quarantine.copy(file).await?;
                 let metas = checkpoint.segments.of(*partition);
-                let is_it =
-                    |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
+                let is_it = |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
                 let Some(meta) = metas.iter().find(is_it).copied() else { continue };
                 let made = rewrite(disk, *partition, meta).await?;
                 checkpoint.segments = with(&checkpoint.segments, *partition, made);
