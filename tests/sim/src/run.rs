@@ -45,6 +45,8 @@ pub struct Report {
     pub stopped: u64,
     /// Starts that were refused because of damage, rightly.
     pub refused: u64,
+    /// Ranges of offsets that the node gave up because of damage, rightly.
+    pub holes: u64,
     /// Offsets that the node said it cannot read, rightly.
     pub unreadable: u64,
     /// Topics that were filled, judged and deleted.
@@ -71,6 +73,7 @@ impl Report {
         self.torn_tails += other.torn_tails;
         self.stopped += other.stopped;
         self.refused += other.refused;
+        self.holes += other.holes;
         self.unreadable += other.unreadable;
         self.topics_ended += other.topics_ended;
         self.lost_early += other.lost_early;
@@ -117,6 +120,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         calm_ms: storm.calm_ms,
         damage: None,
         restart_at_ns: None,
+        has_served: false,
         report: Report::default(),
     };
     run.weather(storm);
@@ -125,6 +129,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         acknowledged: oracle.acknowledged_count(),
         reads: oracle.reads(),
         checkpoints: run.machine.checkpoints(),
+        holes: oracle.holes(),
         unreadable: oracle.unreadable_count(),
         topics_ended: oracle.topics_ended(),
         lost_early: oracle.lost_early(),
@@ -152,6 +157,8 @@ pub(crate) struct Run {
     pub(crate) damage: Option<Damage>,
     /// When whoever looks after the node starts it again.
     pub(crate) restart_at_ns: Option<u64>,
+    /// Whether the node was ever open.
+    has_served: bool,
     pub(crate) report: Report,
 }
 
@@ -278,7 +285,8 @@ impl Run {
             self.take_stop(&stop);
         }
         if self.machine.is_serving() {
-            self.damage = None;
+            self.has_served = true;
+            self.take_losses();
         }
         let now_ns = self.executor.clock().now_ns();
         if self.restart_at_ns.is_some_and(|at_ns| at_ns <= now_ns)
@@ -286,6 +294,17 @@ impl Run {
         {
             self.machine.process_died();
             self.turn_on();
+        }
+    }
+
+    /// The node may give up what damage took, if it says so; and only then.
+    fn take_losses(&mut self) {
+        let is_damaged = self.damage.take().is_some();
+        for (topic, index, from, upto) in self.machine.losses() {
+            if !self.world.oracle.lost(&topic, index, (from, upto), is_damaged) {
+                let what = format!("{topic}/{index} lost {from} to {upto} without damage");
+                return self.world.oracle.violated(what);
+            }
         }
     }
 
