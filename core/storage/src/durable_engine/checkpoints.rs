@@ -3,12 +3,12 @@
 //! is full.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use futures::future::select;
 use futures::stream::{self, StreamExt};
-use millpond_engine::{EntrySeq, Event, FlushedRange, FrozenState, PartitionKey};
+use millpond_engine::{EntrySeq, Event, FlushedRange, FrozenState, PartitionKey, StoredPartition};
 use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
@@ -18,6 +18,11 @@ use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
 use crate::segments::{Draft, SegmentMeta, WrittenSegment};
+use crate::signal::pause;
+
+/// Partitions of which the engine is told in one event: what it does with them takes about a
+/// microsecond each.
+const PARTITIONS_TOLD_AT_ONCE: usize = 4_096;
 
 /// A partition's part of a checkpoint.
 struct Flushed {
@@ -60,8 +65,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let moved = select(self.life_moved.past(life), self.space.moved.past(space));
             let moved = select(progress, moved);
             match self.space.next_look_ms() {
-                Some(due_ms) => drop(select(moved, self.shell.sleep_until_ms(due_ms)).await),
-                None => drop(moved.await),
+                Some(due_ms) => {
+                    select(moved, self.shell.sleep_until_ms(due_ms)).await;
+                }
+                None => {
+                    moved.await;
+                }
             }
         }
     }
@@ -86,8 +95,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
-        let (seq, frozen, let_go) = self
-            .with_engine(|engine| (engine.last_seq(), engine.freeze(), engine.let_go_bytes()));
+        let (seq, frozen, let_go) =
+            self.with_engine(|engine| (engine.last_seq(), engine.freeze(), engine.let_go_bytes()));
         let log_starts = self.log_starts();
         self.space.checkpoint_begins(let_go);
         let mut draft = match self.segments.draft(&log_starts).await {
@@ -110,12 +119,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.journal.release(checkpoint.resume);
         let stored =
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
+        pause().await;
         let published = self.segments.publish(checkpoint.segments, draft.written, &log_starts);
         // The files are no part of the checkpoint any more: a disk that refuses to remove them only
         // keeps strays.
         unless_refused(published.await)?;
-        self.submit(Event::Flushed(ranges));
-        self.submit(Event::Stored(stored));
+        self.tell(&ranges, &stored).await;
         unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
         self.meter.checkpointed();
         self.checkpoint_ended().await;
@@ -154,6 +163,23 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         Ok(Some((checkpoint, ranges)))
     }
 
+    /// Tells the engine what is in segments now; a part at a time, so that others get their turn.
+    async fn tell(&self, ranges: &[FlushedRange], stored: &[StoredPartition]) {
+        let mut parts = ranges.chunks(PARTITIONS_TOLD_AT_ONCE);
+        self.submit(Event::Flushed(parts.next().unwrap_or_default().to_vec()));
+        for part in parts {
+            pause().await;
+            self.submit(Event::Flushed(part.to_vec()));
+        }
+        pause().await;
+        let mut parts = stored.chunks(PARTITIONS_TOLD_AT_ONCE);
+        self.submit(Event::Stored(parts.next().unwrap_or_default().to_vec()));
+        for part in parts {
+            pause().await;
+            self.submit(Event::Stored(part.to_vec()));
+        }
+    }
+
     /// Where the log of each partition that there is begins.
     fn log_starts(&self) -> BTreeMap<PartitionKey, i64> {
         self.with_engine(|engine| {
@@ -171,12 +197,13 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         log_starts: &BTreeMap<PartitionKey, i64>,
         draft: &mut Draft,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
-        let keys = log_starts.keys().filter(|key| self.has_unflushed(**key, upto));
+        let keys = self.unflushed(upto).into_iter().filter(|key| log_starts.contains_key(key));
         let newest = |key: &PartitionKey| {
             let is_closed = self.with_engine(|engine| engine.wants_new_segment(*key));
             draft.table.of(*key).last().filter(|_| !is_closed).copied()
         };
-        let keys: Vec<_> = keys.map(|key| (*key, newest(key))).collect();
+        let keys: Vec<_> = keys.map(|key| (key, newest(&key))).collect();
+        pause().await;
         let new = keys.iter().map(|(key, _)| *key).filter(|key| draft.table.of(*key).is_empty());
         self.segments.make_directories(new).await?;
         let has_failed = Cell::new(false);
@@ -208,10 +235,13 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         result.map(|()| (!has_failed.get()).then_some(ranges))
     }
 
-    fn has_unflushed(&self, key: PartitionKey, upto: EntrySeq) -> bool {
+    /// The partitions that have something in no segment, of entries up to `upto`.
+    fn unflushed(&self, upto: EntrySeq) -> BTreeSet<PartitionKey> {
         self.with_engine(|engine| {
-            let partition = engine.catalog().partition(key);
-            partition.is_some_and(|partition| partition.unflushed(upto).next().is_some())
+            let logs =
+                engine.catalog().iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+            let unflushed = logs.filter(|(_, log)| log.unflushed(upto).next().is_some());
+            unflushed.map(|(key, _)| key).collect()
         })
     }
 

@@ -251,9 +251,9 @@ fn tell_losses(report: &RecoveryReport) {
 fn trimmed(mut table: SegmentTable, engine: &Engine) -> SegmentTable {
     let keys: Vec<_> = table.keys().collect();
     for key in keys {
-        match engine.catalog().partition(key) {
-            Some(partition) => table.trim(key, partition.log_start()),
-            None => table.remove(key),
+        // Deleted ones stay: the next checkpoint removes their directories.
+        if let Some(partition) = engine.catalog().partition(key) {
+            table.trim(key, partition.log_start());
         }
     }
     table

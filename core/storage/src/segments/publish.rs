@@ -93,13 +93,13 @@ impl<D: Disk> Segments<D> {
         written: Vec<(SegmentId, SegmentIndex)>,
         log_starts: &BTreeMap<PartitionKey, i64>,
     ) -> Result<(), DiskError> {
-        let names = table.names();
         let gone: BTreeSet<SegmentId> = {
             let state = &mut *self.state.borrow_mut();
-            let gone = state.table.names().difference(&names).copied().collect();
+            let before = state.table.iter().map(|(key, meta)| (key, meta.name()));
+            let gone = before.filter(|(key, name)| !table.holds(*key, *name)).collect();
+            state.open.retain(|(key, name), _| table.holds(*key, *name));
+            state.indexes.retain(|(key, name), _| table.holds(*key, *name));
             state.table = table;
-            state.open.retain(|id, _| names.contains(id));
-            state.indexes.retain(|id, _| names.contains(id));
             state.marks = state.indexes.values().map(SegmentIndex::len).sum();
             for (id, index) in written {
                 state.learn(id, index);
@@ -137,7 +137,9 @@ impl<D: Disk> Segments<D> {
             before.difference(&names).copied().collect::<BTreeSet<_>>()
         };
         let count = gone.len();
-        self.remove_files(gone).await?;
+        let is_alive = |(key, _): &SegmentId| !dead.contains(key);
+        self.remove_files(gone.into_iter().filter(is_alive).collect()).await?;
+        self.remove_partitions(dead, starts).await?;
         Ok(count)
     }
 
