@@ -16,13 +16,10 @@ use crate::storm::{Gale, Storm};
 use crate::topics::{TopicKind, partitions};
 use crate::trace::Trace;
 use crate::trimmer::Trimmer;
+use millpond_storage::FatalDiskError;
 use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng, SimTask};
 use std::cell::Cell;
 use std::rc::Rc;
-
-/// A full disk ends the node at the next checkpoint, today; once it lives on, this is false and
-/// such an end is a broken promise.
-pub const FULL_DISK_STOPS_THE_NODE: bool = false;
 
 /// What a run did; a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -311,7 +308,14 @@ impl Run {
     fn take_stop(&mut self, stop: &Stop) {
         match stop.cause() {
             Cause::Device(error) if self.machine.has_device_failed() => {
-                if error.is_refusal() && !FULL_DISK_STOPS_THE_NODE {
+                // A disk that takes no more is lived through, but for the journal's own writes on a
+                // read-only one, and for the making of a new directory.
+                let must_live = match stop {
+                    Stop::Died(FatalDiskError::Checkpoint(_)) => error.is_refusal(),
+                    Stop::Died(_) => error.is_no_space(),
+                    Stop::Refused(_) => error.is_no_space() && self.has_served,
+                };
+                if must_live {
                     return self.world.oracle.violated(format!("a full disk ended it: {stop}"));
                 }
                 self.report.stopped += 1;
