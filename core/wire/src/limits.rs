@@ -562,6 +562,14 @@ pub const HISTORY_EXPANSION: usize = 4;
 /// Packed batches that make about this much are unpacked on the engine's thread: handing them over
 /// would cost more.
 pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
+/// Wait from a start to the first scrub: whoever was away has other things to do.
+pub const SCRUB_FIRST_MS: u64 = 60_000;
+/// Wait from the end of a scrub to the next one.
+pub const SCRUB_EVERY_MS: u64 = 24 * 3_600_000;
+/// Bytes that the scrub reads before it rests.
+pub const SCRUB_PIECE_BYTES: u64 = 256 * KIB as u64;
+/// Bytes that the scrub reads in a second: 4 GiB in five hours, unnoticed on a slow card.
+pub const DEFAULT_SCRUB_BYTES_PER_SECOND: u64 = 256 * KIB as u64;
 /// Level of zstd for packing: higher ones cost much and gain little on telemetry.
 pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 /// Memory for the keys of one round of compaction; a round ends where it is full.
