@@ -27,7 +27,7 @@
 //!  15 (reserved: transform state deltas)
 //!  16 (reserved: transaction marks)
 //!  17 Appended            a small batch in the compact form of compact.rs
-//!  18 (reserved: an extent of the direct path)
+//!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
 //!
@@ -43,6 +43,7 @@ use crate::codec::{
     put_varint, varint_len,
 };
 use crate::compact::{self, Compact};
+use crate::extent::{self, Extent, WantedExtent};
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -244,6 +245,18 @@ pub enum EntryError {
         /// By its own word.
         found: EntrySeq,
     },
+    /// Its batch stands in a segment, and is not there.
+    #[error(
+        "a batch of partition {partition} is missing or damaged: it stands at byte {} of the \
+         segment with base offset {} (generation {})",
+        extent.position, extent.base_offset, extent.generation
+    )]
+    ExtentMissing {
+        /// Whose.
+        partition: PartitionKey,
+        /// Where.
+        extent: Extent,
+    },
     /// Damaged.
     #[error("an entry is damaged: {0}")]
     Codec(#[from] CodecError),
@@ -280,16 +293,32 @@ impl Entry {
     /// How long the encoding is, to the byte.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
+        self.encoded_len_with(|_| None)
+    }
+
+    /// The same, where the batches of the facts for which `extent` (given a fact's index) has an
+    /// answer are in segments.
+    pub fn encoded_len_with(&self, mut extent: impl FnMut(usize) -> Option<Extent>) -> usize {
+        let facts = self.facts.iter().enumerate();
         1 + varint_len(self.facts.len() as u64)
-            + self.facts.iter().map(|fact| Written::of(fact).len()).sum::<usize>()
+            + facts.map(|(index, fact)| Written::of(fact, extent(index)).len()).sum::<usize>()
     }
 
     /// Writes the entry: `encoded_len` bytes.
     pub fn encode(&self, out: &mut impl BufMut) {
+        self.encode_with(out, |_| None);
+    }
+
+    /// Writes the entry: `encoded_len_with` bytes. Only extents that are on flash may be named.
+    pub fn encode_with(
+        &self,
+        out: &mut impl BufMut,
+        mut extent: impl FnMut(usize) -> Option<Extent>,
+    ) {
         out.put_u8(ENTRY_VERSION);
         put_varint(out, self.facts.len() as u64);
-        for fact in &self.facts {
-            Written::of(fact).put(out);
+        for (index, fact) in self.facts.iter().enumerate() {
+            Written::of(fact, extent(index)).put(out);
         }
     }
 
@@ -298,35 +327,81 @@ impl Entry {
     /// checked again.
     ///
     /// # Errors
-    /// `EntryError` when the bytes are damaged or of a newer version.
+    /// `EntryError` when the bytes are damaged or of a newer version, or a batch stands in a
+    /// segment.
     pub fn decode(seq: EntrySeq, bytes: Bytes) -> Result<Entry, EntryError> {
-        let mut take = Take::new(bytes);
-        let version = take.u8("entry version")?;
-        let count = match version {
-            FIRST_ENTRY_VERSION => {
-                let found = EntrySeq(take.u64("entry sequence")?);
-                if found != seq {
-                    return Err(EntryError::OtherNumber { expected: seq, found });
-                }
-                take.count("facts", 1 + 4)?
-            }
-            ENTRY_VERSION => take.varint_count("facts", 1 + 1)?,
-            value => return Err(EntryError::Newer { what: "entry version", value }),
-        };
-        let mut facts = Vec::with_capacity(count.min(FACTS_EXPECTED));
-        for _ in 0..count {
-            let tag = take.u8("fact tag")?;
-            let len = match version {
-                FIRST_ENTRY_VERSION => take.u32("fact length")? as usize,
-                _ => take.varint32("fact length")? as usize,
-            };
-            let mut body = Take::new(take.slice("fact body", len)?);
-            facts.push(Fact::take_body(tag, &mut body)?);
-            body.end("fact body")?;
-        }
-        take.end("entry")?;
+        Self::decode_with(seq, bytes, Vec::new())
+    }
+
+    /// The same with the batches that stand in segments, in the order of [`Entry::wanted_extents`].
+    ///
+    /// # Errors
+    /// As `decode`; `EntryError::ExtentMissing` for a batch that is not given, or is another one.
+    pub fn decode_with(
+        seq: EntrySeq,
+        bytes: Bytes,
+        batches: Vec<LogBatch>,
+    ) -> Result<Entry, EntryError> {
+        let mut batches = batches.into_iter();
+        let mut facts = Vec::new();
+        for_each_fact(seq, bytes, |tag, body| {
+            facts.push(match tag {
+                EXTENT_TAG => extent::Body::take(body)?.with(batches.next())?,
+                tag => Fact::take_body(tag, body)?,
+            });
+            Ok(())
+        })?;
         Ok(Entry { seq, facts })
     }
+
+    /// The batches of an encoded entry that stand in segments.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn wanted_extents(seq: EntrySeq, bytes: Bytes) -> Result<Vec<WantedExtent>, EntryError> {
+        let mut wanted = Vec::new();
+        for_each_fact(seq, bytes, |tag, body| {
+            if tag == EXTENT_TAG {
+                wanted.push(extent::Body::take(body)?.wanted);
+            } else {
+                body.rest();
+            }
+            Ok(())
+        })?;
+        Ok(wanted)
+    }
+}
+
+/// Goes over the bodies of an entry's facts; each must be read to its end.
+fn for_each_fact(
+    seq: EntrySeq,
+    bytes: Bytes,
+    mut each: impl FnMut(u8, &mut Take) -> Result<(), EntryError>,
+) -> Result<(), EntryError> {
+    let mut take = Take::new(bytes);
+    let version = take.u8("entry version")?;
+    let count = match version {
+        FIRST_ENTRY_VERSION => {
+            let found = EntrySeq(take.u64("entry sequence")?);
+            if found != seq {
+                return Err(EntryError::OtherNumber { expected: seq, found });
+            }
+            take.count("facts", 1 + 4)?
+        }
+        ENTRY_VERSION => take.varint_count("facts", 1 + 1)?,
+        value => return Err(EntryError::Newer { what: "entry version", value }),
+    };
+    for _ in 0..count {
+        let tag = take.u8("fact tag")?;
+        let len = match version {
+            FIRST_ENTRY_VERSION => take.u32("fact length")? as usize,
+            _ => take.varint32("fact length")? as usize,
+        };
+        let mut body = Take::new(take.slice("fact body", len)?);
+        each(tag, &mut body)?;
+        body.end("fact body")?;
+    }
+    Ok(take.end("entry")?)
 }
 
 impl Fact {
@@ -501,10 +576,14 @@ impl Fact {
 enum Written<'a> {
     Whole(&'a Fact),
     Compact(Compact<'a>),
+    Extent { partition: &'a PartitionKey, batch: &'a LogBatch, sent: Option<&'a Sent>, at: Extent },
 }
 
 impl<'a> Written<'a> {
-    fn of(fact: &'a Fact) -> Written<'a> {
+    fn of(fact: &'a Fact, extent: Option<Extent>) -> Written<'a> {
+        if let (Some(at), Fact::Appended { partition, batch, sent }) = (extent, fact) {
+            return Written::Extent { partition, batch, sent: sent.as_ref(), at };
+        }
         match fact {
             Fact::Appended { partition, batch, sent } if compact::is_compact(batch) => {
                 Written::Compact(Compact::new(*partition, batch, sent.as_ref()))
@@ -517,6 +596,7 @@ impl<'a> Written<'a> {
         match self {
             Written::Whole(fact) => fact.body_len(),
             Written::Compact(compact) => compact.len(),
+            Written::Extent { sent, .. } => extent::body_len(*sent),
         }
     }
 
@@ -536,6 +616,11 @@ impl<'a> Written<'a> {
                 out.put_u8(COMPACT_TAG);
                 put_varint(out, self.body_len() as u64);
                 compact.put(out);
+            }
+            Written::Extent { partition, batch, sent, at } => {
+                out.put_u8(EXTENT_TAG);
+                put_varint(out, self.body_len() as u64);
+                extent::put_body(out, partition, batch, *sent, *at);
             }
         }
     }
@@ -621,8 +706,8 @@ fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
 
 /// Of an appended batch in compact form; in full it is 4.
 const COMPACT_TAG: u8 = 17;
-/// Memory taken at once for facts; an entry that claims more grows with what it really holds.
-const FACTS_EXPECTED: usize = 64;
+/// Of an appended batch that stands in a segment.
+const EXTENT_TAG: u8 = 18;
 const KEY_BYTES: usize = 16 + 4;
 pub(crate) const SENT_BYTES: usize = 8 + 2 + 4 + 4 + 1 + 8;
 const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

@@ -72,10 +72,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let unflushed_bytes = self.unflushed_bytes.take();
         let (seq, snapshot) = self.with_engine(|engine| (engine.last_seq(), engine.snapshot()));
         let log_starts = self.log_starts();
-        let mut draft = self.segments.draft(&log_starts).await?;
+        self.direct.checkpoint_begins();
+        let mut draft = self.segments.draft(&log_starts, &self.direct.segments()).await?;
         let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft).await? else {
             self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
             self.segments.abandon(draft);
+            self.direct.checkpoint_failed();
             return Ok(false);
         };
         let resume = self.journal.cut_ready().await;
@@ -88,8 +90,11 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.journal.release(resume);
         let stored =
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
-        self.segments.publish(checkpoint.segments, draft.written, &log_starts).await?;
-        self.submit(Event::Flushed(ranges));
+        let in_use = self.direct.segments();
+        let table = checkpoint.segments;
+        self.segments.publish(table, draft.written, &log_starts, &in_use).await?;
+        self.submit(Event::Flushed(ranges.clone()));
+        self.direct.checkpoint_ended(&ranges, &log_starts);
         self.submit(Event::Stored(stored));
         checkpoint::remove_others(&self.disk, number).await?;
         self.meter.checkpointed();
@@ -149,21 +154,29 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         newest: Option<SegmentMeta>,
         upto: EntrySeq,
     ) -> Result<Option<Flushed>, DiskError> {
+        self.direct.settle(key, upto).await;
         let batches: Option<Vec<LogBatch>> = self.with_engine(|engine| {
             let partition = engine.catalog().partition(key)?;
             Some(partition.unflushed(upto).cloned().collect())
         });
-        let Some(batches) = batches else {
+        let Some(mut batches) = batches else {
             return Ok(None);
         };
         let Some(last) = batches.last() else {
             return Ok(None);
         };
-        let upto = last.next_offset();
+        let upto_offset = last.next_offset();
+        // What went directly is in its segments already.
+        let (mut segments, mut newest) = (Vec::new(), newest);
+        if let Some((written, end_offset)) = self.direct.written(key, newest, upto) {
+            newest = written.last().map(|segment| segment.meta);
+            segments = written;
+            batches.retain(|batch| batch.base_offset() >= end_offset);
+        }
         let bytes = batches.iter().map(LogBatch::size_bytes).sum();
         let mut flush = self.segments.begin_flush(key, newest, bytes);
         self.pack_and_write(key, &batches, &mut flush).await?;
-        let segments = flush.finish().await?;
-        Ok(Some(Flushed { key, segments, upto }))
+        segments.extend(flush.finish().await?);
+        Ok(Some(Flushed { key, segments, upto: upto_offset }))
     }
 }

@@ -5,11 +5,13 @@
 //! the device failed a write.
 
 mod checkpoints;
+mod direct;
 mod entry;
 mod error;
 mod history;
 mod open;
 mod packing;
+mod replay;
 mod shell;
 mod space;
 
@@ -24,10 +26,11 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures::future::{Either, select};
-use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob, SyncBy};
+use millpond_engine::{Effect, Engine, EntrySeq, Event, ReadJob, SyncBy};
 
 pub use error::{FatalDiskError, OpenError, ReplayFault};
-pub(crate) use open::{LOCK_PATH, replay_into};
+pub(crate) use open::LOCK_PATH;
+pub(crate) use replay::Replay;
 pub use shell::Shell;
 
 use crate::config::StorageConfig;
@@ -36,6 +39,8 @@ use crate::journal::Journal;
 use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::Segments;
 use crate::signal::Signal;
+use direct::Direct;
+use entry::DurableEntry;
 use shell::ShellClock;
 use space::Space;
 
@@ -48,7 +53,8 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     config: StorageConfig,
     shell: S,
     engine: RefCell<Engine>,
-    journal: Journal<D, Entry>,
+    journal: Journal<D, DurableEntry>,
+    direct: Direct<D::File>,
     segments: Segments<D>,
     meter: Rc<Meter>,
     /// Events that came while another was being decided.
@@ -115,6 +121,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 Some(Effect::Append { entry, sync }) => {
                     let bytes = entry.payload_bytes() as u64;
                     self.unflushed_bytes.set(self.unflushed_bytes.get() + bytes);
+                    let entry = self.place(entry);
                     let now_us = self.shell.mono_us();
                     match sync {
                         SyncBy::Now => self.journal.append(entry, now_us),
@@ -149,6 +156,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let on_durable = |seq| self.submit(Event::Durable(EntrySeq(seq)));
         let mut journal = pin!(self.journal.run(&clock, on_durable));
         let mut checkpoints = pin!(self.take_checkpoints());
+        let mut direct = pin!(self.write_direct());
         let mut history = pin!(self.read_history());
         let mut ticks = pin!(self.tick());
         std::future::poll_fn(move |cx| {
@@ -156,6 +164,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 return Poll::Ready(ended.map_err(FatalDiskError::from));
             }
             if let Poll::Ready(error) = checkpoints.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if let Poll::Ready(error) = direct.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
             // These two never end.
@@ -201,7 +212,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     pub async fn room(&self) {
         loop {
             let seen = self.journal.progress_count();
-            let is_full = self.journal.queued_bytes() > self.config.queue_bytes as u64;
+            let queued_bytes = self.journal.queued_bytes() + self.direct.waiting_bytes();
+            let is_full = queued_bytes > self.config.queue_bytes as u64;
             if !is_full || self.life.get() == Life::Stopped {
                 return;
             }

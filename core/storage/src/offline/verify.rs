@@ -12,11 +12,11 @@ use super::segment::{SegmentPiece, SegmentScan};
 use super::{DataDir, OfflineError};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError};
-use crate::durable_engine::{ReplayFault, replay_into};
+use crate::durable_engine::{Replay, ReplayFault};
 use crate::journal::{Inspection, OpenJournalError, RecoverError};
 use crate::metrics::RecoveryReport;
 use crate::segments::format::{TOPICS_DIR, segment_path};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::{SegmentId, SegmentMeta, SegmentTable};
 
 const RESTORE: &str = "restore the data directory from a backup or a replica; \
                        without one, ask before anything is deleted";
@@ -81,9 +81,9 @@ pub async fn verify<D: Disk>(
     report.checkpoint = Some(checkpoint.number);
     let Some(engine) = restore(&checkpoint, &mut report) else { return Ok(report) };
     logs_and_segments_agree(&checkpoint.segments, &mut report);
-    journal(dir, &checkpoint, engine, &mut report).await?;
+    let needed = journal(dir, &checkpoint, engine, &mut report).await?;
     segments(dir, &checkpoint.segments, &mut report, &mut progress).await?;
-    for path in strays(dir.disk(), &checkpoint.segments).await? {
+    for path in strays(dir.disk(), &checkpoint.segments, &needed).await? {
         let concern = Concern { file: path, ..Concern::default() };
         let what = "no checkpoint names this file: a checkpoint was cut off, or a deletion was";
         report.findings.note(concern, what.to_owned(), NEXT_START);
@@ -128,29 +128,29 @@ fn logs_and_segments_agree(table: &SegmentTable, report: &mut Report) {
     }
 }
 
+/// Answers the segments in which batches of the journal stand.
 async fn journal<D: Disk>(
     dir: &DataDir<D>,
     checkpoint: &Checkpoint,
-    mut engine: Engine,
+    engine: Engine,
     report: &mut Report,
-) -> Result<(), OfflineError> {
+) -> Result<BTreeSet<SegmentId>, OfflineError> {
     let Checkpoint { journal_id, resume, .. } = checkpoint;
+    let mut replay = Replay::new(dir.disk().clone(), engine);
     let opened = Inspection::open::<ReplayFault>(dir.disk(), *journal_id, *resume).await;
     let replayed = match opened {
         Err(error) => Err(error),
-        Ok(inspection) => {
-            inspection.replay(|found| replay_into(&mut engine, found).map(drop)).await
-        }
+        Ok(inspection) => inspection.replay(async |found| replay.take(found).await).await,
     };
     match replayed {
         Ok(found) => {
-            report.names = TopicNames::of(&engine);
+            report.names = TopicNames::of(&replay.engine);
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
             }
-            engine.finish_recovery();
-            for lost in engine.lost_ranges() {
+            replay.engine.finish_recovery();
+            for lost in replay.engine.lost_ranges() {
                 let concern = Concern {
                     partition: Some(lost.partition),
                     offsets: Some((lost.from, lost.upto)),
@@ -160,14 +160,14 @@ async fn journal<D: Disk>(
                 report.findings.damage(concern, what, RESTORE);
             }
             report.journal = Some(found);
-            Ok(())
+            Ok(replay.segments)
         }
         Err(
             OpenJournalError::Disk(error) | OpenJournalError::Recover(RecoverError::Disk(error)),
         ) => Err(error.into()),
         Err(error) => {
             report.findings.damage(concern_of(&error), error.to_string(), RESTORE);
-            Ok(())
+            Ok(replay.segments)
         }
     }
 }
@@ -269,9 +269,10 @@ impl Report {
 pub(super) async fn strays<D: Disk>(
     disk: &D,
     table: &SegmentTable,
+    needed: &BTreeSet<SegmentId>,
 ) -> Result<Vec<String>, DiskError> {
-    let known: BTreeSet<String> =
-        table.iter().map(|(key, meta)| segment_path(key, meta.name())).collect();
+    let known = table.iter().map(|(key, meta)| (key, meta.name())).chain(needed.iter().copied());
+    let known: BTreeSet<String> = known.map(|(key, name)| segment_path(key, name)).collect();
     let mut found = Vec::new();
     for topic in disk.list(TOPICS_DIR).await? {
         let topic_path = format!("{TOPICS_DIR}/{}", topic.name);

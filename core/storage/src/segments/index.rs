@@ -34,7 +34,7 @@ pub(crate) struct SegmentIndex {
 }
 
 impl SegmentIndex {
-    pub(super) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
+    pub(crate) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
         SegmentIndex {
             marks: vec![Mark::first(first_batch, base_offset)],
             scanned: first_batch,
@@ -53,7 +53,7 @@ impl SegmentIndex {
     }
 
     /// Notes a batch, if it is the next one that was not seen.
-    pub(super) fn saw(&mut self, position: u64, len: u64, base_offset: i64, max_timestamp: i64) {
+    pub(crate) fn saw(&mut self, position: u64, len: u64, base_offset: i64, max_timestamp: i64) {
         if position != self.scanned {
             return;
         }
@@ -67,7 +67,7 @@ impl SegmentIndex {
     }
 
     /// Notes that there is no batch from `from` up to `to`.
-    pub(super) fn passed(&mut self, from: u64, to: u64) {
+    pub(crate) fn passed(&mut self, from: u64, to: u64) {
         if from == self.scanned {
             self.scanned = to;
         }

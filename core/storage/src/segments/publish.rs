@@ -7,7 +7,7 @@ use millpond_engine::PartitionKey;
 
 use super::format::{TOPICS_DIR, partition_dir, segment_path, topic_dir};
 use super::index::SegmentIndex;
-use super::table::{Replacement, SegmentTable};
+use super::table::{Replacement, SegmentMeta, SegmentTable};
 use super::writer::WrittenSegment;
 use super::{SegmentId, Segments};
 use crate::disk::{Disk, DiskError};
@@ -46,10 +46,12 @@ impl<D: Disk> Segments<D> {
 
     /// The table of a checkpoint of this moment, before anything is flushed for it: without the
     /// partitions that are not among `log_starts`, without what lies below where a log starts, with
-    /// the staged replacements.
+    /// the staged replacements. Nothing replaces a segment that is `in_use`: more is in it than the
+    /// table says.
     pub(crate) async fn draft(
         &self,
         log_starts: &BTreeMap<PartitionKey, i64>,
+        in_use: &BTreeSet<SegmentId>,
     ) -> Result<Draft, DiskError> {
         let (draft, obsolete) = {
             let state = &mut *self.state.borrow_mut();
@@ -63,7 +65,9 @@ impl<D: Disk> Segments<D> {
             let mut replacements = Vec::new();
             let mut obsolete = Vec::new();
             for staged in std::mem::take(&mut state.staged) {
-                if table.replace(&staged) {
+                let key = staged.partition;
+                let is_free = |meta: &SegmentMeta| !in_use.contains(&(key, meta.name()));
+                if staged.remove.iter().all(is_free) && table.replace(&staged) {
                     replacements.push(staged);
                 } else {
                     obsolete.push(staged);
@@ -86,17 +90,21 @@ impl<D: Disk> Segments<D> {
 
     /// A checkpoint with this table is durable: reads use it from now on, with the indexes of what
     /// was `written` for it, and the files that only the one before it named go. `log_starts` has
-    /// the partitions that there are.
+    /// the partitions that there are; files of segments `in_use` stay.
     pub(crate) async fn publish(
         &self,
         table: SegmentTable,
         written: Vec<(SegmentId, SegmentIndex)>,
         log_starts: &BTreeMap<PartitionKey, i64>,
+        in_use: &BTreeSet<SegmentId>,
     ) -> Result<(), DiskError> {
         let names = table.names();
         let gone: BTreeSet<SegmentId> = {
             let state = &mut *self.state.borrow_mut();
-            let gone = state.table.names().difference(&names).copied().collect();
+            let mut gone = state.table.names();
+            // Their batches are elsewhere now, and the journal has forgotten them.
+            gone.append(&mut state.recovered);
+            gone.retain(|id| !names.contains(id) && !in_use.contains(id));
             state.table = table;
             state.open.retain(|id, _| names.contains(id));
             state.indexes.retain(|id, _| names.contains(id));
