@@ -54,9 +54,7 @@ pub fn judge_writer(
     let violations = after.history.check_partition(&before.history, 0, log_start, named.clone());
     let counted = violations.into_iter().filter(|violation| judge.counts(violation));
     complaints.extend(counted.map(|violation| format!("{topic}, {violation}")));
-    if plan.kept != Kept::FromLogStart && log_start != 0 {
-        complaints.push(format!("{topic}: begins at {log_start}, and nothing may go"));
-    }
+    complaints.extend(judge_log_start(plan, before, after, log_start));
     if let Some(&(offset, name)) = named.last() {
         judge_sequences(kafka, plan, after, offset, name, complaints)?;
     }
@@ -85,6 +83,19 @@ fn judge_absence(topic: &str, before: &Ledger, after: &Ledger) -> Option<String>
         && after.presence == Presence::Present
         && before.generation == after.generation;
     was_there.then(|| format!("{topic}: the topic is gone, and nobody deleted it"))
+}
+
+/// Deleted records stay deleted, and nobody else's go.
+fn judge_log_start(plan: &Plan, before: &Ledger, after: &Ledger, start: i64) -> Option<String> {
+    let topic = plan.topic;
+    let most = match plan.kept {
+        // Where retention puts it is retention's affair.
+        Kept::FromLogStart if plan.trimmed_every.is_none() => i64::MAX,
+        _ => after.trimmed.1,
+    };
+    let least = before.trimmed.0;
+    let is_wrong = !(least..=most).contains(&start);
+    is_wrong.then(|| format!("{topic}: begins at {start} and not in {least}..={most}"))
 }
 
 /// A topic that was deleted does not come back, and never shares a log with its successor.
@@ -212,6 +223,7 @@ mod tests {
             codec: millpond_wire::record::Codec::None,
             pace: 0,
             deleted_after: None,
+            trimmed_every: None,
         }));
         let key = |sequence| plan.key(RecordId { producer: 1, sequence });
         let newest = newest.iter().map(|&(sequence, offset)| (key(sequence), offset)).collect();

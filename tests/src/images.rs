@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -27,6 +27,8 @@ const DISK_BYTES: u64 = 1 << 30;
 const OWNER: &str = "owner";
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a mount may be busy that nobody should use any more.
+const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// What must be installed, and the Debian package that brings it.
 const TOOLS: [(&str, &str); 6] = [
@@ -170,11 +172,13 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let point = self.point.as_os_str();
-        if run("umount", [point]).is_err() {
-            // Somebody still has a file open: it goes when they are done.
-            if let Err(error) = run("umount", [OsStr::new("--lazy"), point]) {
-                eprintln!("left behind: {error}");
+        let (point, start) = (self.point.as_os_str(), Instant::now());
+        // The kernel may be at the files of a broker for a moment after its death.
+        while let Err(error) = run("umount", [point]) {
+            if start.elapsed() > BUSY_MAX {
+                eprintln!("it goes when its last user is done: {error}");
+                run("umount", [OsStr::new("--lazy"), point]).ok();
+                break;
             }
         }
         std::fs::remove_dir(&self.point).ok();

@@ -12,6 +12,9 @@ use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use millpond_wire::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use millpond_wire::messages::delete_topics_request::DeleteTopicsRequest;
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use millpond_wire::messages::init_producer_id_request::InitProducerIdRequest;
@@ -35,6 +38,7 @@ const FETCH: i16 = 11;
 const LIST_OFFSETS: i16 = 4;
 const CREATE_TOPICS: i16 = 5;
 const DELETE_TOPICS: i16 = 4;
+const DELETE_RECORDS: i16 = 1;
 const INIT_PRODUCER_ID: i16 = 1;
 const OFFSET_COMMIT: i16 = 7;
 const OFFSET_FETCH: i16 = 5;
@@ -190,6 +194,26 @@ impl Kafka {
                 succeeded(code)
             }
             other => Err(nonsense(&other)),
+        }
+    }
+
+    /// Delete the records below `offset`; the log start that is left.
+    pub fn delete_records(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<i64, CallError> {
+        let asked = DeleteRecordsPartition { partition_index: partition, offset };
+        let topic = DeleteRecordsTopic { name: topic.into(), partitions: vec![asked] };
+        let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 10_000 };
+        let Response::DeleteRecords(answer) = self.call(DELETE_RECORDS, request.into())? else {
+            return Err(CallError::Nonsense("not a delete records response".into()));
+        };
+        let topic = answer.topics.into_iter().next();
+        match topic.and_then(|topic| topic.partitions.into_iter().next()) {
+            Some(partition) => succeeded(partition.error_code).map(|()| partition.low_watermark),
+            None => Err(CallError::Nonsense("no partition in the answer".into())),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Plan {
     pub pace: u64,
     /// The topic is deleted after so many batches, and made again.
     pub deleted_after: Option<Range<u64>>,
+    /// After each batch one time in so many, all records but some of the last are deleted.
+    pub trimmed_every: Option<u64>,
 }
 
 /// Whether the topic is there, as far as its writer knows.
@@ -101,6 +103,8 @@ pub struct Ledger {
     pub generation: u32,
     /// Whether the topic is there.
     pub presence: Presence,
+    /// Where the log starts by deletions of records: acknowledged, and asked for.
+    pub trimmed: (i64, i64),
     /// The newest batches, the oldest first.
     pub sent: VecDeque<Sent>,
 }
@@ -285,9 +289,28 @@ impl Pen {
         let base_offset =
             self.insist(None, |kafka| kafka.produce_bytes(topic, 0, sent.bytes.clone()))??;
         lock(&self.ledger).acknowledged(&sent, base_offset);
+        if self.plan.trimmed_every.is_some_and(|every| self.dice.within(0, every) == 0) {
+            let kept = self.dice.within(0, 200) as i64;
+            self.trim(base_offset - kept)?;
+        }
         self.progress.count();
         self.progress.wait_for(self.plan.pace, PACE);
         Some(first + count)
+    }
+
+    /// Delete the records below `offset`, or none if that was done before.
+    fn trim(&mut self, offset: i64) -> Option<()> {
+        {
+            let mut ledger = lock(&self.ledger);
+            if offset <= ledger.trimmed.0 {
+                return Some(());
+            }
+            ledger.trimmed.1 = offset;
+        }
+        let topic = self.plan.topic;
+        let start = self.insist(None, |kafka| kafka.delete_records(topic, 0, offset))??;
+        lock(&self.ledger).trimmed.0 = start;
+        Some(())
     }
 
     /// Try until it is done, over as many connections as it takes. `Some(None)`: the broker
@@ -332,6 +355,7 @@ mod tests {
             codec: Codec::None,
             pace: 0,
             deleted_after: None,
+            trimmed_every: None,
         }
     }
 

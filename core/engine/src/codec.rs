@@ -131,7 +131,7 @@ impl Take {
         Err(CodecError::Impossible { what, value: -1 })
     }
 
-    /// A number of either sign, as [`put_zigzag`] writes it.
+    /// A number of either sign, as [`zigzag`] makes it a varint.
     pub(crate) fn zigzag(&mut self, what: &'static str) -> Result<i64, CodecError> {
         let raw = self.varint(what)?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -228,23 +228,14 @@ pub(crate) fn put_varint(out: &mut impl BufMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
-/// Small numbers of either sign are short.
-pub(crate) fn put_zigzag(out: &mut impl BufMut, value: i64) {
-    put_varint(out, zigzag(value));
-}
-
 /// Bytes that [`put_varint`] writes.
 pub(crate) const fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
-/// Bytes that [`put_zigzag`] writes.
-pub(crate) const fn zigzag_len(value: i64) -> usize {
-    varint_len(zigzag(value))
-}
-
-const fn zigzag(value: i64) -> u64 {
+/// Small numbers of either sign as small unsigned ones.
+pub(crate) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
@@ -273,10 +264,10 @@ mod tests {
             edges.chain([i64::MIN, i64::MAX]).flat_map(|value| [value, -(value.max(-i64::MAX))])
         {
             let mut out = BytesMut::new();
-            put_zigzag(&mut out, value);
-            assert_eq!(out.len(), zigzag_len(value));
+            put_varint(&mut out, zigzag(value));
+            assert_eq!(out.len(), varint_len(zigzag(value)));
             put_varint(&mut out, value as u64);
-            assert_eq!(out.len(), zigzag_len(value) + varint_len(value as u64));
+            assert_eq!(out.len(), varint_len(zigzag(value)) + varint_len(value as u64));
             let mut take = Take::new(out.freeze());
             assert_eq!(take.zigzag("n"), Ok(value));
             assert_eq!(take.varint("n"), Ok(value as u64));

@@ -18,7 +18,7 @@
 //! Numbers are varints (seven bits a byte, the lowest first), signed ones zigzag; what is unsigned
 //! here and signed in a batch is taken bit by bit. Length and magic of a batch follow from the rest.
 
-use crate::codec::{CodecError, Take, put_varint, put_zigzag, varint_len, zigzag_len};
+use crate::codec::{CodecError, Take, zigzag};
 use crate::entry::{EntryError, Fact, SENT_BYTES, Sent, SentAnswer};
 use crate::partition::FIRST_LEADER_EPOCH;
 use crate::units::PartitionKey;
@@ -42,102 +42,116 @@ pub(crate) fn is_compact(batch: &LogBatch) -> bool {
     batch.size_bytes() < limits::COMPACT_BATCH_BYTES_MAX
 }
 
-/// A batch about to be written: its header, and what of it is left out.
+/// A batch about to be written: what stands before its records is made once, on the stack.
 pub(crate) struct Compact<'a> {
-    partition: PartitionKey,
-    header: BatchHeader,
+    front: Front,
     section: &'a [u8],
-    sent: Option<&'a Sent>,
-    flags: u8,
 }
 
 impl<'a> Compact<'a> {
     pub(crate) fn new(
         partition: PartitionKey,
         batch: &'a LogBatch,
-        sent: Option<&'a Sent>,
+        sent: Option<&Sent>,
     ) -> Compact<'a> {
         let header = batch.header();
-        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
-        let has_shape = header.attributes.bits() != 0 || header.records_count != 1;
-        let is_full = header.last_offset_delta.checked_add(1) == Some(header.records_count);
-        let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
-        let sent_flag = match sent {
-            None => 0,
-            Some(sent) if *sent == own_sent(&header) => HAS_OWN_SENT,
-            Some(_) => HAS_SENT,
-        };
-        let flags = flag(has_shape, HAS_SHAPE)
-            | flag(!is_full, HAS_LAST_DELTA)
-            | flag(header.partition_leader_epoch != FIRST_LEADER_EPOCH, HAS_LEADER_EPOCH)
-            | flag(header.max_timestamp != header.base_timestamp, HAS_MAX_TIMESTAMP)
-            | flag(producer != NO_PRODUCER, HAS_PRODUCER)
-            // Known for what a producer sent; a pass over the bytes for what a transform made.
-            | flag(!batch.has_right_crc(), HAS_CRC)
-            | sent_flag;
-        Compact { partition, header, section: batch.section(), sent, flags }
+        let flags = flags_of(&header, batch, sent);
+        let has = |flag: u8| flags & flag != 0;
+        let mut front = Front { bytes: [0; FRONT_BYTES_MAX], len: 0 };
+        front.put_slice(&partition.topic_id.0);
+        front.put_zigzag(partition.partition.into());
+        front.put_slice(&[flags]);
+        if has(HAS_SHAPE) {
+            front.put_varint(header.attributes.bits().into());
+            front.put_varint(unsigned(header.records_count));
+        }
+        if has(HAS_LAST_DELTA) {
+            front.put_varint(unsigned(header.last_offset_delta));
+        }
+        if has(HAS_LEADER_EPOCH) {
+            front.put_zigzag(header.partition_leader_epoch.into());
+        }
+        front.put_varint(header.base_offset as u64);
+        front.put_zigzag(header.base_timestamp);
+        if has(HAS_MAX_TIMESTAMP) {
+            front.put_zigzag(header.max_timestamp.wrapping_sub(header.base_timestamp));
+        }
+        if has(HAS_PRODUCER) {
+            front.put_varint(header.producer_id as u64);
+            front.put_varint((header.producer_epoch as u16).into());
+            front.put_varint(unsigned(header.base_sequence));
+        }
+        if has(HAS_CRC) {
+            front.put_slice(&header.crc.to_le_bytes());
+        }
+        if let Some(sent) = sent.filter(|_| has(HAS_SENT)) {
+            let mut bytes = [0; SENT_BYTES];
+            sent.put(&mut &mut bytes[..]);
+            front.put_slice(&bytes);
+        }
+        Compact { front, section: batch.section() }
     }
 
     /// Bytes that [`Compact::put`] writes.
     pub(crate) fn len(&self) -> usize {
-        let header = &self.header;
-        let part = |flag: u8, len: usize| if self.flags & flag == 0 { 0 } else { len };
-        let shape = varint_len(header.attributes.bits().into())
-            + varint_len(unsigned(header.records_count));
-        let producer = varint_len(header.producer_id as u64)
-            + varint_len((header.producer_epoch as u16).into())
-            + varint_len(unsigned(header.base_sequence));
-        16 + zigzag_len(self.partition.partition.into())
-            + 1
-            + part(HAS_SHAPE, shape)
-            + part(HAS_LAST_DELTA, varint_len(unsigned(header.last_offset_delta)))
-            + part(HAS_LEADER_EPOCH, zigzag_len(header.partition_leader_epoch.into()))
-            + varint_len(header.base_offset as u64)
-            + zigzag_len(header.base_timestamp)
-            + part(HAS_MAX_TIMESTAMP, zigzag_len(self.timestamp_span()))
-            + part(HAS_PRODUCER, producer)
-            + part(HAS_CRC, 4)
-            + part(HAS_SENT, SENT_BYTES)
-            + self.section.len()
+        self.front.len + self.section.len()
     }
 
     pub(crate) fn put(&self, out: &mut impl BufMut) {
-        let header = &self.header;
-        let has = |flag: u8| self.flags & flag != 0;
-        out.put_slice(&self.partition.topic_id.0);
-        put_zigzag(out, self.partition.partition.into());
-        out.put_u8(self.flags);
-        if has(HAS_SHAPE) {
-            put_varint(out, header.attributes.bits().into());
-            put_varint(out, unsigned(header.records_count));
-        }
-        if has(HAS_LAST_DELTA) {
-            put_varint(out, unsigned(header.last_offset_delta));
-        }
-        if has(HAS_LEADER_EPOCH) {
-            put_zigzag(out, header.partition_leader_epoch.into());
-        }
-        put_varint(out, header.base_offset as u64);
-        put_zigzag(out, header.base_timestamp);
-        if has(HAS_MAX_TIMESTAMP) {
-            put_zigzag(out, self.timestamp_span());
-        }
-        if has(HAS_PRODUCER) {
-            put_varint(out, header.producer_id as u64);
-            put_varint(out, (header.producer_epoch as u16).into());
-            put_varint(out, unsigned(header.base_sequence));
-        }
-        if has(HAS_CRC) {
-            out.put_u32_le(header.crc);
-        }
-        if let Some(sent) = self.sent.filter(|_| has(HAS_SENT)) {
-            sent.put(out);
-        }
+        out.put_slice(self.front.bytes.get(..self.front.len).unwrap_or_default());
         out.put_slice(self.section);
     }
+}
 
-    fn timestamp_span(&self) -> i64 {
-        self.header.max_timestamp.wrapping_sub(self.header.base_timestamp)
+/// Which parts are written.
+fn flags_of(header: &BatchHeader, batch: &LogBatch, sent: Option<&Sent>) -> u8 {
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    let has_shape = header.attributes.bits() != 0 || header.records_count != 1;
+    let is_full = header.last_offset_delta.checked_add(1) == Some(header.records_count);
+    let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
+    let sent_flag = match sent {
+        None => 0,
+        Some(sent) if *sent == own_sent(header) => HAS_OWN_SENT,
+        Some(_) => HAS_SENT,
+    };
+    flag(has_shape, HAS_SHAPE)
+        | flag(!is_full, HAS_LAST_DELTA)
+        | flag(header.partition_leader_epoch != FIRST_LEADER_EPOCH, HAS_LEADER_EPOCH)
+        | flag(header.max_timestamp != header.base_timestamp, HAS_MAX_TIMESTAMP)
+        | flag(producer != NO_PRODUCER, HAS_PRODUCER)
+        // Known for what a producer sent; a pass over the bytes for what a transform made.
+        | flag(!batch.has_right_crc(), HAS_CRC)
+        | sent_flag
+}
+
+/// A few bytes on the stack.
+struct Front {
+    bytes: [u8; FRONT_BYTES_MAX],
+    len: usize,
+}
+
+impl Front {
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
+    }
+
+    #[inline]
+    fn put_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes[self.len] = value as u8 | 0x80;
+            self.len += 1;
+            value >>= 7;
+        }
+        self.bytes[self.len] = value as u8;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn put_zigzag(&mut self, value: i64) {
+        self.put_varint(zigzag(value));
     }
 }
 
@@ -240,4 +254,7 @@ fn take_i32(value: i64, what: &'static str) -> Result<i32, CodecError> {
 /// The least that an appended batch takes of an entry: tag, length, key, flags, offset, time, one
 /// record.
 pub(crate) const APPENDED_BYTES_MIN: usize = 2 + 17 + 1 + 1 + 1 + 7;
+/// All that can stand before the records: every part there, every number as long as it gets.
+const FRONT_BYTES_MAX: usize =
+    16 + 5 + 1 + (3 + 5) + 5 + 5 + 10 + 10 + 10 + (10 + 3 + 5) + 4 + SENT_BYTES;
 const NO_PRODUCER: (i64, i16, i32) = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE);

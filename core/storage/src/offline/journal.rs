@@ -48,6 +48,12 @@ impl<D: Disk> DataDir<D> {
 }
 
 impl<D: Disk> JournalView<D> {
+    /// The names that the commits shown so far have made known, and those known before.
+    #[must_use]
+    pub fn names(&self) -> &TopicNames {
+        &self.names
+    }
+
     /// The shape of the ring.
     #[must_use]
     pub fn shape(&self) -> RingShape {

@@ -8,6 +8,8 @@
 mod finding;
 mod journal;
 mod names;
+mod quarantine;
+mod repair;
 mod segment;
 mod verify;
 mod words;
@@ -15,6 +17,8 @@ mod words;
 pub use finding::{Concern, Finding, Findings, Severity};
 pub use journal::{EntryView, JournalView};
 pub use names::TopicNames;
+pub use quarantine::QUARANTINE_DIR;
+pub use repair::{RepairPlan, RepairStep, plan_repair, repair};
 pub use segment::{BatchFacts, SegmentPiece, SegmentScan};
 pub use verify::{Progress, Report, verify};
 

@@ -15,12 +15,13 @@ use crate::disk::{Disk, DiskError};
 use crate::durable_engine::{Replay, ReplayFault};
 use crate::journal::{Inspection, OpenJournalError, RecoverError};
 use crate::metrics::RecoveryReport;
-use crate::segments::format::{TOPICS_DIR, segment_path};
+use crate::segments::format::{TOPICS_DIR, index_path, segment_path};
 use crate::segments::{SegmentId, SegmentMeta, SegmentTable};
 
 const RESTORE: &str = "restore the data directory from a backup or a replica; \
                        without one, ask before anything is deleted";
 const REPAIR: &str = "`millpond log repair` moves the damaged file aside and keeps what is whole";
+const GIVE_UP: &str = "`millpond log repair` lets the partition go on without them";
 const NEXT_START: &str = "nothing to do: the next start puts it in order";
 
 /// How far an examination is.
@@ -51,6 +52,10 @@ pub struct Report {
     pub batches: u64,
     /// Records in those.
     pub records: u64,
+    /// Files that nothing needs.
+    pub strays: Vec<String>,
+    /// Segments in which batches of the journal stand, beyond what the checkpoint names.
+    pub(super) needed: BTreeSet<SegmentId>,
 }
 
 impl Report {
@@ -81,9 +86,10 @@ pub async fn verify<D: Disk>(
     report.checkpoint = Some(checkpoint.number);
     let Some(engine) = restore(&checkpoint, &mut report) else { return Ok(report) };
     logs_and_segments_agree(&checkpoint.segments, &mut report);
-    let needed = journal(dir, &checkpoint, engine, &mut report).await?;
+    report.needed = journal(dir, &checkpoint, engine, &mut report).await?;
     segments(dir, &checkpoint.segments, &mut report, &mut progress).await?;
-    for path in strays(dir.disk(), &checkpoint.segments, &needed).await? {
+    report.strays = strays(dir.disk(), &checkpoint.segments, &report.needed).await?;
+    for path in report.strays.clone() {
         let concern = Concern { file: path, ..Concern::default() };
         let what = "no checkpoint names this file: a checkpoint was cut off, or a deletion was";
         report.findings.note(concern, what.to_owned(), NEXT_START);
@@ -109,23 +115,27 @@ fn restore(checkpoint: &Checkpoint, report: &mut Report) -> Option<Engine> {
 
 /// What is below a log's end at the checkpoint must be in segments, without a hole between them.
 fn logs_and_segments_agree(table: &SegmentTable, report: &mut Report) {
-    let logs: Vec<_> = report.names.logs().collect();
-    for (key, (log_start, log_end)) in logs {
+    for (key, offsets) in holes(table, &report.names) {
+        let (partition, offsets) = (Some(key), Some(offsets));
+        let concern = Concern { partition, offsets, ..Concern::default() };
+        report.findings.damage(concern, "no segment has these offsets".to_owned(), GIVE_UP);
+    }
+}
+
+/// Offsets that the logs of a checkpoint have and its segments do not.
+pub(super) fn holes(table: &SegmentTable, names: &TopicNames) -> Vec<(PartitionKey, (i64, i64))> {
+    let mut found = Vec::new();
+    for (key, (log_start, log_end)) in names.logs() {
         let mut next = log_start;
         let ends = table.of(key).iter().map(|meta| (meta.base_offset, meta.end_offset));
         for (base, end) in ends.chain([(log_end, log_end)]) {
             if base > next {
-                let concern = Concern {
-                    partition: Some(key),
-                    offsets: Some((next, base)),
-                    ..Concern::default()
-                };
-                let what = "no segment has these offsets".to_owned();
-                report.findings.damage(concern, what, RESTORE);
+                found.push((key, (next, base)));
             }
             next = next.max(end);
         }
     }
+    found
 }
 
 /// Answers the segments in which batches of the journal stand.
@@ -266,13 +276,14 @@ impl Report {
 }
 
 /// Files of segments that a table does not name.
-pub(super) async fn strays<D: Disk>(
+async fn strays<D: Disk>(
     disk: &D,
     table: &SegmentTable,
     needed: &BTreeSet<SegmentId>,
 ) -> Result<Vec<String>, DiskError> {
     let known = table.iter().map(|(key, meta)| (key, meta.name())).chain(needed.iter().copied());
-    let known: BTreeSet<String> = known.map(|(key, name)| segment_path(key, name)).collect();
+    let known: BTreeSet<String> =
+        known.flat_map(|(key, name)| [segment_path(key, name), index_path(key, name)]).collect();
     let mut found = Vec::new();
     for topic in disk.list(TOPICS_DIR).await? {
         let topic_path = format!("{TOPICS_DIR}/{}", topic.name);

@@ -118,6 +118,15 @@ pub(crate) fn padded_end(end: u64, block_bytes: usize) -> u64 {
     end.next_multiple_of(block_bytes.max(PADDING_UNIT_BYTES) as u64)
 }
 
+/// The path of a segment's index.
+pub(crate) fn index_path(key: PartitionKey, name: SegmentName) -> String {
+    let path = segment_path(key, name);
+    let stem = path.strip_suffix(SUFFIX).unwrap_or(&path);
+    format!("{stem}{INDEX_SUFFIX}")
+}
+
+/// What ends the name of an index's file.
+pub(crate) const INDEX_SUFFIX: &str = ".idx";
 /// What ends the name of a segment's file.
 pub(crate) const SUFFIX: &str = ".seg";
 

@@ -5,6 +5,7 @@
 mod flush;
 pub mod format;
 mod index;
+mod index_file;
 mod publish;
 mod read;
 mod table;
@@ -31,7 +32,7 @@ pub use writer::{SegmentWriter, WrittenSegment};
 
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Meter;
-use format::{SEGMENT_HEADER_BYTES, SUFFIX, TOPICS_DIR, segment_path};
+use format::{INDEX_SUFFIX, SEGMENT_HEADER_BYTES, SUFFIX, TOPICS_DIR, index_path, segment_path};
 use index::Mark;
 
 /// All segments of a node.
@@ -108,8 +109,9 @@ impl<D: Disk> Segments<D> {
     pub(crate) async fn remove_strays(&self) -> Result<usize, DiskError> {
         let mut names = self.with_table(SegmentTable::names);
         names.extend(self.state.borrow().recovered.iter().copied());
-        let known: BTreeSet<String> =
-            names.into_iter().map(|(key, name)| segment_path(key, name)).collect();
+        let paths = names.iter().map(|(key, name)| segment_path(*key, *name));
+        let indexes = names.iter().map(|(key, name)| index_path(*key, *name));
+        let known: BTreeSet<String> = paths.chain(indexes).collect();
         let mut strays = 0;
         for topic in self.disk.list(TOPICS_DIR).await? {
             let topic_path = format!("{TOPICS_DIR}/{}", topic.name);
@@ -117,7 +119,8 @@ impl<D: Disk> Segments<D> {
                 let dir = format!("{topic_path}/{}", partition.name);
                 for file in self.disk.list(&dir).await? {
                     let path = format!("{dir}/{}", file.name);
-                    if !known.contains(&path) && path.ends_with(SUFFIX) {
+                    let is_ours = path.ends_with(SUFFIX) || path.ends_with(INDEX_SUFFIX);
+                    if is_ours && !known.contains(&path) {
                         self.disk.remove_file(&path).await?;
                         strays += 1;
                     }
@@ -176,9 +179,12 @@ impl<D: Disk> Segments<D> {
         }
     }
 
+    /// An index led astray: it is made anew by reading, and its file is not asked again.
     fn forget_index(&self, id: SegmentId) {
         let state = &mut *self.state.borrow_mut();
-        if let Some(index) = state.indexes.remove(&id) {
+        let fresh = SegmentIndex::new(SEGMENT_HEADER_BYTES as u64, id.1.base_offset);
+        state.marks += fresh.len();
+        if let Some(index) = state.indexes.insert(id, fresh) {
             state.marks -= index.len();
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_engine::PartitionKey;
 
-use super::format::{TOPICS_DIR, partition_dir, segment_path, topic_dir};
+use super::format::{TOPICS_DIR, index_path, partition_dir, segment_path, topic_dir};
 use super::index::SegmentIndex;
 use super::table::{Replacement, SegmentMeta, SegmentTable};
 use super::writer::WrittenSegment;
@@ -98,16 +98,16 @@ impl<D: Disk> Segments<D> {
         log_starts: &BTreeMap<PartitionKey, i64>,
         in_use: &BTreeSet<SegmentId>,
     ) -> Result<(), DiskError> {
-        let names = table.names();
         let gone: BTreeSet<SegmentId> = {
             let state = &mut *self.state.borrow_mut();
-            let mut gone = state.table.names();
-            // Their batches are elsewhere now, and the journal has forgotten them.
-            gone.append(&mut state.recovered);
-            gone.retain(|id| !names.contains(id) && !in_use.contains(id));
+            let before = state.table.iter().map(|(key, meta)| (key, meta.name()));
+            // Batches that were recovered are elsewhere now, and the journal has forgotten them.
+            let recovered = std::mem::take(&mut state.recovered);
+            let gone = before.chain(recovered);
+            let gone = gone.filter(|id| !table.holds(id.0, id.1) && !in_use.contains(id)).collect();
+            state.open.retain(|(key, name), _| table.holds(*key, *name));
+            state.indexes.retain(|(key, name), _| table.holds(*key, *name));
             state.table = table;
-            state.open.retain(|id, _| names.contains(id));
-            state.indexes.retain(|id, _| names.contains(id));
             state.marks = state.indexes.values().map(SegmentIndex::len).sum();
             for (id, index) in written {
                 state.learn(id, index);
@@ -121,11 +121,48 @@ impl<D: Disk> Segments<D> {
         self.remove_partitions(&dead, log_starts).await
     }
 
+    /// Removes, without a checkpoint, the files of segments that no start would read any more: those
+    /// below `starts`, which are durable, and those of the partitions `dead`. The newest checkpoint
+    /// still names them; a start forgets them before it looks. Those `in_use` stay.
+    pub(crate) async fn trim_now(
+        &self,
+        starts: &BTreeMap<PartitionKey, i64>,
+        dead: &BTreeSet<PartitionKey>,
+        in_use: &BTreeSet<SegmentId>,
+    ) -> Result<usize, DiskError> {
+        let mut dead = dead.clone();
+        let gone = {
+            let state = &mut *self.state.borrow_mut();
+            // A start would look there for batches of the journal.
+            let needed = state.recovered.union(in_use).copied().collect::<BTreeSet<_>>();
+            dead.retain(|key| !needed.iter().any(|(needed, _)| needed == key));
+            let before = state.table.names();
+            for (key, start) in starts {
+                state.table.trim(*key, *start);
+            }
+            for key in &dead {
+                state.table.remove(*key);
+            }
+            let mut names = state.table.names();
+            names.extend(needed);
+            state.open.retain(|id, _| names.contains(id));
+            state.indexes.retain(|id, _| names.contains(id));
+            state.marks = state.indexes.values().map(SegmentIndex::len).sum();
+            before.difference(&names).copied().collect::<BTreeSet<_>>()
+        };
+        let count = gone.len();
+        let is_alive = |(key, _): &SegmentId| !dead.contains(key);
+        self.remove_files(gone.into_iter().filter(is_alive).collect()).await?;
+        self.remove_partitions(&dead, starts).await?;
+        Ok(count)
+    }
+
     /// Removes files of segments, then syncs each directory once.
     async fn remove_files(&self, files: BTreeSet<SegmentId>) -> Result<(), DiskError> {
         let mut dirs = BTreeSet::new();
         for (key, name) in files {
             self.disk.remove_file(&segment_path(key, name)).await?;
+            self.disk.remove_file(&index_path(key, name)).await?;
             dirs.insert(partition_dir(key));
         }
         for dir in dirs {

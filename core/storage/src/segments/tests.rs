@@ -494,3 +494,43 @@ fn an_index_that_leads_astray_is_made_anew() {
     let wanted = bench.batches.iter().filter(|batch| batch.last_offset() >= 2);
     assert_eq!(found, wanted.map(bytes_of).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_index_of_a_large_closed_segment_is_kept_and_spares_reading_it() {
+    let mut bench = Bench::new(19);
+    bench.segments = Rc::new(Segments::new(
+        bench.disk.clone(),
+        2_000_000,
+        SegmentTable::default(),
+        BTreeSet::new(),
+        Rc::default(),
+    ));
+    for _ in 0..5 {
+        let from = bench.end();
+        bench.flush((0..100).map(|at| batch(from + at, 1, 5_000, from + at)).collect());
+        let segments = Rc::clone(&bench.segments);
+        bench.executor.block_on(async move { segments.write_indexes([KEY]).await });
+    }
+    let indexes = |bench: &Bench| {
+        bench.disk.files().into_iter().filter(|path| path.ends_with(".idx")).collect::<Vec<_>>()
+    };
+    assert_eq!((bench.metas().len(), indexes(&bench).len()), (2, 1));
+    let reads = |bench: &mut Bench| {
+        bench.reopen();
+        let wanted = bench.batches[380].clone();
+        let found = bench.read(read_from(380, 1, i64::MAX)).expect("read").records;
+        assert_eq!(found, [bytes_of(&wanted)]);
+        let find = HistoryRead { find_timestamp: Some(370), ..read_from(0, 1, i64::MAX) };
+        let found = bench.read(find).expect("read").records;
+        assert_eq!(found, [bytes_of(&bench.batches[370])]);
+        let state = bench.segments.state.borrow();
+        let index = state.indexes.get(&(KEY, FIRST)).expect("an index");
+        index.is_filed
+    };
+    assert!(reads(&mut bench), "taken from the file");
+    assert!(bench.disk.corrupt(&indexes(&bench)[0], 100));
+    assert!(!reads(&mut bench), "a damaged one is as if it were not there");
+    let segments = Rc::clone(&bench.segments);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 450, &[]).await });
+    assert_eq!(indexes(&bench), Vec::<String>::new(), "it goes with its segment");
+}

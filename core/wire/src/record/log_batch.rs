@@ -155,7 +155,14 @@ impl LogBatch {
     /// The header with the stamp on.
     #[must_use]
     pub fn header(&self) -> BatchHeader {
-        BatchHeader::read(&self.stamped_header())
+        // A parsed batch has at least a header.
+        let raw = self.raw.first_chunk().unwrap_or(&[0; HEADER_BYTES]);
+        BatchHeader {
+            base_offset: self.base_offset,
+            batch_length: self.batch_length,
+            partition_leader_epoch: self.leader_epoch,
+            ..BatchHeader::read(raw)
+        }
     }
 
     /// The 61 bytes of the header with the stamp on.

@@ -156,6 +156,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         if batch.size_bytes() < self.config.direct_batch_bytes || self.direct.is_shut.get() {
             return None;
         }
+        let segment_bytes = self.segment_bytes(key);
         let mut runs = self.direct.runs.borrow_mut();
         let continues = runs.get(&key).is_some_and(|run| run.is_continued_by(batch));
         if !continues {
@@ -168,13 +169,21 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
         let run = runs.get_mut(&key)?;
         let fresh = || self.segments.fresh_generation();
-        let place = run.place(seq, batch, self.config.segment_bytes as u64, fresh);
+        let place = run.place(seq, batch, segment_bytes, fresh);
         self.direct.waiting_bytes.set(self.direct.waiting_bytes.get() + batch.size_bytes() as u64);
         if run.wants_lane() {
             self.direct.ready.borrow_mut().push_back(key);
             self.direct.work.raise();
         }
         Some(place)
+    }
+
+    /// Size at which a segment of a partition is closed.
+    fn segment_bytes(&self, key: PartitionKey) -> u64 {
+        let of_topic = self.with_engine(|engine| {
+            engine.catalog().by_id(key.topic_id)?.config("segment.bytes").parse::<u64>().ok()
+        });
+        of_topic.unwrap_or(u64::MAX).min(self.config.segment_bytes as u64)
     }
 
     /// Whether everything of the partition before this batch is in segments.
@@ -188,11 +197,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     /// A run from this offset on: in the newest segment, if that is as the newest checkpoint names
     /// it and can be continued, else in one of its own.
     fn begin_run(&self, key: PartitionKey, base_offset: i64) -> Run<D::File> {
+        let is_closed = self.with_engine(|engine| engine.wants_new_segment(key));
         let newest = self.segments.with_table(|table| table.of(key).last().copied());
         let block_bytes = self.disk.block_bytes();
         match newest {
             Some(newest)
-                if !self.direct.is_in_checkpoint.get()
+                if !(is_closed || self.direct.is_in_checkpoint.get())
                     && newest.end_offset == base_offset
                     && self.segments.can_continue(key, &newest) =>
             {

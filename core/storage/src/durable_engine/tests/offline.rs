@@ -3,10 +3,12 @@
 
 use millpond_engine::PartitionKey;
 
-use super::rig::{Machine, Node};
+use super::rig::{Machine, NODE, Node};
+use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::offline::{
-    DataDir, OfflineError, Report, SegmentPiece, SegmentScan, Severity, TopicNames, verify,
+    DataDir, OfflineError, RepairStep, Report, SegmentPiece, SegmentScan, Severity, TopicNames,
+    plan_repair, repair, verify,
 };
 
 /// A stopped node with two partitions of history, and how many records each has.
@@ -210,4 +212,76 @@ fn the_journal_is_shown_commit_by_commit_in_words() {
     assert!(lines.iter().any(|line| line.starts_with("t/0: appended offset 1")), "{lines:?}");
     let node = machine.start();
     assert_eq!(served(&node, 0), 2);
+}
+
+/// Repairs; answers what the plan was to lose.
+fn mend(machine: &Machine, label: &'static str) -> Vec<RepairStep> {
+    look(machine, async move |dir| {
+        let plan = plan_repair(&dir).await.expect("readable");
+        assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+        repair(&dir, &plan, label).await.expect("repaired");
+        plan.steps
+    })
+}
+
+#[test]
+fn a_repair_gives_up_the_damaged_record_and_keeps_every_other_and_the_old_bytes() {
+    let machine = stopped(9);
+    let path = segment_of(&machine, 1);
+    assert!(machine.disk.corrupt(&path, 5_000));
+    let damaged = machine.disk.content(&path);
+    let steps = mend(&machine, "now");
+    let [RepairStep::Rewrite { lost, .. }] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(lost.iter().map(|(from, upto)| upto - from).sum::<i64>(), 1);
+    assert!(examine(&machine).is_clean());
+    assert_eq!(machine.disk.content(&format!("quarantine/now/{path}")), damaged);
+    let again = look(&machine, async |dir| plan_repair(&dir).await.expect("readable"));
+    assert!(again.is_empty(), "{:?}", again.steps);
+    let node = machine.start();
+    assert_eq!((served(&node, 0), served(&node, 1)), (60, 59));
+    assert_eq!(node.produce("t", 1, "it goes on"), 60);
+}
+
+#[test]
+fn a_lost_file_costs_its_offsets_and_nothing_else() {
+    let machine = stopped(10);
+    let path = segment_of(&machine, 0);
+    let (disk, gone) = (machine.disk.clone(), path.clone());
+    machine.executor.block_on(async move {
+        disk.rename(&gone, "elsewhere").await.expect("renamed");
+    });
+    mend(&machine, "now");
+    assert!(examine(&machine).is_clean());
+    let node = machine.start();
+    node.produce("t", 0, "it goes on");
+    assert_eq!(served(&node, 1), 60);
+}
+
+#[test]
+fn a_repair_that_a_power_cut_ends_is_repaired_by_the_next() {
+    for steps in 0..200 {
+        let machine = stopped(11);
+        let path = segment_of(&machine, 1);
+        assert!(machine.disk.corrupt(&path, 5_000));
+        let disk = machine.disk.clone();
+        let repairing = machine.executor.spawn_in(NODE, async move {
+            let dir = DataDir::lock(disk).await.expect("nobody has it");
+            let plan = plan_repair(&dir).await.expect("readable");
+            repair(&dir, &plan, "first").await.expect("repaired");
+        });
+        for _ in 0..steps {
+            machine.executor.step();
+        }
+        let is_done = repairing.is_done();
+        machine.disk.power_cut();
+        machine.executor.kill(NODE);
+        mend(&machine, "second");
+        let report = examine(&machine);
+        assert!(report.is_clean(), "after {steps} steps: {:?}", report.findings);
+        assert_eq!(report.records, 119, "after {steps} steps");
+        if is_done {
+            return;
+        }
+    }
+    panic!("the repair never came to its end");
 }
