@@ -19,7 +19,8 @@
 //! here and signed in a batch is taken bit by bit. Length and magic of a batch follow from the rest.
 
 use crate::codec::{CodecError, Take, put_varint, varint_len, zigzag};
-use crate::entry::{COMPACT_TAG, EntryError, Fact};
+use crate::entry::{COMPACT_TAG, EXTENT_TAG, EntryError, Fact};
+use crate::extent::{self, Extent};
 use crate::partition::FIRST_LEADER_EPOCH;
 use crate::sent::{SENT_BYTES, Sent, SentAnswer};
 use crate::units::PartitionKey;
@@ -42,10 +43,15 @@ const HAS_OWN_SENT: u8 = 128;
 pub(crate) enum Written<'a> {
     Whole(&'a Fact),
     Compact(Compact<'a>),
+    Extent { partition: &'a PartitionKey, batch: &'a LogBatch, sent: Option<&'a Sent>, at: Extent },
 }
 
 impl<'a> Written<'a> {
-    pub(crate) fn of(fact: &'a Fact) -> Written<'a> {
+    /// `extent`: where the batch of an appended fact stands, if it is in a segment.
+    pub(crate) fn of(fact: &'a Fact, extent: Option<Extent>) -> Written<'a> {
+        if let (Some(at), Fact::Appended { partition, batch, sent }) = (extent, fact) {
+            return Written::Extent { partition, batch, sent: sent.as_ref(), at };
+        }
         match fact {
             Fact::Appended { partition, batch, sent } if is_compact(batch) => {
                 Written::Compact(Compact::new(*partition, batch, sent.as_ref()))
@@ -58,6 +64,7 @@ impl<'a> Written<'a> {
         match self {
             Written::Whole(fact) => fact.body_len(),
             Written::Compact(compact) => compact.len(),
+            Written::Extent { sent, .. } => extent::body_len(*sent),
         }
     }
 
@@ -77,6 +84,11 @@ impl<'a> Written<'a> {
                 out.put_u8(COMPACT_TAG);
                 put_varint(out, self.body_len() as u64);
                 compact.put(out);
+            }
+            Written::Extent { partition, batch, sent, at } => {
+                out.put_u8(EXTENT_TAG);
+                put_varint(out, self.body_len() as u64);
+                extent::put_body(out, partition, batch, *sent, *at);
             }
         }
     }

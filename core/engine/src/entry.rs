@@ -27,7 +27,7 @@
 //!  15 (reserved: transform state deltas)
 //!  16 (reserved: transaction marks)
 //!  17 Appended            a small batch in the compact form of compact.rs
-//!  18 (reserved: an extent of the direct path)
+//!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
 //!
@@ -42,6 +42,7 @@ use crate::codec::{
     CodecError, Take, put_count, put_partition, put_string, put_strings, put_varint, varint_len,
 };
 use crate::compact::{self, Written};
+use crate::extent::{self, Extent, WantedExtent};
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
@@ -209,6 +210,18 @@ pub enum EntryError {
         /// By its own word.
         found: EntrySeq,
     },
+    /// Its batch stands in a segment, and is not there.
+    #[error(
+        "a batch of partition {partition} is missing or damaged: it stands at byte {} of the \
+         segment with base offset {} (generation {})",
+        extent.position, extent.base_offset, extent.generation
+    )]
+    ExtentMissing {
+        /// Whose.
+        partition: PartitionKey,
+        /// Where.
+        extent: Extent,
+    },
     /// Damaged.
     #[error("an entry is damaged: {0}")]
     Codec(#[from] CodecError),
@@ -245,16 +258,32 @@ impl Entry {
     /// How long the encoding is, to the byte.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
+        self.encoded_len_with(|_| None)
+    }
+
+    /// The same, where the batches of the facts for which `extent` (given a fact's index) has an
+    /// answer are in segments.
+    pub fn encoded_len_with(&self, mut extent: impl FnMut(usize) -> Option<Extent>) -> usize {
+        let facts = self.facts.iter().enumerate();
         1 + varint_len(self.facts.len() as u64)
-            + self.facts.iter().map(|fact| Written::of(fact).len()).sum::<usize>()
+            + facts.map(|(index, fact)| Written::of(fact, extent(index)).len()).sum::<usize>()
     }
 
     /// Writes the entry: `encoded_len` bytes.
     pub fn encode(&self, out: &mut impl BufMut) {
+        self.encode_with(out, |_| None);
+    }
+
+    /// Writes the entry: `encoded_len_with` bytes. Only extents that are on flash may be named.
+    pub fn encode_with(
+        &self,
+        out: &mut impl BufMut,
+        mut extent: impl FnMut(usize) -> Option<Extent>,
+    ) {
         out.put_u8(ENTRY_VERSION);
         put_varint(out, self.facts.len() as u64);
-        for fact in &self.facts {
-            Written::of(fact).put(out);
+        for (index, fact) in self.facts.iter().enumerate() {
+            Written::of(fact, extent(index)).put(out);
         }
     }
 
@@ -263,35 +292,81 @@ impl Entry {
     /// checked again.
     ///
     /// # Errors
-    /// `EntryError` when the bytes are damaged or of a newer version.
+    /// `EntryError` when the bytes are damaged or of a newer version, or a batch stands in a
+    /// segment.
     pub fn decode(seq: EntrySeq, bytes: Bytes) -> Result<Entry, EntryError> {
-        let mut take = Take::new(bytes);
-        let version = take.u8("entry version")?;
-        let count = match version {
-            FIRST_ENTRY_VERSION => {
-                let found = EntrySeq(take.u64("entry sequence")?);
-                if found != seq {
-                    return Err(EntryError::OtherNumber { expected: seq, found });
-                }
-                take.count("facts", 1 + 4)?
-            }
-            ENTRY_VERSION => take.varint_count("facts", 1 + 1)?,
-            value => return Err(EntryError::Newer { what: "entry version", value }),
-        };
-        let mut facts = Vec::with_capacity(count.min(FACTS_EXPECTED));
-        for _ in 0..count {
-            let tag = take.u8("fact tag")?;
-            let len = match version {
-                FIRST_ENTRY_VERSION => take.u32("fact length")? as usize,
-                _ => take.varint32("fact length")? as usize,
-            };
-            let mut body = Take::new(take.slice("fact body", len)?);
-            facts.push(Fact::take_body(tag, &mut body)?);
-            body.end("fact body")?;
-        }
-        take.end("entry")?;
+        Self::decode_with(seq, bytes, Vec::new())
+    }
+
+    /// The same with the batches that stand in segments, in the order of [`Entry::wanted_extents`].
+    ///
+    /// # Errors
+    /// As `decode`; `EntryError::ExtentMissing` for a batch that is not given, or is another one.
+    pub fn decode_with(
+        seq: EntrySeq,
+        bytes: Bytes,
+        batches: Vec<LogBatch>,
+    ) -> Result<Entry, EntryError> {
+        let mut batches = batches.into_iter();
+        let mut facts = Vec::new();
+        for_each_fact(seq, bytes, |tag, body| {
+            facts.push(match tag {
+                EXTENT_TAG => extent::Body::take(body)?.with(batches.next())?,
+                tag => Fact::take_body(tag, body)?,
+            });
+            Ok(())
+        })?;
         Ok(Entry { seq, facts })
     }
+
+    /// The batches of an encoded entry that stand in segments.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn wanted_extents(seq: EntrySeq, bytes: Bytes) -> Result<Vec<WantedExtent>, EntryError> {
+        let mut wanted = Vec::new();
+        for_each_fact(seq, bytes, |tag, body| {
+            if tag == EXTENT_TAG {
+                wanted.push(extent::Body::take(body)?.wanted);
+            } else {
+                body.rest();
+            }
+            Ok(())
+        })?;
+        Ok(wanted)
+    }
+}
+
+/// Goes over the bodies of an entry's facts; each must be read to its end.
+fn for_each_fact(
+    seq: EntrySeq,
+    bytes: Bytes,
+    mut each: impl FnMut(u8, &mut Take) -> Result<(), EntryError>,
+) -> Result<(), EntryError> {
+    let mut take = Take::new(bytes);
+    let version = take.u8("entry version")?;
+    let count = match version {
+        FIRST_ENTRY_VERSION => {
+            let found = EntrySeq(take.u64("entry sequence")?);
+            if found != seq {
+                return Err(EntryError::OtherNumber { expected: seq, found });
+            }
+            take.count("facts", 1 + 4)?
+        }
+        ENTRY_VERSION => take.varint_count("facts", 1 + 1)?,
+        value => return Err(EntryError::Newer { what: "entry version", value }),
+    };
+    for _ in 0..count {
+        let tag = take.u8("fact tag")?;
+        let len = match version {
+            FIRST_ENTRY_VERSION => take.u32("fact length")? as usize,
+            _ => take.varint32("fact length")? as usize,
+        };
+        let mut body = Take::new(take.slice("fact body", len)?);
+        each(tag, &mut body)?;
+        body.end("fact body")?;
+    }
+    Ok(take.end("entry")?)
 }
 
 impl Fact {
@@ -493,7 +568,7 @@ fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
 
 /// Of an appended batch in compact form; in full it is 4.
 pub(crate) const COMPACT_TAG: u8 = 17;
-/// Memory taken at once for facts; an entry that claims more grows with what it really holds.
-const FACTS_EXPECTED: usize = 64;
+/// Of an appended batch that stands in a segment.
+pub(crate) const EXTENT_TAG: u8 = 18;
 const KEY_BYTES: usize = 16 + 4;
 const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

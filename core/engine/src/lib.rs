@@ -19,6 +19,7 @@ mod effect;
 mod engine;
 mod entry;
 mod event;
+mod extent;
 mod fetch;
 mod group;
 mod holes;
@@ -54,6 +55,7 @@ pub use entry::{
     CommittedOffset, ENTRY_VERSION, Entry, EntryError, EntryScope, Fact, Sent, SentAnswer,
 };
 pub use event::{Event, FlushedRange, ReadFault};
+pub use extent::{Extent, WantedExtent};
 pub use group::GroupState;
 pub use loss::LostRange;
 pub use offsets::{GroupOffsets, OffsetStore};

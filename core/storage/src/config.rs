@@ -11,6 +11,9 @@ pub struct StorageConfig {
     pub journal_file_bytes: usize,
     /// Record bytes in memory that are in no segment yet: above it a checkpoint is taken.
     pub tail_bytes: usize,
+    /// A batch of so many bytes goes straight to its segment, and the journal holds only where it
+    /// stands. `usize::MAX`: none does.
+    pub direct_batch_bytes: usize,
     /// Whether small batches are packed into larger, compressed ones on their way to segments.
     pub packs: bool,
     /// A segment above this size is closed.
@@ -41,6 +44,7 @@ impl StorageConfig {
             journal_files: limits::DEFAULT_JOURNAL_FILES,
             journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            direct_batch_bytes: limits::DIRECT_BATCH_BYTES,
             packs: true,
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             second_write_bytes: 64 * limits::KIB,
@@ -60,6 +64,7 @@ impl StorageConfig {
             journal_file_bytes: 256 * limits::KIB,
             tail_bytes: 128 * limits::KIB,
             segment_bytes: 64 * limits::KIB,
+            direct_batch_bytes: 8 * limits::KIB,
             second_write_bytes: 8 * limits::KIB,
             queue_bytes: 256 * limits::KIB,
             ..StorageConfig::new(journal_seed)

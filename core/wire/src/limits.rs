@@ -517,8 +517,21 @@ pub const DISK_JOBS_MAX: usize = 256;
 pub const HISTORY_JOBS_AT_ONCE: usize = 8;
 /// Marks of all segment indexes in memory, 24 bytes each; the index unused longest goes first.
 pub const SEGMENT_INDEX_MARKS_MAX: usize = 64 * KIB;
+/// The index of a closed segment of this size or more is kept in a file; smaller ones are read
+/// through when they are asked for after a start.
+pub const SEGMENT_INDEXED_BYTES_MIN: usize = MIB;
+/// Most marks that are taken from the file of an index.
+pub const SEGMENT_INDEX_FILE_MARKS_MAX: usize = 32 * KIB;
 /// Partitions whose segments are written at once at a checkpoint.
 pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
+/// A batch of so many bytes goes straight to its segment (DESIGN 2.2, direct path).
+pub const DIRECT_BATCH_BYTES: usize = 64 * KIB;
+/// Partitions that have batches on the direct path at a time; those of others go by the journal.
+pub const DIRECT_RUNS_MAX: usize = 256;
+/// Partitions whose direct batches are being written at once.
+pub const DIRECT_LANES_MAX: usize = 8;
+/// Bytes gathered for one direct write; a larger batch goes alone.
+pub const DIRECT_GATHER_BYTES: usize = MIB;
 /// Bytes gathered for one write of a segment or a checkpoint; a larger batch goes alone.
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
 /// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.

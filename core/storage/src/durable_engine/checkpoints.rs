@@ -99,10 +99,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             self.with_engine(|engine| (engine.last_seq(), engine.freeze(), engine.let_go_bytes()));
         let log_starts = self.log_starts();
         self.space.checkpoint_begins(let_go);
-        let mut draft = match self.segments.draft(&log_starts).await {
+        self.direct.checkpoint_begins();
+        let mut draft = match self.segments.draft(&log_starts, &self.direct.segments()).await {
             Ok(draft) => draft,
             Err(error) => {
                 self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
+                self.direct.checkpoint_failed();
                 return Err(error);
             }
         };
@@ -112,6 +114,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             other => {
                 self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
                 self.segments.abandon(draft);
+                self.direct.checkpoint_failed();
                 return other.map(|_| false);
             }
         };
@@ -120,11 +123,15 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let stored =
             self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
         pause().await;
-        let published = self.segments.publish(checkpoint.segments, draft.written, &log_starts);
+        let in_use = self.direct.segments();
+        let table = checkpoint.segments;
+        let published = self.segments.publish(table, draft.written, &log_starts, &in_use);
         // The files are no part of the checkpoint any more: a disk that refuses to remove them only
         // keeps strays.
         unless_refused(published.await)?;
         self.tell(&ranges, &stored).await;
+        self.direct.checkpoint_ended(&ranges, &log_starts);
+        self.segments.write_indexes(ranges.iter().map(|range| range.partition)).await;
         unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
         self.meter.checkpointed();
         self.checkpoint_ended().await;
@@ -198,10 +205,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         draft: &mut Draft,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
         let keys = self.unflushed(upto).into_iter().filter(|key| log_starts.contains_key(key));
-        let newest = |key: &PartitionKey| {
-            let is_closed = self.with_engine(|engine| engine.wants_new_segment(*key));
-            draft.table.of(*key).last().filter(|_| !is_closed).copied()
-        };
+        let newest = |key: &PartitionKey| draft.table.of(*key).last().copied();
         let keys: Vec<_> = keys.map(|key| (key, newest(&key))).collect();
         pause().await;
         let new = keys.iter().map(|(key, _)| *key).filter(|key| draft.table.of(*key).is_empty());
@@ -252,22 +256,31 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         newest: Option<SegmentMeta>,
         upto: EntrySeq,
     ) -> Result<Option<Flushed>, DiskError> {
+        self.direct.settle(key, upto).await;
         let batches: Option<Vec<LogBatch>> = self.with_engine(|engine| {
             let partition = engine.catalog().partition(key)?;
             Some(partition.unflushed(upto).cloned().collect())
         });
-        let Some(batches) = batches else {
+        let Some(mut batches) = batches else {
             return Ok(None);
         };
         let Some(last) = batches.last() else {
             return Ok(None);
         };
-        let upto = last.next_offset();
+        let upto_offset = last.next_offset();
+        // What went directly is in its segments already.
+        let (mut segments, mut last) = (Vec::new(), newest);
+        if let Some((written, end_offset)) = self.direct.written(key, newest, upto) {
+            last = written.last().map(|segment| segment.meta);
+            segments = written;
+            batches.retain(|batch| batch.base_offset() >= end_offset);
+        }
+        let is_closed = self.with_engine(|engine| engine.wants_new_segment(key));
         let bytes = batches.iter().map(LogBatch::size_bytes).sum();
-        let mut flush = self.segments.begin_flush(key, newest, bytes);
+        let mut flush = self.segments.begin_flush(key, last.filter(|_| !is_closed), bytes);
         self.pack_and_write(key, &batches, &mut flush).await?;
-        let segments = flush.finish().await?;
-        Ok(Some(Flushed { key, segments, upto }))
+        segments.extend(flush.finish().await?);
+        Ok(Some(Flushed { key, segments, upto: upto_offset }))
     }
 }
 

@@ -1,32 +1,59 @@
-//! The engine's entries as the journal takes them: bytes and a scope.
+//! The engine's entries as the journal takes them: bytes, a scope, and which batches stand elsewhere.
 
-use millpond_engine::{Catalog, Entry, EntryScope, PartitionKey};
+use std::rc::Rc;
 
+use millpond_engine::{Catalog, Entry, EntryScope, Extent, PartitionKey};
+
+use super::direct::{Place, Placement};
 use crate::journal::JournalEntry;
 
-impl JournalEntry for Entry {
+/// An entry on its way to the journal.
+pub(super) struct DurableEntry {
+    entry: Entry,
+    /// Of its facts, by index: those whose batches have a place in a segment.
+    places: Vec<(usize, Rc<Place>)>,
+}
+
+impl DurableEntry {
+    pub(super) fn new(entry: Entry, places: Vec<(usize, Rc<Place>)>) -> DurableEntry {
+        DurableEntry { entry, places }
+    }
+
+    /// Where the batch of a fact stands, if not in the entry.
+    fn extent(&self, index: usize) -> Option<Extent> {
+        let (_, place) = self.places.iter().find(|(at, _)| *at == index)?;
+        (place.placement() != Placement::Refused).then(|| place.extent())
+    }
+}
+
+impl JournalEntry for DurableEntry {
     fn seq(&self) -> u64 {
-        self.seq.0
+        self.entry.seq.0
     }
 
     fn encoded_len(&self) -> usize {
-        Entry::encoded_len(self)
+        self.entry.encoded_len_with(|index| self.extent(index))
     }
 
     fn encode(&self, mut out: &mut [u8]) {
-        Entry::encode(self, &mut out);
+        self.entry.encode_with(&mut out, |index| self.extent(index));
         assert!(out.is_empty(), "an entry is as long as it says");
     }
 
     fn scope(&self) -> u64 {
-        match Entry::scope(self) {
+        match self.entry.scope() {
             EntryScope::Node => 0,
             EntryScope::Partition(key) => scope_hash(key),
         }
     }
 
     fn payload_bytes(&self) -> usize {
-        Entry::payload_bytes(self)
+        self.entry.payload_bytes()
+    }
+
+    /// A batch that has a place is on the device before its entry is.
+    fn is_ready(&self) -> bool {
+        self.places.iter().all(|(_, place)| place.placement() != Placement::Waiting)
     }
 }
 

@@ -21,6 +21,9 @@ pub enum ReplayFault {
     /// It contradicts what came before it.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// A batch of it stands in a segment that cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
 /// Why a data directory cannot be opened. Nothing was changed in it.
@@ -67,6 +70,9 @@ pub enum FatalDiskError {
     /// The journal.
     #[error("the journal cannot be written: {0}")]
     Journal(#[from] JournalError),
+    /// A large batch, in its segment.
+    #[error("a segment cannot be written: {0}")]
+    Direct(DiskError),
     /// A checkpoint, or a segment that it was to name.
     #[error("a checkpoint cannot be written: {0}")]
     Checkpoint(#[from] DiskError),

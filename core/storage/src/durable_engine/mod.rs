@@ -5,11 +5,13 @@
 //! the device failed a write.
 
 mod checkpoints;
+mod direct;
 mod entry;
 mod error;
 mod history;
 mod open;
 mod packing;
+mod replay;
 mod scrub;
 mod shell;
 mod space;
@@ -25,10 +27,11 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures::future::{Either, select};
-use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob, SyncBy};
+use millpond_engine::{Effect, Engine, EntrySeq, Event, ReadJob, SyncBy};
 
 pub use error::{FatalDiskError, OpenError, ReplayFault};
-pub(crate) use open::{LOCK_PATH, replay_into};
+pub(crate) use open::LOCK_PATH;
+pub(crate) use replay::Replay;
 pub use shell::Shell;
 
 use crate::config::StorageConfig;
@@ -37,6 +40,8 @@ use crate::journal::Journal;
 use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
+use direct::Direct;
+use entry::DurableEntry;
 use shell::ShellClock;
 use space::Space;
 
@@ -49,7 +54,8 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     config: StorageConfig,
     shell: S,
     engine: RefCell<Engine>,
-    journal: Journal<D, Entry>,
+    journal: Journal<D, DurableEntry>,
+    direct: Direct<D::File>,
     segments: Segments<D>,
     meter: Rc<Meter>,
     /// Events that came while another was being decided.
@@ -116,6 +122,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 Some(Effect::Append { entry, sync }) => {
                     let bytes = entry.payload_bytes() as u64;
                     self.unflushed_bytes.set(self.unflushed_bytes.get() + bytes);
+                    let entry = self.place(entry);
                     let now_us = self.shell.mono_us();
                     match sync {
                         SyncBy::Now => self.journal.append(entry, now_us),
@@ -154,6 +161,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let on_durable = |seq| self.submit(Event::Durable(EntrySeq(seq)));
         let mut journal = pin!(self.journal.run(&clock, on_durable));
         let mut checkpoints = pin!(self.take_checkpoints());
+        let mut direct = pin!(self.write_direct());
         let mut history = pin!(self.read_history());
         let mut ticks = pin!(self.tick());
         let mut scrub = pin!(self.scrub());
@@ -162,6 +170,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 return Poll::Ready(ended.map_err(FatalDiskError::from));
             }
             if let Poll::Ready(error) = checkpoints.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if let Poll::Ready(error) = direct.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
             // These never end.
@@ -214,7 +225,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         loop {
             let seen = self.journal.progress_count();
             let moved = self.space.moved.count();
-            let is_full = self.journal.queued_bytes() > self.config.queue_bytes as u64;
+            let queued_bytes = self.journal.queued_bytes() + self.direct.waiting_bytes();
+            let is_full = queued_bytes > self.config.queue_bytes as u64;
             let is_waited_for = is_full && !self.space.is_refusing();
             if !is_waited_for || self.life.get() == Life::Stopped {
                 return;

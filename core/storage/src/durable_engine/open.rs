@@ -2,23 +2,23 @@
 //! byte is changed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Event, Fact, LostRange};
+use millpond_engine::{Engine, EngineConfig, EntrySeq, Event, LostRange};
 use millpond_wire::limits::LOST_RANGES_REPORTED_MAX;
 
-use super::entry::partition_of;
+use super::direct::Direct;
+use super::entry::DurableEntry;
 use super::error::ReplayFault;
+use super::replay::Replay;
 use super::space::{Space, space_left, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
 use crate::checkpoint::format::{CHECKPOINT_HEADER_BYTES, SEGMENT_ROW_BYTES};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
 use crate::disk::Disk;
-use crate::journal::{
-    EntryBytes, Journal, JournalConfig, LostEntry, OpenJournalError, Replayed, holds_commits,
-};
+use crate::journal::{Journal, JournalConfig, OpenJournalError, Replayed, holds_commits};
 use crate::metrics::{Meter, RecoveryReport};
 use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
@@ -29,7 +29,7 @@ pub(crate) const LOCK_PATH: &str = "LOCK";
 /// What a start finds or makes.
 struct Found<D: Disk> {
     engine: Engine,
-    journal: Journal<D, Entry>,
+    journal: Journal<D, DurableEntry>,
     segments: Segments<D>,
     checkpoint_number: u64,
     unflushed_bytes: u64,
@@ -66,6 +66,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             shell,
             engine: RefCell::new(found.engine),
             journal: found.journal,
+            direct: Direct::default(),
             segments: found.segments,
             meter,
             // Decided when the loop begins.
@@ -124,7 +125,8 @@ async fn make<D: Disk>(
     };
     checkpoint::store(disk, checkpoint.number, &checkpoint.encode(), meter).await?;
     let table = SegmentTable::default();
-    let segments = Segments::new(disk.clone(), config.segment_bytes, table, Rc::clone(meter));
+    let (disk_of, meter_of) = (disk.clone(), Rc::clone(meter));
+    let segments = Segments::new(disk_of, config.segment_bytes, table, BTreeSet::new(), meter_of);
     Ok(Found { engine, journal, segments, checkpoint_number: 1, unflushed_bytes: 0 })
 }
 
@@ -137,32 +139,28 @@ async fn recover<D: Disk, S: Shell>(
     engine_of: impl FnOnce(bytes::Bytes) -> Result<Engine, millpond_engine::SnapshotError>,
 ) -> Result<Found<D>, OpenError> {
     let Checkpoint { number, journal_id, resume, segments, snapshot } = checkpoint;
-    let mut engine = engine_of(snapshot)?;
+    let engine = engine_of(snapshot)?;
     let expected = EntrySeq(resume.next_entry.saturating_sub(1));
     if engine.last_seq() != expected {
         let (snapshot, checkpoint) = (engine.last_seq().0, expected.0);
         return Err(OpenError::SnapshotPosition { snapshot, checkpoint });
     }
-    let mut unflushed_bytes = 0;
-    let mut given_up = 0;
-    let deliver = |found: Replayed| {
-        let taken = replay_into(&mut engine, found)?;
-        unflushed_bytes += taken.payload_bytes;
-        given_up += u64::from(taken.is_given_up);
-        Ok(())
-    };
+    let mut replay = Replay::new(disk.clone(), engine);
+    let deliver = async |found: Replayed| replay.take(found).await;
     let clock = ShellClock(shell);
     let journal_config = journal_config(config, journal_id);
     let opened =
         Journal::open(disk, journal_config, resume, Rc::clone(meter), &clock, deliver).await;
     let (journal, mut report) = opened?;
+    let Replay { mut engine, segments: recovered, payload_bytes, given_up, .. } = replay;
     engine.finish_recovery();
     report.damaged_entries += given_up;
     report.lost_ranges = engine.lost_ranges().take(LOST_RANGES_REPORTED_MAX).collect();
     tell_losses(&report);
     meter.recovered(report.clone());
     let segments = trimmed(segments, &engine);
-    let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
+    let (disk_of, meter_of) = (disk.clone(), Rc::clone(meter));
+    let segments = Segments::new(disk_of, config.segment_bytes, segments, recovered, meter_of);
     let strays = segments.remove_strays().await?;
     checkpoint::remove_others(disk, number).await?;
     tracing::info!(
@@ -173,64 +171,13 @@ async fn recover<D: Disk, S: Shell>(
         strays,
         "recovered"
     );
-    Ok(Found { engine, journal, segments, checkpoint_number: number, unflushed_bytes })
-}
-
-/// What became of something that recovery found.
-pub(crate) struct Taken {
-    /// Bytes of record batches in it.
-    payload_bytes: u64,
-    /// It looked whole, and was not.
-    is_given_up: bool,
-}
-
-/// Hands what recovery found to the engine: the same for a start and for whoever only looks.
-pub(crate) fn replay_into(engine: &mut Engine, found: Replayed) -> Result<Taken, ReplayFault> {
-    let nothing = |is_given_up| Taken { payload_bytes: 0, is_given_up };
-    match found {
-        Replayed::Entry(found) => {
-            let (seq, scope, len_bytes) = (found.seq, found.scope, found.bytes.len());
-            match decode(found)? {
-                Some(entry) => {
-                    let payload_bytes = entry.payload_bytes() as u64;
-                    engine.replay(entry)?;
-                    Ok(Taken { payload_bytes, is_given_up: false })
-                }
-                None => {
-                    replay_lost(engine, LostEntry { seq, scope, len_bytes })?;
-                    Ok(nothing(true))
-                }
-            }
-        }
-        Replayed::Lost(lost) => {
-            replay_lost(engine, lost)?;
-            Ok(nothing(false))
-        }
-    }
-}
-
-/// An entry of the journal; `None` if a bit of it was turned back that was not what was wrong.
-fn decode(found: EntryBytes) -> Result<Option<Entry>, ReplayFault> {
-    let is_guess = found.is_corrected && found.scope != 0;
-    let entry = match Entry::decode(EntrySeq(found.seq), found.bytes) {
-        Err(_) if is_guess => return Ok(None),
-        entry => entry?,
-    };
-    let has_right_crcs = |fact: &Fact| match fact {
-        Fact::Appended { batch, .. } => batch.has_right_crc(),
-        _ => true,
-    };
-    // Large batches carry a checksum of their own.
-    Ok((!is_guess || entry.facts.iter().all(has_right_crcs)).then_some(entry))
-}
-
-fn replay_lost(engine: &mut Engine, lost: LostEntry) -> Result<(), ReplayFault> {
-    let seq = EntrySeq(lost.seq);
-    let Some(key) = partition_of(lost.scope, engine.catalog()) else {
-        return Err(ReplayFault::LostScope);
-    };
-    tracing::error!(entry = lost.seq, partition = %key, "an entry of the journal is lost");
-    Ok(engine.replay_lost(seq, key, lost.len_bytes)?)
+    Ok(Found {
+        engine,
+        journal,
+        segments,
+        checkpoint_number: number,
+        unflushed_bytes: payload_bytes,
+    })
 }
 
 fn tell_losses(report: &RecoveryReport) {

@@ -100,12 +100,15 @@ fn named_codec(compression_type: &str) -> Option<Codec> {
     }
 }
 
-/// How many batches are packed in one go: memory is taken for as much.
+/// How many batches are packed in one go: memory is taken for as much. Offsets that were lost or
+/// removed end a piece, so that they stay a hole that readers meet.
 fn piece_len(batches: &[LogBatch]) -> usize {
-    let mut bytes = 0;
+    let (mut bytes, mut next) = (0, batches.first().map_or(0, LogBatch::base_offset));
     let fits = batches.iter().take_while(|batch| {
+        let is_next = batch.base_offset() == next;
         bytes += batch.size_bytes();
-        bytes <= PACK_JOB_BYTES
+        next = batch.next_offset();
+        is_next && bytes <= PACK_JOB_BYTES
     });
     fits.count().max(1)
 }

@@ -170,7 +170,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             keys.map(|key| (key, start(key))).collect()
         });
         let dead = self.space.dead.borrow().clone();
-        match self.segments.trim_now(&starts, &dead).await {
+        match self.segments.trim_now(&starts, &dead, &self.direct.segments()).await {
             Ok(count) => count,
             Err(error) => {
                 tracing::warn!(%error, "segments that are not needed any more cannot be removed");

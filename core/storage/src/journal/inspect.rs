@@ -69,7 +69,7 @@ impl<D: Disk> Inspection<D> {
     /// What the next start would find: the same rule, the same code.
     pub(crate) async fn replay<R>(
         &self,
-        deliver: impl FnMut(Replayed) -> Result<(), R>,
+        deliver: impl AsyncFnMut(Replayed) -> Result<(), R>,
     ) -> Result<RecoveryReport, OpenJournalError<R>> {
         let recovery = Recovery::new(&self.files, self.shape, self.journal_id, self.resume);
         Ok(recovery.replay(deliver).await?.report)

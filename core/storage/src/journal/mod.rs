@@ -67,6 +67,11 @@ pub trait JournalEntry {
     fn scope(&self) -> u64;
     /// Bytes of record batches within, for the metrics.
     fn payload_bytes(&self) -> usize;
+    /// Whether it can be written now. One that cannot holds up all behind it; whoever makes it
+    /// ready calls [`Journal::wake`].
+    fn is_ready(&self) -> bool {
+        true
+    }
 }
 
 /// An open journal.
@@ -243,6 +248,16 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         }
         drop(state);
         self.work.raise();
+    }
+
+    /// An entry that waited became ready.
+    pub(crate) fn wake(&self) {
+        self.work.raise();
+    }
+
+    /// Entries that wait became longer or shorter.
+    pub(crate) fn remeasure(&self) {
+        self.state.borrow_mut().queue.remeasure();
     }
 
     /// Asks [`Journal::run`] to write what waits, and to return.

@@ -139,7 +139,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         resume: JournalPosition,
         meter: Rc<Meter>,
         clock: &impl StorageClock,
-        deliver: impl FnMut(Replayed) -> Result<(), R>,
+        deliver: impl AsyncFnMut(Replayed) -> Result<(), R>,
     ) -> Result<(Journal<D, E>, RecoveryReport), OpenJournalError<R>> {
         let (shape, files) = open_files(disk, config.id).await?;
         for file in &files {

@@ -55,14 +55,14 @@ impl<E: JournalEntry> Queue<E> {
         self.entries.back().map(|waiting| waiting.entry.seq())
     }
 
-    /// How many entries from the front fit `limit_bytes` of commit, up to the one numbered
+    /// How many entries from the front are ready and fit `limit_bytes` of commit, up to the one numbered
     /// `cut_after`, and the commit's length in bytes; `None` if not even the first fits.
     pub(super) fn batch(&self, limit_bytes: u64, cut_after: Option<u64>) -> Option<(usize, u64)> {
         let mut len = COMMIT_HEADER_BYTES as u64;
         let mut count = 0;
         for waiting in self.entries.iter().take(ENTRIES_PER_COMMIT_MAX) {
             let grown = len + commit_cost(waiting.len_bytes);
-            if grown > limit_bytes {
+            if grown > limit_bytes || !waiting.entry.is_ready() {
                 break;
             }
             len = grown;
@@ -74,9 +74,18 @@ impl<E: JournalEntry> Queue<E> {
         (count > 0).then_some((count, len))
     }
 
-    /// What a commit of the first entry alone would take.
+    /// Measures all entries anew.
+    pub(super) fn remeasure(&mut self) {
+        self.bytes = 0;
+        for waiting in &mut self.entries {
+            waiting.len_bytes = waiting.entry.encoded_len();
+            self.bytes += waiting.len_bytes as u64;
+        }
+    }
+
+    /// What a commit of the first entry alone would take, if it can be written now.
     pub(super) fn first_bytes(&self) -> Option<u64> {
-        let first = self.entries.front()?;
+        let first = self.entries.front().filter(|first| first.entry.is_ready())?;
         Some(COMMIT_HEADER_BYTES as u64 + commit_cost(first.len_bytes))
     }
 

@@ -158,12 +158,12 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
     /// Hands every entry of the chain to `deliver`, in order.
     pub(super) async fn replay<R>(
         mut self,
-        mut deliver: impl FnMut(Replayed) -> Result<(), R>,
+        mut deliver: impl AsyncFnMut(Replayed) -> Result<(), R>,
     ) -> Result<ChainEnd, RecoverError<R>> {
         let fault = loop {
             let fault = match self.next_commit().await? {
                 Ok(found) => {
-                    self.accept(found, &mut deliver)?;
+                    self.accept(found, &mut deliver).await?;
                     continue;
                 }
                 Err(fault) => fault,
@@ -184,7 +184,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 Ok(found) => found,
                 Err(reason) => return Err(self.damage(reason.unwrap_or(fault.describe())).into()),
             };
-            self.accept(found, &mut deliver)?;
+            self.accept(found, &mut deliver).await?;
         };
         let beyond = self.scan_beyond().await?;
         self.report.torn_tail = beyond || matches!(fault, Fault::Broken(_));
@@ -317,10 +317,10 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         Ok(body_end)
     }
 
-    fn accept<R>(
+    async fn accept<R>(
         &mut self,
         found: Found,
-        deliver: &mut impl FnMut(Replayed) -> Result<(), R>,
+        deliver: &mut impl AsyncFnMut(Replayed) -> Result<(), R>,
     ) -> Result<(), RecoverError<R>> {
         let Found { header, at, items } = found;
         let len = u64::from(header.blocks) * u64::from(self.shape.block_bytes);
@@ -337,7 +337,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         self.learn(&header);
         for item in items {
             let seq = item.seq();
-            deliver(item).map_err(|reason| RecoverError::Refused { seq, reason })?;
+            deliver(item).await.map_err(|reason| RecoverError::Refused { seq, reason })?;
         }
         Ok(())
     }

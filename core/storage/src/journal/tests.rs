@@ -88,7 +88,7 @@ impl Machine {
         let lost = Rc::clone(&self.lost);
         self.executor.spawn_in(PROCESS, async move {
             let found = RefCell::new(Vec::new());
-            let keep = |replayed: Replayed| match replayed {
+            let keep = async |replayed: Replayed| match replayed {
                 Replayed::Entry(entry) => {
                     found.borrow_mut().push(entry);
                     Ok(())

@@ -11,7 +11,7 @@ use millpond_wire::limits::SEGMENT_GATHER_BYTES;
 use super::finding::Finding;
 use super::quarantine::Quarantine;
 use super::segment::{SegmentPiece, SegmentScan};
-use super::verify::{Report, holes, strays, verify};
+use super::verify::{Report, holes, verify};
 use super::{DataDir, OfflineError, Severity, TopicNames};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode, parent_of};
@@ -83,15 +83,17 @@ pub async fn plan_repair<D: Disk>(dir: &DataDir<D>) -> Result<RepairPlan, Offlin
         let names = TopicNames::of_snapshot(checkpoint.snapshot.clone());
         let names = names.map(|names| names.without_let_go(&report.names));
         let table = names.as_ref().map(|names| names.segments_of(&checkpoint.segments));
-        for (key, meta) in table.as_ref().unwrap_or(&checkpoint.segments).iter() {
+        // What the journal needs stays as it is until the node was started and stopped once.
+        let is_free = |key, meta: &SegmentMeta| !report.needed.contains(&(key, meta.name()));
+        let rows = table.as_ref().unwrap_or(&checkpoint.segments).iter();
+        for (key, meta) in rows.filter(|(key, meta)| is_free(*key, meta)) {
             steps.extend(rewrite_of(dir.disk(), key, *meta).await?);
         }
         if let (Ok(names), Ok(table)) = (&names, &table) {
             let lost = holes(table, names).into_iter();
             steps.extend(lost.map(|(partition, lost)| RepairStep::GiveUp { partition, lost }));
         }
-        let strays = strays(dir.disk(), &checkpoint.segments).await?;
-        steps.extend(strays.into_iter().map(|file| RepairStep::MoveAside { file }));
+        steps.extend(report.strays.iter().cloned().map(|file| RepairStep::MoveAside { file }));
     }
     Ok(RepairPlan { steps, refused, report })
 }

@@ -12,11 +12,11 @@ use super::segment::{SegmentPiece, SegmentScan};
 use super::{DataDir, OfflineError};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError};
-use crate::durable_engine::{ReplayFault, replay_into};
+use crate::durable_engine::{Replay, ReplayFault};
 use crate::journal::{Inspection, OpenJournalError, RecoverError};
 use crate::metrics::RecoveryReport;
-use crate::segments::format::{TOPICS_DIR, segment_path};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::format::{TOPICS_DIR, index_path, segment_path};
+use crate::segments::{SegmentId, SegmentMeta, SegmentTable};
 
 const RESTORE: &str = "restore the data directory from a backup or a replica; \
                        without one, ask before anything is deleted";
@@ -52,6 +52,10 @@ pub struct Report {
     pub batches: u64,
     /// Records in those.
     pub records: u64,
+    /// Files that nothing needs.
+    pub strays: Vec<String>,
+    /// Segments in which batches of the journal stand, beyond what the checkpoint names.
+    pub(super) needed: BTreeSet<SegmentId>,
 }
 
 impl Report {
@@ -82,12 +86,13 @@ pub async fn verify<D: Disk>(
     report.checkpoint = Some(checkpoint.number);
     let Some(engine) = restore(&checkpoint, &mut report) else { return Ok(report) };
     let at_checkpoint = report.names.clone();
-    journal(dir, &checkpoint, engine, &mut report).await?;
+    report.needed = journal(dir, &checkpoint, engine, &mut report).await?;
     let names = at_checkpoint.without_let_go(&report.names);
     let table = names.segments_of(&checkpoint.segments);
     logs_and_segments_agree(&table, &names, &mut report);
     segments(dir, &table, &mut report, &mut progress).await?;
-    for path in strays(dir.disk(), &checkpoint.segments).await? {
+    report.strays = strays(dir.disk(), &checkpoint.segments, &report.needed).await?;
+    for path in report.strays.clone() {
         let concern = Concern { file: path, ..Concern::default() };
         let what = "no checkpoint names this file: a checkpoint was cut off, or a deletion was";
         report.findings.note(concern, what.to_owned(), NEXT_START);
@@ -136,23 +141,23 @@ pub(super) fn holes(table: &SegmentTable, names: &TopicNames) -> Vec<(PartitionK
     found
 }
 
+/// Answers the segments in which batches of the journal stand.
 async fn journal<D: Disk>(
     dir: &DataDir<D>,
     checkpoint: &Checkpoint,
-    mut engine: Engine,
+    engine: Engine,
     report: &mut Report,
-) -> Result<(), OfflineError> {
+) -> Result<BTreeSet<SegmentId>, OfflineError> {
     let Checkpoint { journal_id, resume, .. } = checkpoint;
+    let mut replay = Replay::new(dir.disk().clone(), engine);
     let opened = Inspection::open::<ReplayFault>(dir.disk(), *journal_id, *resume).await;
     let replayed = match opened {
         Err(error) => Err(error),
-        Ok(inspection) => {
-            inspection.replay(|found| replay_into(&mut engine, found).map(drop)).await
-        }
+        Ok(inspection) => inspection.replay(async |found| replay.take(found).await).await,
     };
     match replayed {
         Ok(found) => {
-            report.names = TopicNames::of(&engine);
+            report.names = TopicNames::of(&replay.engine);
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
@@ -162,8 +167,8 @@ async fn journal<D: Disk>(
                     format!("{} flipped bits, corrected at each start", found.corrected_bits);
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
             }
-            engine.finish_recovery();
-            for lost in engine.lost_ranges() {
+            replay.engine.finish_recovery();
+            for lost in replay.engine.lost_ranges() {
                 let concern = Concern {
                     partition: Some(lost.partition),
                     offsets: Some((lost.from, lost.upto)),
@@ -173,14 +178,14 @@ async fn journal<D: Disk>(
                 report.findings.damage(concern, what, RESTORE);
             }
             report.journal = Some(found);
-            Ok(())
+            Ok(replay.segments)
         }
         Err(
             OpenJournalError::Disk(error) | OpenJournalError::Recover(RecoverError::Disk(error)),
         ) => Err(error.into()),
         Err(error) => {
             report.findings.damage(concern_of(&error), error.to_string(), RESTORE);
-            Ok(())
+            Ok(replay.segments)
         }
     }
 }
@@ -279,12 +284,14 @@ impl Report {
 }
 
 /// Files of segments that a table does not name.
-pub(super) async fn strays<D: Disk>(
+async fn strays<D: Disk>(
     disk: &D,
     table: &SegmentTable,
+    needed: &BTreeSet<SegmentId>,
 ) -> Result<Vec<String>, DiskError> {
+    let known = table.iter().map(|(key, meta)| (key, meta.name())).chain(needed.iter().copied());
     let known: BTreeSet<String> =
-        table.iter().map(|(key, meta)| segment_path(key, meta.name())).collect();
+        known.flat_map(|(key, name)| [segment_path(key, name), index_path(key, name)]).collect();
     let mut found = Vec::new();
     for topic in disk.list(TOPICS_DIR).await? {
         let topic_path = format!("{TOPICS_DIR}/{}", topic.name);

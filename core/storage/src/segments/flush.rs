@@ -88,7 +88,7 @@ impl<D: Disk> Flush<'_, D> {
         let (key, segments, expected) = (self.key, self.segments, self.rest_bytes);
         let base_offset = batch.base_offset();
         if let Some(newest) = self.newest.take()
-            && segments.can_continue(&newest)
+            && segments.can_continue(key, &newest)
             && newest.end_offset == base_offset
         {
             return segments.continue_segment(key, newest, expected, WriteCause::Segment).await;

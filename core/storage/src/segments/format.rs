@@ -20,10 +20,10 @@
 //! that did not come to its end.
 //!
 //! **Padding.** Every flush ends with zeros up to a block and the next one begins there, so no block
-//! that holds trusted bytes is ever written again. A batch length of zero sends a reader on to the
-//! next multiple of 4 KiB. There are either no zeros or at least as many as a batch header has
-//! bytes (a block more where need be), so a length is never read half from zeros and half from a
-//! batch. Version 1 had no padding; such a segment is never continued.
+//! that holds trusted bytes is ever written again. Where no batch goes on, zeros up to the next
+//! multiple of 4 KiB are padding, and there is never more: a block of zeros is a block that was lost.
+//! Whether a batch goes on is told by its offset first, since the first bytes of a batch may be zero
+//! too. Version 1 had no padding; such a segment is never continued.
 
 use millpond_engine::PartitionKey;
 use millpond_wire::uuid::Uuid;
@@ -113,6 +113,20 @@ pub(crate) fn segment_path(key: PartitionKey, name: SegmentName) -> String {
     }
 }
 
+/// Where a flush that ended at `end` goes on.
+pub(crate) fn padded_end(end: u64, block_bytes: usize) -> u64 {
+    end.next_multiple_of(block_bytes.max(PADDING_UNIT_BYTES) as u64)
+}
+
+/// The path of a segment's index.
+pub(crate) fn index_path(key: PartitionKey, name: SegmentName) -> String {
+    let path = segment_path(key, name);
+    let stem = path.strip_suffix(SUFFIX).unwrap_or(&path);
+    format!("{stem}{INDEX_SUFFIX}")
+}
+
+/// What ends the name of an index's file.
+pub(crate) const INDEX_SUFFIX: &str = ".idx";
 /// What ends the name of a segment's file.
 pub(crate) const SUFFIX: &str = ".seg";
 

@@ -5,6 +5,8 @@ use super::format::SEGMENT_HEADER_BYTES;
 
 /// Bytes between two marks.
 const MARK_EVERY_BYTES: u64 = 64 * 1024;
+/// Where the first batch of a segment is looked for.
+const FIRST_BATCH: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// A batch that begins at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +33,45 @@ pub(crate) struct SegmentIndex {
     max_timestamp: i64,
     /// For forgetting the one unused longest.
     pub(super) used_at: u64,
+    /// Whether it stands in a file, or need not.
+    pub(super) is_filed: bool,
 }
 
 impl SegmentIndex {
-    pub(super) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
+    pub(crate) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
         SegmentIndex {
             marks: vec![Mark::first(first_batch, base_offset)],
             scanned: first_batch,
             max_timestamp: i64::MIN,
             used_at: 0,
+            is_filed: false,
         }
+    }
+
+    /// An index that was kept; `None` if its marks are none of a segment of so many bytes.
+    pub(super) fn restored(
+        marks: Vec<Mark>,
+        scanned: u64,
+        max_timestamp: i64,
+    ) -> Option<SegmentIndex> {
+        let is_sound = marks.first().is_some_and(|mark| mark.position == FIRST_BATCH)
+            && marks.is_sorted_by_key(|mark| mark.position)
+            && marks.is_sorted_by_key(|mark| mark.base_offset)
+            && marks.last().is_some_and(|mark| mark.position < scanned);
+        let index = SegmentIndex { marks, scanned, max_timestamp, used_at: 0, is_filed: false };
+        is_sound.then_some(index)
+    }
+
+    pub(super) fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned
+    }
+
+    pub(super) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,11 +80,11 @@ impl SegmentIndex {
 
     /// Whether it begins where a segment begins.
     pub(super) fn is_from_start(&self) -> bool {
-        self.marks.first().is_some_and(|mark| mark.position == SEGMENT_HEADER_BYTES as u64)
+        self.marks.first().is_some_and(|mark| mark.position == FIRST_BATCH)
     }
 
     /// Notes a batch, if it is the next one that was not seen.
-    pub(super) fn saw(&mut self, position: u64, len: u64, base_offset: i64, max_timestamp: i64) {
+    pub(crate) fn saw(&mut self, position: u64, len: u64, base_offset: i64, max_timestamp: i64) {
         if position != self.scanned {
             return;
         }
@@ -67,7 +98,7 @@ impl SegmentIndex {
     }
 
     /// Notes that there is no batch from `from` up to `to`.
-    pub(super) fn passed(&mut self, from: u64, to: u64) {
+    pub(crate) fn passed(&mut self, from: u64, to: u64) {
         if from == self.scanned {
             self.scanned = to;
         }
@@ -82,7 +113,10 @@ impl SegmentIndex {
             return false;
         }
         let known = self.max_timestamp;
-        self.marks.extend(later.marks.into_iter().map(|mark| Mark {
+        // Many small parts make no more marks than one large one.
+        let next = self.marks.last().map_or(0, |mark| mark.position) + MARK_EVERY_BYTES;
+        let marks = later.marks.into_iter().filter(|mark| mark.position >= next);
+        self.marks.extend(marks.map(|mark| Mark {
             max_timestamp_before: mark.max_timestamp_before.max(known),
             ..mark
         }));

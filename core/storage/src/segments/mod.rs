@@ -5,6 +5,7 @@
 mod flush;
 pub mod format;
 mod index;
+mod index_file;
 mod publish;
 mod read;
 mod table;
@@ -23,6 +24,7 @@ use millpond_wire::limits::{OPEN_SEGMENTS_MAX, SEGMENT_INDEX_MARKS_MAX};
 use millpond_wire::record::BatchHeader;
 
 pub(crate) use flush::Flush;
+pub(crate) use index::SegmentIndex;
 pub(crate) use publish::Draft;
 pub use table::{Replacement, SegmentMeta, SegmentName, SegmentTable};
 pub use walk::{Fault, Walk};
@@ -30,8 +32,8 @@ pub use writer::{SegmentWriter, WrittenSegment};
 
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Meter;
-use format::{SEGMENT_HEADER_BYTES, SUFFIX, TOPICS_DIR, segment_path};
-use index::{Mark, SegmentIndex};
+use format::{INDEX_SUFFIX, SEGMENT_HEADER_BYTES, SUFFIX, TOPICS_DIR, index_path, segment_path};
+use index::Mark;
 
 /// All segments of a node.
 pub struct Segments<D: Disk> {
@@ -42,10 +44,13 @@ pub struct Segments<D: Disk> {
 }
 
 /// A segment among all of the node.
-type SegmentId = (PartitionKey, SegmentName);
+pub(crate) type SegmentId = (PartitionKey, SegmentName);
 
 struct State<F> {
     table: SegmentTable,
+    /// Batches of journal entries stand in these, beyond what the table names: they stay as they are
+    /// until the next checkpoint.
+    recovered: BTreeSet<SegmentId>,
     /// Wait for the next checkpoint.
     staged: Vec<Replacement>,
     /// No segment has this generation or a higher one.
@@ -62,17 +67,21 @@ struct OpenSegment<F> {
 }
 
 impl<D: Disk> Segments<D> {
-    /// The segments that a checkpoint names.
+    /// The segments that a checkpoint names, and those in which `recovered` batches of the journal
+    /// stand.
     pub(crate) fn new(
         disk: D,
         segment_bytes: usize,
         table: SegmentTable,
+        recovered: BTreeSet<SegmentId>,
         meter: Rc<Meter>,
     ) -> Segments<D> {
-        let highest = table.iter().map(|(_, meta)| meta.generation).max();
+        let known = table.iter().map(|(_, meta)| meta.generation);
+        let highest = known.chain(recovered.iter().map(|(_, name)| name.generation)).max();
         let state = State {
             next_generation: highest.unwrap_or(0).saturating_add(1),
             table,
+            recovered,
             staged: Vec::new(),
             indexes: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -98,9 +107,11 @@ impl<D: Disk> Segments<D> {
     /// Removes files that no checkpoint names: of a checkpoint that was cut off, or of a topic
     /// whose deletion was. Called after a recovery that succeeded, before anything is written.
     pub(crate) async fn remove_strays(&self) -> Result<usize, DiskError> {
-        let names = self.with_table(SegmentTable::names);
-        let known: BTreeSet<String> =
-            names.into_iter().map(|(key, name)| segment_path(key, name)).collect();
+        let mut names = self.with_table(SegmentTable::names);
+        names.extend(self.state.borrow().recovered.iter().copied());
+        let paths = names.iter().map(|(key, name)| segment_path(*key, *name));
+        let indexes = names.iter().map(|(key, name)| index_path(*key, *name));
+        let known: BTreeSet<String> = paths.chain(indexes).collect();
         let mut strays = 0;
         for topic in self.disk.list(TOPICS_DIR).await? {
             let topic_path = format!("{TOPICS_DIR}/{}", topic.name);
@@ -108,7 +119,8 @@ impl<D: Disk> Segments<D> {
                 let dir = format!("{topic_path}/{}", partition.name);
                 for file in self.disk.list(&dir).await? {
                     let path = format!("{dir}/{}", file.name);
-                    if !known.contains(&path) && path.ends_with(SUFFIX) {
+                    let is_ours = path.ends_with(SUFFIX) || path.ends_with(INDEX_SUFFIX);
+                    if is_ours && !known.contains(&path) {
                         self.disk.remove_file(&path).await?;
                         strays += 1;
                     }
@@ -167,9 +179,12 @@ impl<D: Disk> Segments<D> {
         }
     }
 
+    /// An index led astray: it is made anew by reading, and its file is not asked again.
     fn forget_index(&self, id: SegmentId) {
         let state = &mut *self.state.borrow_mut();
-        if let Some(index) = state.indexes.remove(&id) {
+        let fresh = SegmentIndex::new(SEGMENT_HEADER_BYTES as u64, id.1.base_offset);
+        state.marks += fresh.len();
+        if let Some(index) = state.indexes.insert(id, fresh) {
             state.marks -= index.len();
         }
     }

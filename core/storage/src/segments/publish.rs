@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_engine::PartitionKey;
 
-use super::format::{TOPICS_DIR, partition_dir, segment_path, topic_dir};
+use super::format::{TOPICS_DIR, index_path, partition_dir, segment_path, topic_dir};
 use super::index::SegmentIndex;
-use super::table::{Replacement, SegmentTable};
+use super::table::{Replacement, SegmentMeta, SegmentTable};
 use super::writer::WrittenSegment;
 use super::{SegmentId, Segments};
 use crate::disk::{Disk, DiskError};
@@ -46,10 +46,12 @@ impl<D: Disk> Segments<D> {
 
     /// The table of a checkpoint of this moment, before anything is flushed for it: without the
     /// partitions that are not among `log_starts`, without what lies below where a log starts, with
-    /// the staged replacements.
+    /// the staged replacements. Nothing replaces a segment that is `in_use`: more is in it than the
+    /// table says.
     pub(crate) async fn draft(
         &self,
         log_starts: &BTreeMap<PartitionKey, i64>,
+        in_use: &BTreeSet<SegmentId>,
     ) -> Result<Draft, DiskError> {
         let (draft, obsolete) = {
             let state = &mut *self.state.borrow_mut();
@@ -63,7 +65,9 @@ impl<D: Disk> Segments<D> {
             let mut replacements = Vec::new();
             let mut obsolete = Vec::new();
             for staged in std::mem::take(&mut state.staged) {
-                if table.replace(&staged) {
+                let key = staged.partition;
+                let is_free = |meta: &SegmentMeta| !in_use.contains(&(key, meta.name()));
+                if staged.remove.iter().all(is_free) && table.replace(&staged) {
                     replacements.push(staged);
                 } else {
                     obsolete.push(staged);
@@ -86,17 +90,21 @@ impl<D: Disk> Segments<D> {
 
     /// A checkpoint with this table is durable: reads use it from now on, with the indexes of what
     /// was `written` for it, and the files that only the one before it named go. `log_starts` has
-    /// the partitions that there are.
+    /// the partitions that there are; files of segments `in_use` stay.
     pub(crate) async fn publish(
         &self,
         table: SegmentTable,
         written: Vec<(SegmentId, SegmentIndex)>,
         log_starts: &BTreeMap<PartitionKey, i64>,
+        in_use: &BTreeSet<SegmentId>,
     ) -> Result<(), DiskError> {
         let gone: BTreeSet<SegmentId> = {
             let state = &mut *self.state.borrow_mut();
             let before = state.table.iter().map(|(key, meta)| (key, meta.name()));
-            let gone = before.filter(|(key, name)| !table.holds(*key, *name)).collect();
+            // Batches that were recovered are elsewhere now, and the journal has forgotten them.
+            let recovered = std::mem::take(&mut state.recovered);
+            let gone = before.chain(recovered);
+            let gone = gone.filter(|id| !table.holds(id.0, id.1) && !in_use.contains(id)).collect();
             state.open.retain(|(key, name), _| table.holds(*key, *name));
             state.indexes.retain(|(key, name), _| table.holds(*key, *name));
             state.table = table;
@@ -115,22 +123,28 @@ impl<D: Disk> Segments<D> {
 
     /// Removes, without a checkpoint, the files of segments that no start would read any more: those
     /// below `starts`, which are durable, and those of the partitions `dead`. The newest checkpoint
-    /// still names them; a start forgets them before it looks.
+    /// still names them; a start forgets them before it looks. Those `in_use` stay.
     pub(crate) async fn trim_now(
         &self,
         starts: &BTreeMap<PartitionKey, i64>,
         dead: &BTreeSet<PartitionKey>,
+        in_use: &BTreeSet<SegmentId>,
     ) -> Result<usize, DiskError> {
+        let mut dead = dead.clone();
         let gone = {
             let state = &mut *self.state.borrow_mut();
+            // A start would look there for batches of the journal.
+            let needed = state.recovered.union(in_use).copied().collect::<BTreeSet<_>>();
+            dead.retain(|key| !needed.iter().any(|(needed, _)| needed == key));
             let before = state.table.names();
             for (key, start) in starts {
                 state.table.trim(*key, *start);
             }
-            for key in dead {
+            for key in &dead {
                 state.table.remove(*key);
             }
-            let names = state.table.names();
+            let mut names = state.table.names();
+            names.extend(needed);
             state.open.retain(|id, _| names.contains(id));
             state.indexes.retain(|id, _| names.contains(id));
             state.marks = state.indexes.values().map(SegmentIndex::len).sum();
@@ -139,7 +153,7 @@ impl<D: Disk> Segments<D> {
         let count = gone.len();
         let is_alive = |(key, _): &SegmentId| !dead.contains(key);
         self.remove_files(gone.into_iter().filter(is_alive).collect()).await?;
-        self.remove_partitions(dead, starts).await?;
+        self.remove_partitions(&dead, starts).await?;
         Ok(count)
     }
 
@@ -148,6 +162,7 @@ impl<D: Disk> Segments<D> {
         let mut dirs = BTreeSet::new();
         for (key, name) in files {
             self.disk.remove_file(&segment_path(key, name)).await?;
+            self.disk.remove_file(&index_path(key, name)).await?;
             dirs.insert(partition_dir(key));
         }
         for dir in dirs {

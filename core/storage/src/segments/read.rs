@@ -58,6 +58,7 @@ impl<D: Disk> Segments<D> {
             if meta.base_offset >= read.upto {
                 break;
             }
+            self.load_index(read.partition, &meta).await;
             let start = self.mark(read.partition, &meta, |index| index.before_offset(read.offset));
             let read_bytes = if meta.is_packed { budget / expansion.max(1) } else { budget };
             let mut walk = self.walk(read.partition, meta, start, read_bytes).await?;
@@ -95,6 +96,7 @@ impl<D: Disk> Segments<D> {
             if meta.max_timestamp < timestamp {
                 continue;
             }
+            self.load_index(read.partition, &meta).await;
             let start = self.mark(read.partition, &meta, |index| {
                 let by_offset = index.before_offset(read.offset);
                 let by_time = index.before_timestamp(timestamp);

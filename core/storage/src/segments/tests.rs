@@ -1,7 +1,7 @@
 //! Segments against a plain list of batches: what is read is what was written, whatever the offset,
 //! the budget, the time or the index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -71,13 +71,16 @@ impl Bench {
 /// What a checkpoint does with segments; the partition's log starts at `log_start`.
 async fn flush_and_publish(segments: &Segments<SimDisk>, log_start: i64, batches: &[LogBatch]) {
     let log_starts = BTreeMap::from([(KEY, log_start)]);
-    let mut draft = segments.draft(&log_starts).await.expect("drafted");
+    let mut draft = segments.draft(&log_starts, &BTreeSet::new()).await.expect("drafted");
     let newest = draft.table.of(KEY).last().copied();
     segments.make_directories([KEY]).await.expect("made");
     for segment in flush(segments, KEY, newest, batches).await {
         draft.put(KEY, segment);
     }
-    segments.publish(draft.table, draft.written, &log_starts).await.expect("published");
+    segments
+        .publish(draft.table, draft.written, &log_starts, &BTreeSet::new())
+        .await
+        .expect("published");
 }
 
 async fn flush(
@@ -95,7 +98,7 @@ async fn flush(
 }
 
 fn open(disk: &SimDisk, table: SegmentTable) -> Segments<SimDisk> {
-    Segments::new(disk.clone(), 40_000, table, Rc::default())
+    Segments::new(disk.clone(), 40_000, table, BTreeSet::new(), Rc::default())
 }
 
 fn batch(base_offset: i64, records: usize, value_bytes: usize, first_ms: i64) -> LogBatch {
@@ -460,8 +463,18 @@ fn batches_that_turned_to_zeros_are_damage_and_not_taken_for_padding() {
             file.write_at(from, zeros).await.0.expect("written");
         });
         bench.reopen();
-        let error = bench.read(read_from(0, 1 << 20, i64::MAX)).expect_err("damage");
-        assert!(matches!(error, ReadFault::Damaged(_)), "{error}");
+        // What stands before it is served, and nothing of it or behind it.
+        let before = bench.read(read_from(0, 1 << 20, i64::MAX)).map_or(0, |read| {
+            assert_eq!(
+                read.records,
+                bench.batches[..read.records.len()].iter().map(bytes_of).collect::<Vec<_>>()
+            );
+            read.records.len()
+        });
+        assert!(before < 16);
+        let error =
+            bench.read(read_from(before as i64, 1, i64::MAX)).map(|read| read.records.len());
+        assert!(matches!(error, Err(ReadFault::Damaged(_))), "{error:?}");
     }
 }
 
@@ -480,4 +493,44 @@ fn an_index_that_leads_astray_is_made_anew() {
     let found = bench.read(read_from(2, 1 << 20, i64::MAX)).expect("read").records;
     let wanted = bench.batches.iter().filter(|batch| batch.last_offset() >= 2);
     assert_eq!(found, wanted.map(bytes_of).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_index_of_a_large_closed_segment_is_kept_and_spares_reading_it() {
+    let mut bench = Bench::new(19);
+    bench.segments = Rc::new(Segments::new(
+        bench.disk.clone(),
+        2_000_000,
+        SegmentTable::default(),
+        BTreeSet::new(),
+        Rc::default(),
+    ));
+    for _ in 0..5 {
+        let from = bench.end();
+        bench.flush((0..100).map(|at| batch(from + at, 1, 5_000, from + at)).collect());
+        let segments = Rc::clone(&bench.segments);
+        bench.executor.block_on(async move { segments.write_indexes([KEY]).await });
+    }
+    let indexes = |bench: &Bench| {
+        bench.disk.files().into_iter().filter(|path| path.ends_with(".idx")).collect::<Vec<_>>()
+    };
+    assert_eq!((bench.metas().len(), indexes(&bench).len()), (2, 1));
+    let reads = |bench: &mut Bench| {
+        bench.reopen();
+        let wanted = bench.batches[380].clone();
+        let found = bench.read(read_from(380, 1, i64::MAX)).expect("read").records;
+        assert_eq!(found, [bytes_of(&wanted)]);
+        let find = HistoryRead { find_timestamp: Some(370), ..read_from(0, 1, i64::MAX) };
+        let found = bench.read(find).expect("read").records;
+        assert_eq!(found, [bytes_of(&bench.batches[370])]);
+        let state = bench.segments.state.borrow();
+        let index = state.indexes.get(&(KEY, FIRST)).expect("an index");
+        index.is_filed
+    };
+    assert!(reads(&mut bench), "taken from the file");
+    assert!(bench.disk.corrupt(&indexes(&bench)[0], 100));
+    assert!(!reads(&mut bench), "a damaged one is as if it were not there");
+    let segments = Rc::clone(&bench.segments);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 450, &[]).await });
+    assert_eq!(indexes(&bench), Vec::<String>::new(), "it goes with its segment");
 }

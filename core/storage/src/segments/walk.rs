@@ -18,6 +18,8 @@ pub(crate) const SCAN_BYTES: usize = 256 * 1024;
 /// Least bytes read at once when batches are wanted.
 const READ_BYTES_MIN: usize = 64 * 1024;
 const READ_ALIGN_BYTES: usize = 512;
+/// Of the one batch format that is stored.
+const MAGIC: i8 = 2;
 
 /// Why a read stopped.
 #[derive(Debug)]
@@ -148,17 +150,13 @@ impl<D: Disk> Walk<'_, D> {
                 return self.end();
             }
             let bytes = self.bytes(HEADER_BYTES, self.read_bytes).await?;
-            let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
-                return Err(self.damage("a batch header is cut off"));
-            };
-            let header = BatchHeader::read(raw);
-            if header.batch_length != 0 {
-                break header;
+            let header = bytes.first_chunk::<HEADER_BYTES>().map(BatchHeader::read);
+            match header {
+                Some(header) if self.goes_on_with(&header) => break header,
+                _ if self.skip_padding().await? => {}
+                Some(header) => break header,
+                None => return Err(self.damage("a batch header is cut off")),
             }
-            if self.is_at_mark {
-                return Err(self.bad_mark());
-            }
-            self.skip_padding();
         };
         let size = self.size(&header)?;
         let is_here = header.base_offset >= self.meta.base_offset
@@ -189,11 +187,29 @@ impl<D: Disk> Walk<'_, D> {
         }
     }
 
-    fn skip_padding(&mut self) {
-        let unit = PADDING_UNIT_BYTES as u64;
-        let next = (self.at / unit + 1) * unit;
-        self.segments.passed(self.id(), self.at, next);
-        self.at = next;
+    /// Whether a header is likely that of the next batch; what is wrong with it comes later.
+    fn goes_on_with(&self, header: &BatchHeader) -> bool {
+        let is_next = match self.expected {
+            Some(expected) => header.base_offset == expected,
+            None => header.base_offset >= self.meta.base_offset,
+        };
+        is_next && header.batch_length != 0 && header.magic == MAGIC
+    }
+
+    /// Goes past zeros up to a boundary; false if there is something else.
+    async fn skip_padding(&mut self) -> Result<bool, Fault> {
+        let boundary = self.at.next_multiple_of(PADDING_UNIT_BYTES as u64);
+        let len = (boundary.min(self.meta.trusted_bytes) - self.at) as usize;
+        if len == 0 || self.is_at_mark {
+            return Ok(false);
+        }
+        let bytes = self.bytes(len, self.read_bytes).await?;
+        let is_padding = bytes.get(..len).is_some_and(|zeros| zeros.iter().all(|byte| *byte == 0));
+        if is_padding {
+            self.segments.passed(self.id(), self.at, boundary);
+            self.at = boundary;
+        }
+        Ok(is_padding)
     }
 
     fn bad_mark(&self) -> Fault {

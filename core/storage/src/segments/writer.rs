@@ -9,7 +9,7 @@ use millpond_wire::limits::SEGMENT_GATHER_BYTES;
 use millpond_wire::record::{HEADER_BYTES, LogBatch};
 
 use super::Segments;
-use super::format::{PADDING_UNIT_BYTES, SegmentHeader, partition_dir, segment_path};
+use super::format::{PADDING_UNIT_BYTES, SegmentHeader, padded_end, partition_dir, segment_path};
 use super::index::SegmentIndex;
 use super::table::{SegmentMeta, SegmentName};
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
@@ -49,10 +49,7 @@ impl<D: Disk> Segments<D> {
         expected_bytes: usize,
         cause: WriteCause,
     ) -> Result<SegmentWriter<D>, DiskError> {
-        let path = segment_path(key, name);
-        let file = self.disk.open(&path, OpenMode::CREATE_DIRECT).await?;
-        self.disk.sync_dir(&partition_dir(key)).await?;
-        self.meter.synced(WriteCause::Metadata);
+        let file = self.create_file(key, name).await?;
         let header = SegmentHeader { partition: key, name }.encode();
         let meta = SegmentMeta::empty(name);
         let index = SegmentIndex::new(header.len() as u64, name.base_offset);
@@ -60,6 +57,18 @@ impl<D: Disk> Segments<D> {
             self.writer(file, meta, index, expected_bytes.saturating_add(header.len()), cause);
         writer.buf.extend_from_slice(&header);
         Ok(writer)
+    }
+
+    /// Makes the file of a new segment and its directory entry durable.
+    pub(crate) async fn create_file(
+        &self,
+        key: PartitionKey,
+        name: SegmentName,
+    ) -> Result<D::File, DiskError> {
+        let file = self.disk.open(&segment_path(key, name), OpenMode::CREATE_DIRECT).await?;
+        self.disk.sync_dir(&partition_dir(key)).await?;
+        self.meter.synced(WriteCause::Metadata);
+        Ok(file)
     }
 
     /// Goes on with a segment at the next block after its trusted part.
@@ -93,12 +102,14 @@ impl<D: Disk> Segments<D> {
         SegmentWriter { file, meta, buf, at, is_dirty: false, block_bytes, cause, meter, index }
     }
 
-    /// Whether a segment can be continued: it has room, and its end lies on a block.
-    pub fn can_continue(&self, meta: &SegmentMeta) -> bool {
+    /// Whether a segment can be continued: it has room, its end lies on a block, and the journal
+    /// needs nothing beyond that end.
+    pub(crate) fn can_continue(&self, key: PartitionKey, meta: &SegmentMeta) -> bool {
         let unit = self.disk.block_bytes().max(PADDING_UNIT_BYTES) as u64;
         meta.trusted_bytes < self.segment_bytes as u64
             && meta.trusted_bytes.is_multiple_of(unit)
             && !meta.is_clean
+            && !self.state.borrow().recovered.contains(&(key, meta.name()))
     }
 }
 
@@ -180,16 +191,13 @@ impl<D: Disk> SegmentWriter<D> {
         Ok(WrittenSegment { meta, index })
     }
 
-    /// Zeros up to a block: none, or as many as a batch header has at least.
+    /// Zeros up to a block.
     async fn pad(&mut self) -> Result<(), DiskError> {
-        let unit = self.block_bytes.max(PADDING_UNIT_BYTES);
-        let end = self.len_bytes() as usize;
-        let mut padding = end.next_multiple_of(unit) - end;
-        if (1..HEADER_BYTES).contains(&padding) {
-            padding += unit;
-        }
-        self.index.passed(end as u64, (end + padding) as u64);
         const ZEROS: [u8; PADDING_UNIT_BYTES] = [0; PADDING_UNIT_BYTES];
+        let from = self.len_bytes();
+        let to = padded_end(from, self.block_bytes);
+        self.index.passed(from, to);
+        let mut padding = (to - from) as usize;
         while padding > 0 {
             let piece = padding.min(ZEROS.len());
             self.put(&ZEROS[..piece]).await?;

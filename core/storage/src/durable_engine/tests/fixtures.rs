@@ -192,6 +192,9 @@ fn live(machine: &Machine) -> (Node, Vec<LastBatch>) {
         send(&node, "plain", 2, mixed(Codec::None, 98));
         machine.run_for_ms(50);
     }
+    // What retention lets go of then takes another checkpoint.
+    machine.run_for_ms(30_000);
+    let checkpoints = node.engine.metrics().checkpoints;
     // From here on only the journal knows.
     let gone = DeleteTopicsRequest {
         topic_names: vec!["gone".to_owned()],
