@@ -41,6 +41,8 @@ pub(super) struct Space {
     /// Monotonic; when the engine was told last.
     told_ms: Cell<u64>,
     told_stuck: Cell<bool>,
+    /// The engine may be refusing records: then nothing else wakes whoever looks.
+    told_tight: Cell<bool>,
 }
 
 /// The disk takes no more.
@@ -77,7 +79,10 @@ impl Space {
     pub(super) fn next_look_ms(&self) -> Option<u64> {
         match self.refusal.get() {
             Some(refusal) => Some(refusal.next_look_ms),
-            None => self.reclaim_due_ms(),
+            None => {
+                let again_ms = self.told_tight.get().then(|| self.told_ms.get() + SPACE_LOOK_MS);
+                again_ms.into_iter().chain(self.reclaim_due_ms()).min()
+            }
         }
     }
 
@@ -206,6 +211,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let report = self.space_report(left);
         self.space.told_ms.set(self.shell.now().mono_ms);
         self.space.told_stuck.set(report.is_stuck);
+        let nearly_used = report.used_bytes.saturating_add(report.reserve_bytes);
+        self.space.told_tight.set(nearly_used >= report.budget_bytes / 2);
         self.submit(Event::Space(report));
         report
     }
