@@ -209,16 +209,21 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     async fn tell_space(&self) -> SpaceReport {
         let left = space_left(&self.disk).await;
         let report = self.space_report(left);
-        self.space.told_ms.set(self.shell.now().mono_ms);
-        self.space.told_stuck.set(report.is_stuck);
-        let nearly_used = report.used_bytes.saturating_add(report.reserve_bytes);
-        self.space.told_tight.set(nearly_used >= report.budget_bytes / 2);
         self.submit(Event::Space(report));
         report
     }
 
-    /// What the engine is told.
+    /// What the engine is told, now.
     pub(super) fn space_report(&self, left: SpaceLeft) -> SpaceReport {
+        let report = self.measure(left);
+        self.space.told_ms.set(self.shell.now().mono_ms);
+        self.space.told_stuck.set(report.is_stuck);
+        let nearly_used = report.used_bytes.saturating_add(report.reserve_bytes);
+        self.space.told_tight.set(nearly_used >= report.budget_bytes / 2);
+        report
+    }
+
+    fn measure(&self, left: SpaceLeft) -> SpaceReport {
         let checkpoint_bytes = self.space.checkpoint_bytes.get();
         let fixed_bytes = self.journal.shape().total_bytes() + checkpoint_bytes;
         let on_disk = fixed_bytes + self.segments.with_table(SegmentTable::size_bytes);
