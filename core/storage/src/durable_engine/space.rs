@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_engine::{
-    Event, Partition, PartitionKey, SpaceReport, StoredPartition, StoredSegment,
+    Engine, Event, Partition, PartitionKey, SpaceReport, StoredPartition, StoredSegment,
 };
 use millpond_wire::limits::{
     RECLAIM_BYTES_LEAST, RECLAIM_INTERVAL_MS, RECLAIM_LAZY_MS, SPACE_LOOK_MS, SPACE_RETRY_MS_MAX,
@@ -41,8 +41,6 @@ pub(super) struct Space {
     /// Monotonic; when the engine was told last.
     told_ms: Cell<u64>,
     told_stuck: Cell<bool>,
-    /// The engine may be refusing records: then nothing else wakes whoever looks.
-    told_tight: Cell<bool>,
 }
 
 /// The disk takes no more.
@@ -73,17 +71,6 @@ impl Space {
         let is_lazy = self.is_reclaim_lazy.get();
         let wait_ms = if is_lazy { RECLAIM_LAZY_MS } else { RECLAIM_INTERVAL_MS };
         self.is_reclaim_wanted.get().then_some(self.checkpointed_ms.get() + wait_ms)
-    }
-
-    /// When something is to be done here although nobody else does anything.
-    pub(super) fn next_look_ms(&self) -> Option<u64> {
-        match self.refusal.get() {
-            Some(refusal) => Some(refusal.next_look_ms),
-            None => {
-                let again_ms = self.told_tight.get().then(|| self.told_ms.get() + SPACE_LOOK_MS);
-                again_ms.into_iter().chain(self.reclaim_due_ms()).min()
-            }
-        }
     }
 
     pub(super) fn is_refusing(&self) -> bool {
@@ -192,6 +179,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
     }
 
+    /// When something is to be done here although nobody else does anything.
+    pub(super) fn next_look_ms(&self) -> Option<u64> {
+        if let Some(refusal) = self.space.refusal.get() {
+            return Some(refusal.next_look_ms);
+        }
+        // Whoever is refused for want of space writes nothing that would wake anybody.
+        let space = self.with_engine(Engine::space);
+        let is_tight = space.used_bytes >= space.soft_bytes;
+        let look_ms = is_tight.then(|| self.space.told_ms.get() + SPACE_LOOK_MS);
+        [self.space.reclaim_due_ms(), look_ms].into_iter().flatten().min()
+    }
+
     /// Whether entries wait for room that only a checkpoint could give, and the disk refuses it.
     fn is_stuck(&self) -> bool {
         self.space.is_refusing() && self.journal.is_starved()
@@ -209,21 +208,14 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     async fn tell_space(&self) -> SpaceReport {
         let left = space_left(&self.disk).await;
         let report = self.space_report(left);
+        self.space.told_ms.set(self.shell.now().mono_ms);
+        self.space.told_stuck.set(report.is_stuck);
         self.submit(Event::Space(report));
         report
     }
 
-    /// What the engine is told, now.
+    /// What the engine is told.
     pub(super) fn space_report(&self, left: SpaceLeft) -> SpaceReport {
-        let report = self.measure(left);
-        self.space.told_ms.set(self.shell.now().mono_ms);
-        self.space.told_stuck.set(report.is_stuck);
-        let nearly_used = report.used_bytes.saturating_add(report.reserve_bytes);
-        self.space.told_tight.set(nearly_used >= report.budget_bytes / 2);
-        report
-    }
-
-    fn measure(&self, left: SpaceLeft) -> SpaceReport {
         let checkpoint_bytes = self.space.checkpoint_bytes.get();
         let fixed_bytes = self.journal.shape().total_bytes() + checkpoint_bytes;
         let on_disk = fixed_bytes + self.segments.with_table(SegmentTable::size_bytes);

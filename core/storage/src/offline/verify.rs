@@ -157,6 +157,11 @@ async fn journal<D: Disk>(
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
             }
+            if found.corrected_bits > 0 {
+                let what =
+                    format!("{} flipped bits, corrected at each start", found.corrected_bits);
+                report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
+            }
             engine.finish_recovery();
             for lost in engine.lost_ranges() {
                 let concern = Concern {
