@@ -10,8 +10,14 @@ use millpond_engine::LostRange;
 pub enum WriteCause {
     /// Commits.
     Journal,
-    /// Partition files at checkpoints.
+    /// Partition files at checkpoints, as the batches came.
     Segment,
+    /// The same, of batches that were packed.
+    Packing,
+    /// Partition files that compaction wrote anew.
+    Compaction,
+    /// Indexes of partition files. They are kept in memory only as yet.
+    Index,
     /// Checkpoints.
     Checkpoint,
     /// Directory entries, new journal files, headers.
@@ -20,14 +26,24 @@ pub enum WriteCause {
 
 impl WriteCause {
     /// All of them, in the order of [`StorageMetrics`]' arrays.
-    pub const ALL: [WriteCause; 4] =
-        [WriteCause::Journal, WriteCause::Segment, WriteCause::Checkpoint, WriteCause::Metadata];
+    pub const ALL: [WriteCause; 7] = [
+        WriteCause::Journal,
+        WriteCause::Segment,
+        WriteCause::Packing,
+        WriteCause::Compaction,
+        WriteCause::Index,
+        WriteCause::Checkpoint,
+        WriteCause::Metadata,
+    ];
 
     /// The name for a metric's label.
     pub fn name(self) -> &'static str {
         match self {
             WriteCause::Journal => "journal",
             WriteCause::Segment => "segment",
+            WriteCause::Packing => "packing",
+            WriteCause::Compaction => "compaction",
+            WriteCause::Index => "index",
             WriteCause::Checkpoint => "checkpoint",
             WriteCause::Metadata => "metadata",
         }
@@ -85,9 +101,9 @@ pub struct StorageMetrics {
     /// Bytes of record batches that were journalled.
     pub payload_bytes: u64,
     /// Bytes written, by [`WriteCause::ALL`].
-    pub written_bytes: [u64; 4],
+    pub written_bytes: [u64; WriteCause::ALL.len()],
     /// Syncs (of files and directories) and durable writes, by [`WriteCause::ALL`].
-    pub syncs: [u64; 4],
+    pub syncs: [u64; WriteCause::ALL.len()],
     /// Journal commits, seals included.
     pub commits: u64,
     /// Entries in them.

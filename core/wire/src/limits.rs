@@ -226,6 +226,8 @@ pub const DEFAULT_JOURNAL_FILES: usize = 3;
 pub const JOURNAL_FILES_MAX: usize = 64;
 /// Size above which a segment is closed and the next one begun (topic setting `segment.bytes`).
 pub const DEFAULT_SEGMENT_BYTES: usize = 64 * MIB;
+/// Largest such size that may be configured.
+pub const SEGMENT_BYTES_MAX: usize = 1024 * MIB;
 /// Most segments of one partition.
 pub const SEGMENTS_PER_PARTITION_MAX: usize = 64 * KIB;
 /// Most open segment files.
@@ -454,6 +456,7 @@ const _: () = {
     assert!(COMMIT_BYTES_MAX <= DEFAULT_JOURNAL_FILE_BYTES);
     assert!(DEFAULT_JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES));
     assert!(DEFAULT_JOURNAL_FILES >= 2 && DEFAULT_JOURNAL_FILES <= JOURNAL_FILES_MAX);
+    assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
     assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);

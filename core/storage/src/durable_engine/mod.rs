@@ -203,6 +203,11 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         look(&self.engine.borrow())
     }
 
+    /// The shell's monotonic time, as the engine is told it.
+    pub fn mono_ms(&self) -> u64 {
+        self.shell.now().mono_ms
+    }
+
     /// A picture of what storage did so far.
     pub fn metrics(&self) -> StorageMetrics {
         StorageMetrics {
