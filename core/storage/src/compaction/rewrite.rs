@@ -45,6 +45,9 @@ pub struct RewriteStats {
     pub superseded: u64,
     /// Tombstones that went because their time was over.
     pub expired: u64,
+    /// Batches whose tombstones were seen for the first time: the time from which they may go has
+    /// to be written down.
+    pub marked: u64,
     /// Batches that stay as they are because they cannot be read or written anew. Where there is
     /// one, no tombstone after it goes.
     pub stuck: u64,
@@ -55,6 +58,12 @@ impl RewriteStats {
     #[must_use]
     pub const fn removed(&self) -> u64 {
         self.superseded.saturating_add(self.expired)
+    }
+
+    /// Whether the log has to be exchanged; else it was only packed, if that.
+    #[must_use]
+    pub const fn is_changed(&self) -> bool {
+        self.removed() > 0 || self.marked > 0
     }
 }
 
@@ -174,6 +183,7 @@ impl<'r> Rewriter<'r> {
             return self.stuck(batch);
         }
         self.stats = stats;
+        self.stats.marked += u64::from(horizon.is_some() && delete_horizon(&header).is_none());
         let is_same = survey.dropped == 0 && horizon == delete_horizon(&header);
         if is_same && is_dense(&header, batch, self.policy) {
             return Ok(self.merger.pass(batch)?);
