@@ -13,7 +13,7 @@ use millpond_client::{Admin, Client, ClientConfig, NewTopic};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{BenchError, Context, Outcome};
-use crate::procfs::{IoCounters, Memory, ProcessStat};
+use crate::procfs::{IoCounters, Memory, ProcessStat, peak_rss_bytes};
 use crate::scrape::Scrape;
 
 /// How long the broker may take to become ready, or to stop when asked.
@@ -34,7 +34,12 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts `binary` on the data in `home` and waits until it serves.
     pub(crate) fn start(binary: &Path, home: &Path) -> Outcome<Self> {
-        let broker = Self::spawn(binary, home)?;
+        Self::start_with(binary, home, "")
+    }
+
+    /// The same with a configuration, as TOML.
+    pub(crate) fn start_with(binary: &Path, home: &Path, config: &str) -> Outcome<Self> {
+        let broker = Self::spawn_with(binary, home, config)?;
         let give_up = Instant::now() + PATIENCE;
         while Instant::now() < give_up {
             if broker.get("/readyz").is_ok() {
@@ -47,12 +52,20 @@ impl Broker {
 
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(binary: &Path, home: &Path) -> Outcome<Self> {
+        Self::spawn_with(binary, home, "")
+    }
+
+    fn spawn_with(binary: &Path, home: &Path, config: &str) -> Outcome<Self> {
         let (kafka, http) = (free_address()?, free_address()?);
         let log = home.join("broker.log");
         let out = File::create(&log).context(format!("making {}", log.display()))?;
         let err = out.try_clone().context("the broker's log")?;
+        let file = home.join("millpond.toml");
+        fs::write(&file, config).context(format!("writing {}", file.display()))?;
         let child = Command::new(binary)
             .arg("serve")
+            .arg("--config")
+            .arg(&file)
             .arg("--data-dir")
             .arg(home.join("data"))
             .args(["--listen", &kafka.to_string(), "--http", &http.to_string()])
@@ -84,6 +97,11 @@ impl Broker {
         Memory::of(self.pid())
     }
 
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn peak_rss_bytes(&self) -> Outcome<u64> {
+        peak_rss_bytes(self.pid())
+    }
+
     /// Processor time that it took so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Outcome<f64> {
         Ok(ProcessStat::of(self.pid())?.cpu_seconds())
@@ -106,12 +124,25 @@ impl Broker {
 
     /// Makes a topic.
     pub(crate) fn create_topic(&self, name: &str, partitions: usize) -> Outcome<()> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// Makes a topic with settings.
+    pub(crate) fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: usize,
+        settings: &[(&str, &str)],
+    ) -> Outcome<()> {
         let config = ClientConfig::new(&format!("tcp://{}", self.kafka)).context("an address")?;
         let partitions = i32::try_from(partitions).context("partitions")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("a runtime")?.block_on(async {
             let client = Client::connect(config).await.context("connecting")?;
-            let topic = NewTopic::new(name).partitions(partitions);
+            let mut topic = NewTopic::new(name).partitions(partitions);
+            for (key, value) in settings {
+                topic = topic.setting(*key, *value);
+            }
             Admin::new(client).create_topic(topic).await.context("creating a topic")
         })
     }
@@ -158,6 +189,12 @@ impl Broker {
             thread::sleep(Duration::from_millis(5));
         }
         Err(self.complaint("it did not stop when asked"))
+    }
+
+    /// Ends it as a power cut would: at once, with nothing written.
+    pub(crate) fn kill(mut self) -> Outcome<()> {
+        self.child.kill().context("killing the broker")?;
+        self.child.wait().context("waiting for the broker").map(drop)
     }
 
     /// An error with the end of the broker's log.

@@ -65,6 +65,14 @@ enum Command {
     AckLatency,
     /// Bytes written and syncs for each byte of payload, 500 devices over QUIC.
     Wear,
+    /// Bytes written for each byte of large batches that are compressed already.
+    Bulk,
+    /// Bytes stored for each byte of JSON telemetry, after packing.
+    Packing,
+    /// Sequential read of history by a consumer against reading the files.
+    History,
+    /// Start after kill -9 with little and with much stored.
+    Recovery,
     /// The threshold filter inline against native, and a produce with it against one without.
     Transform,
     /// Memory, size, start to first acknowledgement.
@@ -80,12 +88,20 @@ impl Command {
                 figures::produce::figure,
                 figures::ack_latency::figure,
                 figures::wear::figure,
+                figures::bulk::figure,
+                figures::packing::figure,
+                figures::history::figure,
+                figures::recovery::figure,
                 figures::transform::figure,
                 figures::footprint::figure,
             ],
             Self::Produce => vec![figures::produce::figure],
             Self::AckLatency => vec![figures::ack_latency::figure],
             Self::Wear => vec![figures::wear::figure],
+            Self::Bulk => vec![figures::bulk::figure],
+            Self::Packing => vec![figures::packing::figure],
+            Self::History => vec![figures::history::figure],
+            Self::Recovery => vec![figures::recovery::figure],
             Self::Transform => vec![figures::transform::figure],
             Self::Footprint => vec![figures::footprint::figure],
         }
@@ -165,7 +181,8 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        for word in ["figures", "produce", "ack-latency", "wear", "transform", "footprint"] {
+        let words = ["figures", "produce", "ack-latency", "wear", "bulk", "packing", "history"];
+        for word in words.into_iter().chain(["recovery", "transform", "footprint"]) {
             let line = format!("millpond-bench --quick {word} --json --rounds 2");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
         }

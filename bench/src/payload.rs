@@ -54,6 +54,48 @@ impl Telemetry {
         self.note(text, bytes)
     }
 
+    /// A reading as a telemetry agent sends it, of exactly `bytes` (at least 170): fields that
+    /// hardly change, counters that grow, measured values that wander. No padding that a codec
+    /// could not be asked to shrink, none that shrinks by itself.
+    pub(crate) fn reading(&mut self, device: usize, bytes: usize) -> Vec<u8> {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let wander = |next: u64, middle: u64, width: u64| middle + next % width;
+        let temperature = wander(self.next(), 2_100, 300);
+        let pressure = wander(self.next(), 101_300, 200);
+        let rpm = wander(self.next(), 1_450, 25);
+        let mut text = format!(
+            "{{\"device\":\"pump-{device:04}\",\"site\":\"north-{}\",\"ts\":{},\"seq\":{sequence},\
+             \"temperature\":{}.{:02},\"pressure\":{}.{:02},\"rpm\":{rpm},\"state\":\"running\",\
+             \"fw\":\"2.14.0\"",
+            device % 7,
+            1_763_700_000_000 + sequence * 17 + self.next() % 10,
+            temperature / 100,
+            temperature % 100,
+            pressure / 100,
+            pressure % 100,
+        );
+        let mut at = device;
+        while !self.counters.is_empty() {
+            let grown = self.next() % 50;
+            let index = at % self.counters.len();
+            let (name, value) = &mut self.counters[index];
+            *value += grown;
+            let member = format!(",\"{name}\":{value}");
+            if text.len() + member.len() + ",\"unit\":\"\"}".len() > bytes {
+                break;
+            }
+            text.push_str(&member);
+            at += 1;
+        }
+        let unit = "metric system, as set at commissioning of the plant by its operator";
+        let room = bytes.saturating_sub(text.len() + ",\"unit\":\"\"}".len());
+        text.push_str(",\"unit\":\"");
+        text.extend(unit.chars().cycle().take(room));
+        text.push_str("\"}");
+        text.into_bytes()
+    }
+
     /// Fills up to the exact size with text that does not repeat, and closes the object.
     fn note(&mut self, mut text: String, bytes: usize) -> Vec<u8> {
         text.push_str(",\"note\":\"");
@@ -87,6 +129,44 @@ impl Telemetry {
     }
 }
 
+impl Telemetry {
+    /// A batch without compression of a device's readings.
+    pub(crate) fn batch_of_readings(
+        &mut self,
+        device: usize,
+        records: usize,
+        value_bytes: usize,
+    ) -> Outcome<bytes::Bytes> {
+        let mut builder = BatchBuilder::new(Codec::None, None);
+        for _ in 0..records {
+            let value = self.reading(device, value_bytes);
+            let timestamp = 1_763_700_000_000 + self.sequence as i64;
+            builder.push(timestamp, None, Some(&value), &[]).context("building a batch")?;
+        }
+        builder.build().context("building a batch")
+    }
+}
+
+/// A batch of readings, compressed by its producer to `bytes` at the least.
+pub(crate) fn compressed_batch(telemetry: &mut Telemetry, bytes: usize) -> Outcome<bytes::Bytes> {
+    const VALUE_BYTES: usize = 200;
+    // Five to ten times as many bytes before compression; enough is found by growing.
+    let mut records = bytes / VALUE_BYTES * 4;
+    loop {
+        let mut builder = BatchBuilder::new(Codec::Zstd, Some(1));
+        for index in 0..records {
+            let value = telemetry.value(VALUE_BYTES);
+            let timestamp = 1_763_700_000_000 + index as i64;
+            builder.push(timestamp, None, Some(&value), &[]).context("building a batch")?;
+        }
+        let batch = builder.build().context("building a batch")?;
+        if batch.len() >= bytes {
+            return Ok(batch);
+        }
+        records += records / 4;
+    }
+}
+
 /// `,"note":""}`, and then some.
 const NOTE_BYTES_MIN: usize = 12;
 
@@ -114,6 +194,17 @@ mod tests {
             let json: serde_json::Value = serde_json::from_slice(&value).unwrap();
             let field = json[FIELD].as_f64().unwrap();
             assert!((0.0..100.0).contains(&field), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_reading_is_json_of_exactly_the_size_asked_for_and_never_the_same() {
+        let mut telemetry = Telemetry::new(1);
+        for bytes in [195, 200, 257, 1024] {
+            let (one, other) = (telemetry.reading(7, bytes), telemetry.reading(7, bytes));
+            assert_eq!((one.len(), other.len()), (bytes, bytes));
+            assert_ne!(one, other);
+            serde_json::from_slice::<serde_json::Value>(&one).unwrap();
         }
     }
 

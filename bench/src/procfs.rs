@@ -23,6 +23,11 @@ pub(crate) struct Memory {
     pub(crate) anonymous_bytes: u64,
 }
 
+/// The most memory that a process ever had resident, in bytes (`VmHWM` of `/proc/PID/status`).
+pub(crate) fn peak_rss_bytes(pid: u32) -> Outcome<u64> {
+    number(&read(pid, "status")?, "VmHWM:").map(|kib| kib * 1024)
+}
+
 /// `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessStat {

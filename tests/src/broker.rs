@@ -33,12 +33,14 @@ pub struct Setup {
     arguments: Vec<OsString>,
     config: Option<String>,
     environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
         let config = Some(SMALL.to_owned());
-        Setup { launcher: Vec::new(), arguments: Vec::new(), config, environment: Vec::new() }
+        let (launcher, arguments, environment) = (Vec::new(), Vec::new(), Vec::new());
+        Setup { launcher, arguments, config, environment, data_dir: None }
     }
 }
 
@@ -73,9 +75,23 @@ impl Setup {
         self
     }
 
-    /// Start it in a new data directory and wait until it is ready.
+    /// Keep its data there, instead of in a new directory.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Setup {
+        self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// Start it and wait until it is ready.
     #[track_caller]
     pub fn start(self) -> Broker {
+        let mut broker = self.start_without_waiting();
+        broker.wait_until_ready();
+        broker
+    }
+
+    /// Start it, and do not wait.
+    #[track_caller]
+    pub fn start_without_waiting(self) -> Broker {
         let home = binary::scratch();
         if let Some(text) = &self.config {
             let path = home.path().join("millpond.toml");
@@ -84,9 +100,7 @@ impl Setup {
         let (kafka, http) = (ports::free(), ports::free());
         let log = Log::default();
         let process = spawn(&self, home.path(), kafka, http, &log);
-        let mut broker = Broker { setup: self, home, kafka, http, log, process: Some(process) };
-        broker.wait_until_ready();
-        broker
+        Broker { setup: self, home, kafka, http, log, process: Some(process) }
     }
 }
 
@@ -124,7 +138,7 @@ impl Broker {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.home.path().join("data")
+        data_dir(&self.setup, self.home.path())
     }
 
     /// What it has printed, over all its lives.
@@ -244,8 +258,9 @@ impl Broker {
         assert!(matches!(ended, Some(Ok(None))), "the broker does not run: {ended:?}");
     }
 
+    /// Wait until it serves; it must not die on the way.
     #[track_caller]
-    fn wait_until_ready(&mut self) {
+    pub fn wait_until_ready(&mut self) {
         let give_up = Instant::now() + PATIENCE;
         let url = format!("{}/readyz", self.http());
         let mut last = String::new();
@@ -271,13 +286,17 @@ impl Drop for Broker {
     }
 }
 
+fn data_dir(setup: &Setup, home: &Path) -> PathBuf {
+    setup.data_dir.clone().unwrap_or_else(|| home.join("data"))
+}
+
 fn spawn(setup: &Setup, home: &Path, kafka: SocketAddr, http: SocketAddr, log: &Log) -> Child {
     let broker = binary::runner().into_iter().chain([binary::millpond().into()]);
     let mut words = setup.launcher.iter().cloned().chain(broker);
     let program = words.next().unwrap_or_default();
     let mut command = Command::new(&program);
     command.args(words).arg("serve");
-    command.arg("--data-dir").arg(home.join("data"));
+    command.arg("--data-dir").arg(data_dir(setup, home));
     command.arg("--listen").arg(kafka.to_string());
     command.arg("--http").arg(http.to_string());
     if setup.config.is_some() {

@@ -12,7 +12,12 @@ use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use millpond_wire::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
+use millpond_wire::messages::delete_topics_request::DeleteTopicsRequest;
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use millpond_wire::messages::init_producer_id_request::InitProducerIdRequest;
 use millpond_wire::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -32,6 +37,9 @@ const PRODUCE: i16 = 9;
 const FETCH: i16 = 11;
 const LIST_OFFSETS: i16 = 4;
 const CREATE_TOPICS: i16 = 5;
+const DELETE_TOPICS: i16 = 4;
+const DELETE_RECORDS: i16 = 1;
+const INIT_PRODUCER_ID: i16 = 1;
 const OFFSET_COMMIT: i16 = 7;
 const OFFSET_FETCH: i16 = 5;
 
@@ -67,6 +75,8 @@ impl From<std::io::Error> for CallError {
 pub struct Found {
     /// Its offset.
     pub offset: i64,
+    /// Its timestamp in milliseconds since 1970.
+    pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<Bytes>,
     /// Its value.
@@ -169,6 +179,52 @@ impl Kafka {
             }
             other => Err(nonsense(&other)),
         }
+    }
+
+    /// Delete a topic; one that does not exist is an error.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), CallError> {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![name.into()],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        match self.call(DELETE_TOPICS, request.into())? {
+            Response::DeleteTopics(answer) => {
+                let code = answer.responses.first().map_or(-1, |topic| topic.error_code);
+                succeeded(code)
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    /// Delete the records below `offset`; the log start that is left.
+    pub fn delete_records(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<i64, CallError> {
+        let asked = DeleteRecordsPartition { partition_index: partition, offset };
+        let topic = DeleteRecordsTopic { name: topic.into(), partitions: vec![asked] };
+        let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 10_000 };
+        let Response::DeleteRecords(answer) = self.call(DELETE_RECORDS, request.into())? else {
+            return Err(CallError::Nonsense("not a delete records response".into()));
+        };
+        let topic = answer.topics.into_iter().next();
+        match topic.and_then(|topic| topic.partitions.into_iter().next()) {
+            Some(partition) => succeeded(partition.error_code).map(|()| partition.low_watermark),
+            None => Err(CallError::Nonsense("no partition in the answer".into())),
+        }
+    }
+
+    /// An id and an epoch for an idempotent producer.
+    pub fn new_producer_id(&mut self) -> Result<(i64, i16), CallError> {
+        let request =
+            InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
+        let Response::InitProducerId(answer) = self.call(INIT_PRODUCER_ID, request.into())? else {
+            return Err(CallError::Nonsense("not an init producer id response".into()));
+        };
+        succeeded(answer.error_code).map(|()| (answer.producer_id, answer.producer_epoch))
     }
 
     /// Create a topic of one partition and produce one value to it; its offset.
@@ -394,6 +450,7 @@ fn found_record(offset: i64, record: &Record<'_>) -> Found {
         .map(|header| (text(header.key), Bytes::copy_from_slice(header.value.unwrap_or_default())));
     Found {
         offset,
+        timestamp_ms: record.timestamp,
         key: record.key.map(Bytes::copy_from_slice),
         value: record.value.map(Bytes::copy_from_slice),
         headers: headers.collect(),

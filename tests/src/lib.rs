@@ -5,16 +5,19 @@
 //! panics and names the command that installs it. Nothing here sleeps blindly: whatever is waited
 //! for is an event with a deadline.
 
+pub mod autopsy;
 pub mod binary;
 pub mod bomb;
 pub mod broker;
 pub mod clients;
 pub mod command;
 pub mod dice;
+pub mod images;
 pub mod kafka;
 pub mod load;
 pub mod log;
 pub mod ports;
+pub mod writer;
 
 /// What judges a log here judges it in the simulator too.
 pub use millpond_sim::history;

@@ -48,7 +48,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn count(&self) {
+    /// One more came.
+    pub fn count(&self) {
         *lock(&self.acknowledged) += 1;
         self.changed.notify_all();
     }
@@ -129,7 +130,7 @@ struct Waiting {
 }
 
 /// The key that names a record.
-fn key_of(record: RecordId) -> [u8; 8] {
+pub fn key_of(record: RecordId) -> [u8; 8] {
     let both = u64::from(record.producer) << 32 | u64::from(record.sequence);
     both.to_be_bytes()
 }

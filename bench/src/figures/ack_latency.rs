@@ -9,7 +9,7 @@ use crate::load::pace::Pace;
 use crate::load::paced::paced;
 use crate::payload::Telemetry;
 use crate::raw::RawDisk;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::spread::Spread;
 
 /// Records, and requests, a second.
@@ -53,7 +53,8 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         figure.line(format!("{name}: broker's ack"), Spread::of(&ours_us), "us");
         figure.line(format!("{name}: raw write and sync"), Spread::of(&bounds_us), "us");
         let ratio = Spread::of_ratios(&ours_us, &bounds_us);
-        figure.line(format!("{name}: broker / raw"), ratio, "x");
+        let target = (name == "p99").then_some(Target::AtMost(2.0));
+        figure.line_to(format!("{name}: broker / raw"), ratio, "x", target);
         if quantile > 0.99 {
             let ours_us = Spread::one(ours.all.quantile_us(quantile));
             let bound_us = Spread::one(bounds.all.quantile_us(quantile));

@@ -18,7 +18,9 @@ use crate::broker::Broker;
 use crate::error::{BenchError, Context, Outcome};
 use crate::figures::{Bench, progress};
 use crate::load::fleet::Fleet;
-use crate::load::frames::{expect_taken, frame};
+use crate::load::frames::{Frames, expect_taken, frame};
+use crate::load::reader::read_partition;
+use crate::load::saturate::saturate;
 use crate::payload::Telemetry;
 use crate::procfs::Memory;
 use crate::report::Figure;
@@ -26,6 +28,8 @@ use crate::spread::Spread;
 
 /// Devices, each with a QUIC connection.
 const DEVICES: usize = 500;
+/// Partitions of a crowded board.
+const CROWD: usize = 1_000;
 /// The version of Metadata that is spoken.
 const METADATA_VERSION: i16 = 9;
 /// A start that takes longer has failed.
@@ -47,6 +51,9 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         connected.push(many);
     }
     memory_lines(&mut figure, &idle, &connected);
+    for (name, bytes) in crowded(bench)? {
+        figure.line(name, Some(Spread::one(mib(bytes))), "MiB");
+    }
     let size = fs::metadata(&bench.binary).context("the broker's binary")?.len();
     let size = Spread::one(mib(size));
     figure.line("program, as built for release", Some(size), "MiB");
@@ -74,6 +81,37 @@ fn memory(bench: &Bench) -> Outcome<(Memory, Memory)> {
     fleet.close();
     broker.stop()?;
     Ok((idle, connected))
+}
+
+/// A board with many partitions, all of them written to as fast as it goes, then read again after
+/// a restart: what it takes at most.
+fn crowded(bench: &Bench) -> Outcome<[(String, u64); 3]> {
+    progress(&format!("footprint, {CROWD} partitions"));
+    let home = bench.scratch()?;
+    let broker = Broker::start(&bench.binary, home.path())?;
+    broker.create_topic("crowd", CROWD)?;
+    let mut telemetry = Telemetry::new(5);
+    let batches = (0..CROWD * 4)
+        .map(|index| telemetry.batch_of_readings(index % 500, 10, 200))
+        .collect::<Outcome<Vec<_>>>()?;
+    let frames = Frames::of_batches("crowd", CROWD, batches)?;
+    saturate(broker.kafka(), &frames, bench.pressure, bench.seconds(6.0))?;
+    let written = broker.peak_rss_bytes()?;
+    broker.stop()?;
+    let broker = Broker::start(&bench.binary, home.path())?;
+    let started = broker.peak_rss_bytes()?;
+    for partition in 0..CROWD {
+        let partition = i32::try_from(partition).context("a partition")?;
+        read_partition(broker.kafka(), "crowd", partition)?;
+    }
+    let read = broker.peak_rss_bytes()?;
+    broker.stop()?;
+    let name = |what: &str| format!("peak RSS, {CROWD} partitions, {what}");
+    Ok([
+        (name("saturated"), written),
+        (name("after a restart"), started),
+        (name("all of them read"), read),
+    ])
 }
 
 fn memory_lines(figure: &mut Figure, idle: &[Memory], connected: &[Memory]) {
@@ -109,7 +147,7 @@ fn mib(bytes: u64) -> f64 {
 }
 
 /// From the start of the process to the acknowledgement of a record, in ms.
-fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
+pub(crate) fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
     let metadata = metadata_frame("first")?;
     let produce = frame("first", 0, Telemetry::new(4).batch(1, 200)?)?;
     let started = Instant::now();

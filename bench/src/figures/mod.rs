@@ -2,8 +2,12 @@
 //! lines with their spread.
 
 pub(crate) mod ack_latency;
+pub(crate) mod bulk;
 pub(crate) mod footprint;
+pub(crate) mod history;
+pub(crate) mod packing;
 pub(crate) mod produce;
+pub(crate) mod recovery;
 pub(crate) mod transform;
 pub(crate) mod wear;
 
@@ -39,8 +43,13 @@ impl Bench {
 
     /// A broker on a data directory of its own.
     pub(crate) fn broker(&self) -> Outcome<(Broker, TempDir)> {
+        self.broker_with("")
+    }
+
+    /// The same with a configuration, as TOML.
+    pub(crate) fn broker_with(&self, config: &str) -> Outcome<(Broker, TempDir)> {
         let home = self.scratch()?;
-        Ok((Broker::start(&self.binary, home.path())?, home))
+        Ok((Broker::start_with(&self.binary, home.path(), config)?, home))
     }
 
     /// How long one measurement takes: so many seconds, or a quarter of them.

@@ -20,7 +20,7 @@ const RAW_WRITE_BYTES: usize = 64 * 1024;
 /// Commits that the broker has in flight.
 const RAW_IN_FLIGHT: usize = 2;
 /// What is asked of the ratio to the plain loop.
-const TARGET: f64 = 0.5;
+const TARGET: f64 = 0.7;
 
 /// The samples of all rounds, in bytes per second where nothing else is said.
 #[derive(Default)]

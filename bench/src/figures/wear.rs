@@ -1,11 +1,13 @@
 //! What the flash pays: bytes sent to the device and syncs for each byte of payload, when many
 //! devices send small records to many partitions.
 
+use std::time::Duration;
+
 use crate::broker::Broker;
 use crate::error::{Context, Outcome};
 use crate::figures::{Bench, progress};
 use crate::load::fleet::Fleet;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::spread::Spread;
 
 /// Partitions that the devices write to.
@@ -14,10 +16,46 @@ const PARTITIONS: usize = 64;
 const DEVICES: usize = 500;
 /// Bytes of a record's value.
 const VALUE_BYTES: usize = 200;
-/// Records a second of each device, slow and fast.
-const RATES: [f64; 2] = [1.0, 10.0];
-/// How often the fast rate's window is cut for a spread.
-const WINDOWS: usize = 4;
+/// How often a window is cut for a spread.
+const WINDOWS: usize = 3;
+
+/// One way to load the broker.
+#[derive(Clone, Copy)]
+struct Mode {
+    name: &'static str,
+    linger_ms: u64,
+    /// Records a second of each device; `None`: as fast as it is answered.
+    per_second: Option<f64>,
+    /// The settings of the topic.
+    settings: &'static [(&'static str, &'static str)],
+    all_bytes_max: Option<f64>,
+    segment_bytes_max: Option<f64>,
+}
+
+const PLAIN: Mode = Mode {
+    name: "1/s, linger 0",
+    linger_ms: 0,
+    per_second: Some(1.0),
+    settings: &[],
+    all_bytes_max: None,
+    segment_bytes_max: None,
+};
+
+const MODES: [Mode; 6] = [
+    Mode {
+        name: "saturated, linger 10 ms",
+        linger_ms: 10,
+        per_second: None,
+        all_bytes_max: Some(1.6),
+        segment_bytes_max: Some(0.25),
+        ..PLAIN
+    },
+    PLAIN,
+    Mode { name: "1/s, linger 10 ms", linger_ms: 10, ..PLAIN },
+    Mode { name: "1/s, linger 100 ms", linger_ms: 100, ..PLAIN },
+    Mode { name: "1/s, flush.ms 1000", settings: &[("flush.ms", "1000")], ..PLAIN },
+    Mode { name: "10/s, linger 0", per_second: Some(10.0), ..PLAIN },
+];
 
 /// Measures.
 pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
@@ -25,36 +63,31 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         "wear",
         format!(
             "{DEVICES} devices, each a QUIC connection and an idempotent producer, {VALUE_BYTES} B \
-             records one to a batch, {PARTITIONS} partitions; per byte of the records' values (a record \
-             that is acknowledged alone costs a block of 4 KiB: 20.5 B/B)"
+             of JSON telemetry in a record, one record to a batch, {PARTITIONS} partitions; per byte \
+             of the records' values; all = with the last checkpoint, journal = without"
         ),
     );
-    for rate in RATES {
-        progress(&format!("wear, {DEVICES} devices at {rate} records/s each"));
-        measure(bench, rate, &mut figure)?;
+    for mode in MODES {
+        progress(&format!("wear, {DEVICES} devices, {}", mode.name));
+        measure(bench, mode, &mut figure)?;
     }
     Ok(figure)
 }
 
 /// The counters that matter, at one moment.
 #[derive(Clone, Copy)]
-struct Reading {
-    device_bytes: f64,
+struct Counters {
     journal_bytes: f64,
     syncs: f64,
-    accepted_bytes: f64,
 }
 
-impl Reading {
-    #[allow(clippy::cast_precision_loss, reason = "byte counts are far below 2^52")]
+impl Counters {
     fn of(broker: &Broker) -> Outcome<Self> {
         let scrape = broker.scrape()?;
         let sum = |name: &str, labels: &[(&str, &str)]| scrape.sum(name, labels).context(name);
         Ok(Self {
-            device_bytes: broker.written_bytes()? as f64,
             journal_bytes: sum("millpond_disk_written_bytes_total", &[("cause", "journal")])?,
             syncs: sum("millpond_disk_syncs_total", &[])?,
-            accepted_bytes: sum("millpond_payload_bytes_total", &[])?,
         })
     }
 }
@@ -62,9 +95,7 @@ impl Reading {
 /// Per window.
 #[derive(Default)]
 struct Samples {
-    device: Vec<f64>,
     journal: Vec<f64>,
-    accepted: Vec<f64>,
     syncs_per_kib: Vec<f64>,
     records_per_sync: Vec<f64>,
     records_per_second: Vec<f64>,
@@ -74,25 +105,27 @@ struct Samples {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn measure(bench: &Bench, rate: f64, figure: &mut Figure) -> Outcome<()> {
-    let (broker, _home) = bench.broker()?;
-    broker.create_topic("fleet", PARTITIONS)?;
+fn measure(bench: &Bench, mode: Mode, figure: &mut Figure) -> Outcome<()> {
+    let config = format!("[journal]\nlinger_ms = {}\n", mode.linger_ms);
+    let (broker, home) = bench.broker_with(&config)?;
+    broker.create_topic_with("fleet", PARTITIONS, mode.settings)?;
     let fleet = Fleet::connect(broker.kafka(), "fleet", PARTITIONS, (DEVICES, VALUE_BYTES))?;
     broker.wait_until_quiet()?;
-    let first = Reading::of(&broker)?;
+    let written_before = broker.written_bytes()?;
     let mut samples = Samples::default();
-    let mut before = first;
+    let mut before = Counters::of(&broker)?;
     let mut payload_in_all = 0.0;
     for _ in 0..WINDOWS {
-        let duration = bench.seconds(2.5).max(std::time::Duration::from_secs(1));
-        let run = fleet.run(rate, duration)?;
-        let after = Reading::of(&broker)?;
+        let duration = bench.seconds(3.0).max(Duration::from_secs(1));
+        let run = match mode.per_second {
+            Some(rate) => fleet.run(rate, duration)?,
+            None => fleet.run_flat_out(duration)?,
+        };
+        let after = Counters::of(&broker)?;
         let payload = run.records as f64 * VALUE_BYTES as f64;
         payload_in_all += payload;
         let syncs = after.syncs - before.syncs;
-        samples.device.push((after.device_bytes - before.device_bytes) / payload);
         samples.journal.push((after.journal_bytes - before.journal_bytes) / payload);
-        samples.accepted.push((after.accepted_bytes - before.accepted_bytes) / payload);
         samples.syncs_per_kib.push(syncs / (payload / 1024.0));
         samples.records_per_sync.push(run.records as f64 / syncs.max(1.0));
         samples.records_per_second.push(run.records as f64 / duration.as_secs_f64());
@@ -102,25 +135,28 @@ fn measure(bench: &Bench, rate: f64, figure: &mut Figure) -> Outcome<()> {
         before = after;
     }
     fleet.close();
-    let written = broker.stop()? as f64;
-    let with_checkpoint = (written - first.device_bytes) / payload_in_all;
-    lines(figure, rate, &samples, with_checkpoint);
+    let written = broker.stop()?.saturating_sub(written_before) as f64;
+    let stored = super::packing::segment_bytes(&home.path().join("data"))? as f64;
+    lines(figure, mode, &samples, (written / payload_in_all, stored / payload_in_all));
     Ok(())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn lines(figure: &mut Figure, rate: f64, samples: &Samples, with_checkpoint: f64) {
+fn lines(figure: &mut Figure, mode: Mode, samples: &Samples, (all, stored): (f64, f64)) {
+    let name = mode.name;
+    let target = mode.all_bytes_max.map(Target::AtMost);
+    figure.line_to(format!("{name}: all (/proc io)"), Some(Spread::one(all)), "B/B", target);
     let mut line = |text: &str, spread: Option<Spread>, unit: &'static str| {
-        figure.line(format!("{rate}/s each: {text}"), spread, unit);
+        figure.line(format!("{name}: {text}"), spread, unit);
     };
-    line("records acknowledged", Spread::of(&samples.records_per_second), "1/s");
-    line("to the device (/proc io)", Spread::of(&samples.device), "B/B");
     line("to the journal (/metrics)", Spread::of(&samples.journal), "B/B");
-    line("all, with a last checkpoint", Some(Spread::one(with_checkpoint)), "B/B");
-    line("batches as accepted", Spread::of(&samples.accepted), "B/B");
+    line("records acknowledged", Spread::of(&samples.records_per_second), "1/s");
     line("syncs", Spread::of(&samples.syncs_per_kib), "1/KiB");
     line("records for each sync", Spread::of(&samples.records_per_sync), "");
-    line("ack p50, from when due", Spread::of(&samples.p50_us), "us");
-    line("ack p99, from when due", Spread::of(&samples.p99_us), "us");
+    line("ack p50", Spread::of(&samples.p50_us), "us");
+    line("ack p99", Spread::of(&samples.p99_us), "us");
     line("records skipped", Some(Spread::one(samples.skipped as f64)), "");
+    let target = mode.segment_bytes_max.map(Target::AtMost);
+    let stored = Some(Spread::one(stored));
+    figure.line_to(format!("{name}: packed segments"), stored, "B/B", target);
 }

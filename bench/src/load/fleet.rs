@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,9 @@ struct Device {
     producer: Producer,
     topic: Arc<str>,
     partition: i32,
-    value: Bytes,
+    number: usize,
+    value_bytes: usize,
+    telemetry: Rc<RefCell<Telemetry>>,
 }
 
 /// What a fleet did.
@@ -60,7 +63,7 @@ impl Fleet {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("a runtime for the devices")?;
         let sockets: Vec<QuicSocket> = (0..SOCKETS).map(|_| QuicSocket::new()).collect();
-        let mut telemetry = Telemetry::new(0x666c_6565);
+        let telemetry = Rc::new(RefCell::new(Telemetry::new(0x666c_6565)));
         let topic: Arc<str> = topic.into();
         let devices = runtime.block_on(async {
             let mut devices = Vec::with_capacity(count);
@@ -68,7 +71,7 @@ impl Fleet {
                 let group = first..count.min(first + HANDSHAKES_AT_ONCE);
                 let group = group.map(|index| {
                     let config = ClientConfig::new(&format!("quic://{broker}"));
-                    let value = Bytes::from(telemetry.value(value_bytes));
+                    let telemetry = Rc::clone(&telemetry);
                     let socket = sockets.get(index % SOCKETS).cloned().unwrap_or_default();
                     let (topic, partition) = (Arc::clone(&topic), index % partitions.max(1));
                     async move {
@@ -76,7 +79,14 @@ impl Fleet {
                         // Loopback, and a certificate that the broker made a moment ago.
                         let config = config.trust(Trust::InsecureNoVerify).quic_socket(socket);
                         let partition = i32::try_from(partition).context("a partition")?;
-                        Device::connect(config, topic, partition, value).await
+                        let producer = Producer::builder().linger(Duration::ZERO);
+                        let producer = producer.connect(config).await;
+                        let producer = producer.context("connecting a device")?;
+                        let number = index;
+                        let device =
+                            Device { producer, topic, partition, number, value_bytes, telemetry };
+                        device.send().await?;
+                        Outcome::Ok(device)
                     }
                 });
                 devices.extend(try_join_all(group).await?);
@@ -123,6 +133,26 @@ impl Fleet {
         })
     }
 
+    /// Every device sends its next record as soon as the one before is answered, for `duration`.
+    pub(crate) fn run_flat_out(&self, duration: Duration) -> Outcome<FleetRun> {
+        self.runtime.block_on(async {
+            let records = Cell::new(0);
+            let latencies = RefCell::new(Latencies::new()?);
+            let until = Instant::now() + duration;
+            let devices = self.devices.iter().map(|device| async {
+                while Instant::now() < until {
+                    let sent = Instant::now();
+                    device.send().await?;
+                    records.set(records.get() + 1);
+                    latencies.borrow_mut().record(sent.elapsed());
+                }
+                Outcome::Ok(())
+            });
+            try_join_all(devices).await?;
+            Ok(FleetRun { records: records.get(), skipped: 0, latencies: latencies.into_inner() })
+        })
+    }
+
     /// Disconnects every device as a good client does.
     pub(crate) fn close(self) {
         self.runtime.block_on(async {
@@ -143,22 +173,10 @@ impl Fleet {
 }
 
 impl Device {
-    async fn connect(
-        config: ClientConfig,
-        topic: Arc<str>,
-        partition: i32,
-        value: Bytes,
-    ) -> Outcome<Self> {
-        let producer = Producer::builder().linger(Duration::ZERO).connect(config).await;
-        let producer = producer.context("connecting a device")?;
-        let device = Self { producer, topic, partition, value };
-        device.send().await?;
-        Ok(device)
-    }
-
     async fn send(&self) -> Outcome<()> {
         let record = Record::to(Arc::clone(&self.topic));
-        let record = record.partition(self.partition).value(self.value.clone());
+        let value = self.telemetry.borrow_mut().reading(self.number, self.value_bytes);
+        let record = record.partition(self.partition).value(Bytes::from(value));
         let sent = self.producer.send(record).await.context("a device's record")?;
         sent.await.context("a device's record").map(drop)
     }

@@ -55,6 +55,18 @@ impl Frames {
         Ok(Self { frames, shape })
     }
 
+    /// Requests of one batch each, made by the caller; `payload_bytes` of the shape is what each
+    /// batch takes, header included.
+    pub(crate) fn of_batches(topic: &str, partitions: usize, batches: Vec<Bytes>) -> Outcome<Self> {
+        let value_bytes = batches.iter().map(Bytes::len).sum::<usize>() / batches.len().max(1);
+        let mut frames = Vec::with_capacity(batches.len());
+        for (index, batch) in batches.into_iter().enumerate() {
+            let partition = i32::try_from(index % partitions.max(1)).context("a partition")?;
+            frames.push(frame(topic, partition, batch)?);
+        }
+        Ok(Self { frames, shape: Shape { records: 1, value_bytes } })
+    }
+
     /// The n-th request to be sent.
     pub(crate) fn get(&self, index: usize) -> Option<&Bytes> {
         self.frames.get(index.checked_rem(self.frames.len())?)

@@ -5,4 +5,5 @@ pub(crate) mod fleet;
 pub(crate) mod frames;
 pub(crate) mod pace;
 pub(crate) mod paced;
+pub(crate) mod reader;
 pub(crate) mod saturate;

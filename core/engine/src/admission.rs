@@ -2,6 +2,7 @@
 //! they were admitted, whether a transform works on them or not, and leave it in that order.
 //! Checks sequences on what was *sent*. Never touches the log.
 
+use crate::durability::SequenceGap;
 use crate::producer::{ProducerState, SentBatch};
 use crate::transform::TransformOutcome;
 use crate::units::Ticket;
@@ -16,6 +17,8 @@ pub(crate) struct Pending {
     queue: VecDeque<Admitted>,
     /// Producers without committed state whose batch was refused: the sequence that must come next.
     refused: BTreeMap<i64, (i16, i32)>,
+    /// By producer: sequences that were lost, so that no batch among them is a duplicate.
+    gaps: BTreeMap<i64, SequenceGap>,
 }
 
 /// A batch that has its place in the order.
@@ -60,6 +63,16 @@ pub(crate) enum Verdict {
     InFlight(usize),
     /// It must not be accepted.
     Refused(ErrorCode),
+}
+
+impl Verdict {
+    /// What should come before may have been there and be lost to damage.
+    fn unless_lost(self, is_doubtful: bool) -> Verdict {
+        match self {
+            Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber) if is_doubtful => Verdict::Next,
+            verdict => verdict,
+        }
+    }
 }
 
 impl SentRange {
@@ -136,12 +149,21 @@ impl Pending {
         }
         self.queue = kept;
         if !has_state {
-            if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
-                self.refused.pop_first();
-            }
-            self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
+            self.refuse(range);
         }
         later
+    }
+
+    /// A batch was refused: its producer, of which nothing else is known, must begin with it. Of
+    /// several in a row the first one counts.
+    pub(crate) fn refuse(&mut self, range: SentRange) {
+        if self.last_of(range.producer_id).is_some() {
+            return;
+        }
+        if self.refused.len() >= limits::REFUSED_PRODUCERS_PER_PARTITION_MAX {
+            self.refused.pop_first();
+        }
+        self.refused.insert(range.producer_id, (range.epoch, range.base_sequence));
     }
 
     /// Judges a batch by its sequence numbers against what is committed and what is under way.
@@ -152,12 +174,15 @@ impl Pending {
         let last = self.last_of(range.producer_id);
         let epoch = last.map(|last| last.epoch).or(committed.map(|state| state.epoch));
         let refused = self.refused.get(&range.producer_id);
+        let is_doubtful = last.is_none() && committed.is_some_and(|state| state.is_doubtful);
         match epoch.or(refused.map(|(epoch, _)| *epoch)) {
             Some(current) if range.epoch < current => {
                 return Verdict::Refused(ErrorCode::InvalidProducerEpoch);
             }
             // A new epoch begins at 0.
-            Some(current) if range.epoch > current => return follow(Some(0), range),
+            Some(current) if range.epoch > current => {
+                return follow(Some(0), range).unless_lost(is_doubtful);
+            }
             _ => {}
         }
         if let Some(index) = self.queue.iter().position(|other| other.range == Some(range)) {
@@ -173,7 +198,31 @@ impl Pending {
             .map(|last| sequence_add(last.last_sequence, 1))
             .or_else(|| committed.and_then(ProducerState::next_sequence))
             .or(refused.map(|(_, next)| *next));
-        follow(expected, range)
+        match follow(expected, range).unless_lost(is_doubtful) {
+            Verdict::Refused(ErrorCode::DuplicateSequenceNumber)
+                if self.gaps.get(&range.producer_id).is_some_and(|gap| gap.holds(range)) =>
+            {
+                Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Whether a batch may stand here although `expected` was to come next: it is ahead of that,
+    /// none of its producer is under way, and none was refused.
+    pub(crate) fn may_leave_gap(&self, range: SentRange, known_epoch: i16, expected: i32) -> bool {
+        let ahead = sequence_distance(expected, range.base_sequence);
+        let has_room = self.gaps.len() < limits::SEQUENCE_GAPS_PER_PARTITION_MAX
+            || self.gaps.contains_key(&range.producer_id);
+        has_room
+            && range.epoch >= known_epoch
+            && (1..i64::from(i32::MAX) / 2).contains(&ahead)
+            && self.last_of(range.producer_id).is_none()
+            && !self.refused.contains_key(&range.producer_id)
+    }
+
+    pub(crate) fn remember_gap(&mut self, producer_id: i64, gap: SequenceGap) {
+        self.gaps.insert(producer_id, gap);
     }
 
     fn last_of(&self, producer_id: i64) -> Option<SentRange> {

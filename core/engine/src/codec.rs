@@ -103,6 +103,46 @@ impl Take {
         Ok(count)
     }
 
+    /// As [`Take::count`], for a varint.
+    pub(crate) fn varint_count(
+        &mut self,
+        what: &'static str,
+        min_bytes: usize,
+    ) -> Result<usize, CodecError> {
+        let count = self.varint32(what)? as usize;
+        self.need(what, count.saturating_mul(min_bytes.max(1)))?;
+        Ok(count)
+    }
+
+    /// A number of seven bits a byte, the lowest first, as [`put_varint`] writes it and no longer.
+    pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, CodecError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8(what)?;
+            // The tenth byte has room for one bit, and no number ends with a zero but 0 itself.
+            if (shift == 63 && byte > 1) || (shift > 0 && byte == 0) {
+                return Err(CodecError::Impossible { what, value: byte.into() });
+            }
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(CodecError::Impossible { what, value: -1 })
+    }
+
+    /// A number of either sign, as [`zigzag`] makes it a varint.
+    pub(crate) fn zigzag(&mut self, what: &'static str) -> Result<i64, CodecError> {
+        let raw = self.varint(what)?;
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    /// A varint of at most 32 bits.
+    pub(crate) fn varint32(&mut self, what: &'static str) -> Result<u32, CodecError> {
+        let raw = self.varint(what)?;
+        u32::try_from(raw).map_err(|_| CodecError::Impossible { what, value: raw as i64 })
+    }
+
     pub(crate) fn string(&mut self, what: &'static str) -> Result<String, CodecError> {
         let len = self.u32(what)? as usize;
         let bytes = self.slice(what, len)?;
@@ -179,6 +219,26 @@ pub(crate) fn put_count(out: &mut impl BufMut, count: usize) {
     out.put_u32_le(count as u32);
 }
 
+/// Seven bits a byte, the lowest first, the highest bit of a byte says that another follows.
+pub(crate) fn put_varint(out: &mut impl BufMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Bytes that [`put_varint`] writes.
+pub(crate) const fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Small numbers of either sign as small unsigned ones.
+pub(crate) const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
 pub(crate) fn put_partition(out: &mut impl BufMut, key: &PartitionKey) {
     out.put_slice(&key.topic_id.0);
     out.put_i32_le(key.partition);
@@ -189,5 +249,39 @@ pub(crate) fn put_strings(out: &mut impl BufMut, map: &BTreeMap<String, String>)
     for (key, value) in map {
         put_string(out, key);
         put_string(out, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    #[test]
+    fn numbers_of_any_length_come_back() {
+        let edges = (0..63).flat_map(|shift| (-2..=2).map(move |near| (1_i64 << shift) + near));
+        for value in
+            edges.chain([i64::MIN, i64::MAX]).flat_map(|value| [value, -(value.max(-i64::MAX))])
+        {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, zigzag(value));
+            assert_eq!(out.len(), varint_len(zigzag(value)));
+            put_varint(&mut out, value as u64);
+            assert_eq!(out.len(), varint_len(zigzag(value)) + varint_len(value as u64));
+            let mut take = Take::new(out.freeze());
+            assert_eq!(take.zigzag("n"), Ok(value));
+            assert_eq!(take.varint("n"), Ok(value as u64));
+            assert_eq!(take.left(), 0);
+        }
+    }
+
+    #[test]
+    fn numbers_that_we_would_not_write_are_refused() {
+        for bytes in [&[0x80, 0][..], &[0xFF; 10], &[0xFF; 20], &[0x80], &[]] {
+            assert!(Take::new(Bytes::from(bytes)).varint("n").is_err(), "{bytes:?}");
+        }
+        assert!(
+            Take::new(Bytes::from_static(&[0xFF, 0xFF, 0xFF, 0xFF, 0x1F])).varint32("n").is_err()
+        );
     }
 }

@@ -37,6 +37,14 @@ pub struct EngineConfig {
     pub tail_retain_bytes: usize,
     /// Bytes of batches in memory beyond which produces wait until a checkpoint frees some. Default 128 MiB.
     pub tail_max_bytes: usize,
+    /// Most bytes of the data directory. Default: what the file system has.
+    pub space_budget_bytes: Option<u64>,
+    /// How often segments are checked for their age and size. Default 300,000, as in Kafka
+    /// (`log.retention.check.interval.ms`).
+    pub retention_check_ms: u64,
+    /// How long the wall clock must have run without a jump before records are deleted by age.
+    /// Default 600,000.
+    pub clock_settle_ms: u64,
     /// The version that clients are told in the broker's own configuration.
     pub software_version: String,
 }
@@ -70,6 +78,9 @@ impl Default for EngineConfig {
             fetch_max_wait_ms: limits::FETCH_WAIT_MS_MAX,
             tail_retain_bytes: limits::DEFAULT_TAIL_BYTES,
             tail_max_bytes: limits::DEFAULT_UNFLUSHED_BYTES,
+            space_budget_bytes: None,
+            retention_check_ms: limits::DEFAULT_RETENTION_CHECK_MS,
+            clock_settle_ms: limits::DEFAULT_CLOCK_SETTLE_MS,
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -26,6 +26,9 @@ pub struct Counters {
     pub duplicates: u64,
     /// Batches refused because of their sequence or epoch.
     pub sequence_refusals: u64,
+    /// Batches taken although sequences before them are missing: those were lost at a power cut,
+    /// within the window that their topic declares.
+    pub sequence_gaps_after_loss: u64,
     /// Batches refused for any other reason.
     pub produce_refusals: u64,
     /// Produce requests that waited for memory.

@@ -1,6 +1,7 @@
 //! Everything that the engine can ask of its shell: one closed enum, drained by `Engine::poll_effect`.
 //! Effects are in order; a shell that runs `Append`s out of order breaks every promise.
 
+use crate::durability::SyncBy;
 use crate::entry::Entry;
 use crate::transform::{AdminError, AdminResponse, Deployment, TransformJob};
 use crate::units::{AdminId, PartitionKey, ReadId, RequestId};
@@ -11,7 +12,12 @@ use millpond_wire::messages::Response;
 #[derive(Debug)]
 pub enum Effect {
     /// Write this entry to the journal, in order; `Event::Durable` answers it.
-    Append(Entry),
+    Append {
+        /// What was decided.
+        entry: Entry,
+        /// How soon it is to be on flash.
+        sync: SyncBy,
+    },
     /// Answer a request.
     Reply {
         /// Of the request.
@@ -27,6 +33,8 @@ pub enum Effect {
     TransformsChanged(Vec<Deployment>),
     /// These partitions are gone for good: their files may be dropped.
     TopicDeleted(Vec<PartitionKey>),
+    /// Segments lie below log starts: a checkpoint soon would give their space back.
+    Reclaim,
     /// Answer an administrative request.
     AdminReply {
         /// Of the request.

@@ -4,6 +4,7 @@
 use crate::api;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
+use crate::durability::Durability;
 use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
@@ -12,8 +13,10 @@ use crate::group::Groups;
 use crate::parked::Parked;
 use crate::produce::ProduceCall;
 use crate::reads::PendingRead;
+use crate::record_clock::RecordClock;
 use crate::rng::Rng;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, FrozenState, SnapshotError};
+use crate::space::Space;
 use crate::state::{ReplayError, State};
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
@@ -35,6 +38,7 @@ pub struct Engine {
     pub(crate) state: State,
     durable: EntrySeq,
     draft: Draft,
+    pub(crate) durability: Durability,
     effects: VecDeque<Effect>,
     after: BTreeMap<EntrySeq, Vec<Then>>,
     next_volatile_id: u64,
@@ -52,6 +56,11 @@ pub struct Engine {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
+    pub(crate) record_clock: RecordClock,
+    pub(crate) retention_armed: bool,
+    pub(crate) space: Space,
+    /// Storage was asked by this event to give space back.
+    pub(crate) reclaim_asked: bool,
     pub(crate) counters: Counters,
 }
 
@@ -63,6 +72,8 @@ pub(crate) enum Then {
     /// Consumers may read the partition up to here.
     Watermark(PartitionKey, i64),
     DropFiles(Vec<PartitionKey>),
+    /// What lies below the log start need not be in memory.
+    ForgetBelowStart(PartitionKey),
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -70,6 +81,7 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    Retention,
 }
 
 /// The entry that is being decided.
@@ -110,6 +122,7 @@ impl Engine {
             state,
             durable: EntrySeq(0),
             draft: Draft::default(),
+            durability: Durability::default(),
             effects: VecDeque::new(),
             after: BTreeMap::new(),
             next_volatile_id: 0,
@@ -124,6 +137,10 @@ impl Engine {
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
+            record_clock: RecordClock::default(),
+            retention_armed: false,
+            space: Space::default(),
+            reclaim_asked: false,
             counters: Counters::default(),
         };
         engine.settle_recovered();
@@ -152,6 +169,7 @@ impl Engine {
     /// The journal is read to its end: all of it is durable, so all of it may be consumed.
     pub fn finish_recovery(&mut self) {
         self.settle_recovered();
+        self.settle_losses();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -159,12 +177,15 @@ impl Engine {
 
     fn settle_recovered(&mut self) {
         self.durable = self.state.last_seq;
+        self.durability.recovered_upto = self.state.last_seq;
         self.next_producer_id = self.state.producer_ids_upto;
         // Ids must not repeat those of the last run.
         self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 partition.high_watermark = partition.log_end;
+                self.state.tail_bytes -= partition.forget_below_start();
+                partition.stored.begin_doubt(partition.log_end);
             }
         }
     }
@@ -174,8 +195,15 @@ impl Engine {
     /// in segments.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
+        self.freeze().encode()
+    }
+
+    /// The same without its bytes yet, which takes much less time. The state as of now: what
+    /// happens afterwards does not change it.
+    #[must_use]
+    pub fn freeze(&self) -> FrozenState {
         assert!(self.draft.facts.is_empty(), "a snapshot stands between two events");
-        snapshot::encode(&self.state)
+        FrozenState::of(&self.state)
     }
 
     /// Takes one event. Drain `poll_effect` afterwards.
@@ -183,6 +211,8 @@ impl Engine {
         // Deadlines never come back, whatever the shell's clock does.
         let mono_ms = now.mono_ms.max(self.now.mono_ms);
         self.now = Now { mono_ms, wall_ms: now.wall_ms };
+        self.reclaim_asked = false;
+        self.observe_clock();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -193,9 +223,12 @@ impl Engine {
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
+            Event::Stored(partitions) => self.on_stored(&partitions),
+            Event::Space(report) => self.on_space(report),
             Event::Admin { id, request } => self.on_admin(id, request),
             Event::Tick => {}
         }
+        self.check_budget();
         self.seal();
         self.wake_fetches();
     }
@@ -219,6 +252,7 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::Retention => self.on_retention_deadline(),
             }
         }
     }
@@ -226,6 +260,7 @@ impl Engine {
     fn on_durable(&mut self, seq: EntrySeq) {
         assert!(seq <= self.state.last_seq, "only what was appended can become durable");
         self.durable = self.durable.max(seq);
+        self.durability.synced(seq);
         while let Some(first) = self.after.first_entry()
             && *first.key() <= seq
         {
@@ -267,6 +302,11 @@ impl Engine {
         self.next_volatile_id
     }
 
+    /// Whether this event decided anything so far.
+    pub(crate) fn is_drafting(&self) -> bool {
+        !self.draft.facts.is_empty()
+    }
+
     /// The entry that facts committed now will stand in.
     pub(crate) fn current_seq(&self) -> EntrySeq {
         self.state.last_seq.next()
@@ -293,11 +333,21 @@ impl Engine {
         }
     }
 
+    /// What waits for entries that are not durable, oldest first.
+    pub(crate) fn after_durable_mut(&mut self) -> impl Iterator<Item = &mut Vec<Then>> {
+        self.after.values_mut()
+    }
+
     fn run(&mut self, then: Then) {
         match then {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
+            Then::ForgetBelowStart(key) => {
+                if let Some(partition) = self.state.catalog.partition_mut(key) {
+                    self.state.tail_bytes -= partition.forget_below_start();
+                }
+            }
             Then::Watermark(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
                     partition.high_watermark = partition.high_watermark.max(offset);
@@ -317,6 +367,7 @@ impl Engine {
         match &fact {
             Fact::Appended { partition, batch, .. } => {
                 self.draft.bytes += batch.size_bytes();
+                self.space.appended(batch.size_bytes());
                 self.draft.log_ends.insert(*partition, batch.next_offset());
             }
             Fact::TopicCreated { .. }
@@ -326,6 +377,7 @@ impl Engine {
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             _ => {}
         }
+        self.note_sync(&fact);
         self.draft.facts.push(fact);
     }
 
@@ -339,7 +391,7 @@ impl Engine {
         }
     }
 
-    fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         if self.draft.facts.is_empty() {
             return;
         }
@@ -350,7 +402,8 @@ impl Engine {
         for (key, log_end) in draft.log_ends {
             self.after(seq, Then::Watermark(key, log_end));
         }
-        self.push_effect(Effect::Append(Entry { seq, facts: draft.facts }));
+        let sync = self.seal_sync(seq);
+        self.push_effect(Effect::Append { entry: Entry { seq, facts: draft.facts }, sync });
     }
 
     pub(crate) fn durable(&self) -> EntrySeq {

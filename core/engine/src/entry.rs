@@ -2,8 +2,12 @@
 //! A fact says what became true, never how to find it out again: applying one asks nothing.
 //!
 //! ```text
-//! entry   version u8 = 1 | seq u64 | count u32 | count x fact
-//! fact    tag u8 | length u32 | body (length bytes)
+//! version 2 (written)
+//!   entry version u8 = 2 | count varint | count x fact
+//!   fact  tag u8 | length varint | body (length bytes)
+//! version 1 (read)
+//!   entry version u8 = 1 | seq u64 | count u32 | count x fact
+//!   fact  tag u8 | length u32 | body (length bytes)
 //!
 //! tag body (all little-endian; `str` = length u32 + UTF-8; `key` = topic id 16 + partition i32)
 //!   1 TopicCreated        topic id 16 | name str | partitions u32 | configs (count u32, str, str)
@@ -22,17 +26,23 @@
 //!  14 LeaderEpoch         key | epoch i32
 //!  15 (reserved: transform state deltas)
 //!  16 (reserved: transaction marks)
-//!  17 (reserved: a batch with a compact header)
+//!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 (reserved: an extent of the direct path)
+//!  19 LogStart            key | offset i64
+//!  20 Lost                key | first offset not lost i64
 //!
+//! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
 //!         | answer u8 (0 = no offset, 1 = offset) | base offset i64
 //! ```
-//! An unknown tag or version is an error that says "newer version": it is never skipped.
+//! The sequence of an entry is that of its row in the journal and stands nowhere else (version 1
+//! repeated it). An unknown tag or version is an error that says "newer version": it is never skipped.
 
 use crate::codec::{
     CodecError, Take, put_count, put_option_string, put_partition, put_string, put_strings,
+    put_varint, varint_len,
 };
+use crate::compact::{self, Compact};
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -42,7 +52,9 @@ use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
 
 /// The version of the entry format that is written.
-pub const ENTRY_VERSION: u8 = 1;
+pub const ENTRY_VERSION: u8 = 2;
+/// The version that is read besides.
+const FIRST_ENTRY_VERSION: u8 = 1;
 
 /// What one event decided.
 #[derive(Clone, Debug)]
@@ -142,12 +154,26 @@ pub enum Fact {
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
     },
+    /// Damage took what stood between the log end and an offset, where the log goes on.
+    Lost {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The first offset that is not lost.
+        upto: i64,
+    },
     /// A partition's leader epoch moved.
     LeaderEpoch {
         /// Which partition.
         partition: PartitionKey,
         /// The new epoch.
         epoch: i32,
+    },
+    /// Everything below an offset is gone; an offset behind the log start changes nothing.
+    LogStart {
+        /// Which partition.
+        partition: PartitionKey,
+        /// The first offset that is left.
+        offset: i64,
     },
 }
 
@@ -210,6 +236,14 @@ pub enum EntryError {
         /// Which.
         value: u8,
     },
+    /// It says that it is another one than its place in the journal makes it.
+    #[error("entry {expected} calls itself {found}: the journal is damaged")]
+    OtherNumber {
+        /// By its place.
+        expected: EntrySeq,
+        /// By its own word.
+        found: EntrySeq,
+    },
     /// Damaged.
     #[error("an entry is damaged: {0}")]
     Codec(#[from] CodecError),
@@ -246,39 +280,46 @@ impl Entry {
     /// How long the encoding is, to the byte.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        ENTRY_HEADER_BYTES
-            + self.facts.iter().map(|fact| FACT_HEADER_BYTES + fact.body_len()).sum::<usize>()
+        1 + varint_len(self.facts.len() as u64)
+            + self.facts.iter().map(|fact| Written::of(fact).len()).sum::<usize>()
     }
 
     /// Writes the entry: `encoded_len` bytes.
     pub fn encode(&self, out: &mut impl BufMut) {
         out.put_u8(ENTRY_VERSION);
-        out.put_u64_le(self.seq.0);
-        put_count(out, self.facts.len());
+        put_varint(out, self.facts.len() as u64);
         for fact in &self.facts {
-            out.put_u8(fact.tag());
-            put_count(out, fact.body_len());
-            fact.put_body(out);
+            Written::of(fact).put(out);
         }
     }
 
-    /// Reads an entry; batches are slices of `bytes`. Only for bytes whose checksum the
-    /// journal has verified: those of the batches are not computed again.
+    /// Reads the entry that stands at `seq` in the journal; large batches are slices of `bytes`.
+    /// Only for bytes whose checksum the journal has verified: those of the batches are not
+    /// checked again.
     ///
     /// # Errors
     /// `EntryError` when the bytes are damaged or of a newer version.
-    pub fn decode(bytes: Bytes) -> Result<Entry, EntryError> {
+    pub fn decode(seq: EntrySeq, bytes: Bytes) -> Result<Entry, EntryError> {
         let mut take = Take::new(bytes);
         let version = take.u8("entry version")?;
-        if version != ENTRY_VERSION {
-            return Err(EntryError::Newer { what: "entry version", value: version });
-        }
-        let seq = EntrySeq(take.u64("entry sequence")?);
-        let count = take.count("facts", FACT_HEADER_BYTES)?;
-        let mut facts = Vec::with_capacity(count);
+        let count = match version {
+            FIRST_ENTRY_VERSION => {
+                let found = EntrySeq(take.u64("entry sequence")?);
+                if found != seq {
+                    return Err(EntryError::OtherNumber { expected: seq, found });
+                }
+                take.count("facts", 1 + 4)?
+            }
+            ENTRY_VERSION => take.varint_count("facts", 1 + 1)?,
+            value => return Err(EntryError::Newer { what: "entry version", value }),
+        };
+        let mut facts = Vec::with_capacity(count.min(FACTS_EXPECTED));
         for _ in 0..count {
             let tag = take.u8("fact tag")?;
-            let len = take.u32("fact length")? as usize;
+            let len = match version {
+                FIRST_ENTRY_VERSION => take.u32("fact length")? as usize,
+                _ => take.varint32("fact length")? as usize,
+            };
             let mut body = Take::new(take.slice("fact body", len)?);
             facts.push(Fact::take_body(tag, &mut body)?);
             body.end("fact body")?;
@@ -296,6 +337,8 @@ impl Fact {
             Fact::Appended { partition, .. }
             | Fact::Sent { partition, .. }
             | Fact::InputsCounted { partition, .. }
+            | Fact::LogStart { partition, .. }
+            | Fact::Lost { partition, .. }
             | Fact::LeaderEpoch { partition, .. } => Some(*partition),
             _ => None,
         }
@@ -317,12 +360,15 @@ impl Fact {
             Fact::InputsCounted { .. } => 12,
             Fact::TopicConfigured { .. } => 13,
             Fact::LeaderEpoch { .. } => 14,
+            Fact::LogStart { .. } => 19,
+            Fact::Lost { .. } => 20,
         }
     }
 
     /// Batches are measured, the rest is small: written once to count it.
     fn body_len(&self) -> usize {
         match self {
+            // In full; the compact form measures itself.
             Fact::Appended { batch, sent, .. } => {
                 KEY_BYTES + 1 + sent.map_or(0, |_| SENT_BYTES) + batch.size_bytes()
             }
@@ -388,6 +434,14 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
+            Fact::LogStart { partition, offset } => {
+                put_partition(out, partition);
+                out.put_i64_le(*offset);
+            }
+            Fact::Lost { partition, upto } => {
+                put_partition(out, partition);
+                out.put_i64_le(*upto);
+            }
         }
     }
 
@@ -435,8 +489,55 @@ impl Fact {
             14 => {
                 Fact::LeaderEpoch { partition: take.partition()?, epoch: take.i32("leader epoch")? }
             }
+            19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
+            20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
+            COMPACT_TAG => compact::take_appended(take)?,
             value => return Err(EntryError::Newer { what: "fact", value }),
         })
+    }
+}
+
+/// A fact in the form in which it is written.
+enum Written<'a> {
+    Whole(&'a Fact),
+    Compact(Compact<'a>),
+}
+
+impl<'a> Written<'a> {
+    fn of(fact: &'a Fact) -> Written<'a> {
+        match fact {
+            Fact::Appended { partition, batch, sent } if compact::is_compact(batch) => {
+                Written::Compact(Compact::new(*partition, batch, sent.as_ref()))
+            }
+            fact => Written::Whole(fact),
+        }
+    }
+
+    fn body_len(&self) -> usize {
+        match self {
+            Written::Whole(fact) => fact.body_len(),
+            Written::Compact(compact) => compact.len(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        let body_len = self.body_len();
+        1 + varint_len(body_len as u64) + body_len
+    }
+
+    fn put(&self, out: &mut impl BufMut) {
+        match self {
+            Written::Whole(fact) => {
+                out.put_u8(fact.tag());
+                put_varint(out, self.body_len() as u64);
+                fact.put_body(out);
+            }
+            Written::Compact(compact) => {
+                out.put_u8(COMPACT_TAG);
+                put_varint(out, self.body_len() as u64);
+                compact.put(out);
+            }
+        }
     }
 }
 
@@ -518,8 +619,10 @@ fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
     Ok(Fact::OffsetsCommitted { group, offsets })
 }
 
-const ENTRY_HEADER_BYTES: usize = 1 + 8 + 4;
-const FACT_HEADER_BYTES: usize = 1 + 4;
+/// Of an appended batch in compact form; in full it is 4.
+const COMPACT_TAG: u8 = 17;
+/// Memory taken at once for facts; an entry that claims more grows with what it really holds.
+const FACTS_EXPECTED: usize = 64;
 const KEY_BYTES: usize = 16 + 4;
-const SENT_BYTES: usize = 8 + 2 + 4 + 4 + 1 + 8;
+pub(crate) const SENT_BYTES: usize = 8 + 2 + 4 + 4 + 1 + 8;
 const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

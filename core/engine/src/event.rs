@@ -2,6 +2,8 @@
 //! An event carries all that its decision needs; the engine asks nobody anything.
 
 use crate::effect::HistorySlice;
+use crate::space::SpaceReport;
+use crate::stored::StoredPartition;
 use crate::transform::{AdminRequest, TransformOutcome};
 use crate::units::{AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket};
 use millpond_wire::messages::Request;
@@ -35,11 +37,16 @@ pub enum Event {
     HistoryRead {
         /// Of the job.
         id: ReadId,
-        /// One slice per read of the job, in its order.
-        result: Result<Vec<HistorySlice>, ReadFault>,
+        /// One per read of the job, in its order: the fault of one is no other's.
+        result: Vec<Result<HistorySlice, ReadFault>>,
     },
     /// These offsets are in segments that a checkpoint names: their memory may go.
     Flushed(Vec<FlushedRange>),
+    /// The segments of these partitions, as a checkpoint names them: of all after a start, later of
+    /// those that changed.
+    Stored(Vec<StoredPartition>),
+    /// How much space is used and left: after a start, after every checkpoint, and when it changed.
+    Space(SpaceReport),
     /// An administrative request; answered by `Effect::AdminReply` with the same id.
     Admin {
         /// Comes back in the reply.

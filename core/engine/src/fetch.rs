@@ -176,6 +176,9 @@ impl Engine {
         if part.fetch_offset < log.log_start || part.fetch_offset > log.log_end {
             return Err(ErrorCode::OffsetOutOfRange);
         }
+        if log.holes.contains(part.fetch_offset) {
+            return Err(ErrorCode::KafkaStorageError);
+        }
         Ok((key, log))
     }
 
@@ -194,7 +197,7 @@ impl Engine {
                 }
                 let cap = usize::try_from(part.partition_max_bytes).unwrap_or(0);
                 let mut own = 0;
-                for batch in log.readable_from(part.fetch_offset) {
+                for batch in log.servable_from(part.fetch_offset) {
                     own += batch.size_bytes();
                     // More than its cap will not be given: waiting for it is in vain (KIP-74).
                     if own >= cap {
@@ -252,7 +255,7 @@ impl Engine {
                             partition,
                             offset: part.fetch_offset,
                             max_bytes,
-                            upto: log.tail_start(),
+                            upto: log.tail_start().min(log.holes.first_from(part.fetch_offset)),
                             find_timestamp: None,
                         });
                     }
@@ -319,7 +322,7 @@ fn describe(part: &FetchPartition, log: Result<&Partition, ErrorCode>) -> Partit
 fn take_tail(log: &Partition, offset: i64, cap: usize, at_least_one: bool) -> Records {
     let mut bytes = 0;
     let mut batches = Vec::new();
-    for batch in log.readable_from(offset) {
+    for batch in log.servable_from(offset) {
         let fits = bytes + batch.size_bytes() <= cap;
         let must_give = at_least_one && batches.is_empty();
         if !fits && !must_give {

@@ -6,6 +6,7 @@ use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::limits;
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Committed offsets of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,20 +20,21 @@ pub struct GroupOffsets {
 /// Committed offsets of all groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetStore {
-    groups: BTreeMap<String, GroupOffsets>,
+    /// Shared with clones until one changes.
+    groups: BTreeMap<String, Arc<GroupOffsets>>,
     total: usize,
 }
 
 impl OffsetStore {
     /// By group id.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &GroupOffsets)> {
-        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+        self.groups.iter().map(|(id, group)| (id.as_str(), group.as_ref()))
     }
 
     /// The offsets of a group that has committed any.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<&GroupOffsets> {
-        self.groups.get(id)
+        self.groups.get(id).map(Arc::as_ref)
     }
 
     /// One committed offset.
@@ -62,6 +64,7 @@ impl OffsetStore {
             Some(entry) => entry,
             None => self.groups.entry(group.to_owned()).or_default(),
         };
+        let entry = Arc::make_mut(entry);
         entry.last_entry = seq;
         for (key, offset) in offsets {
             if entry.offsets.insert(*key, offset.clone()).is_none() {
@@ -78,7 +81,7 @@ impl OffsetStore {
                 self.total -= gone.map_or(0, |group| group.offsets.len());
             }
             Some(keys) => {
-                let Some(entry) = self.groups.get_mut(group) else { return };
+                let Some(entry) = self.groups.get_mut(group).map(Arc::make_mut) else { return };
                 for key in keys {
                     self.total -= usize::from(entry.offsets.remove(key).is_some());
                 }
@@ -92,6 +95,10 @@ impl OffsetStore {
     pub(crate) fn delete_topic(&mut self, topic_id: Uuid) {
         let mut removed = 0;
         self.groups.retain(|_, group| {
+            if !group.offsets.keys().any(|key| key.topic_id == topic_id) {
+                return true;
+            }
+            let group = Arc::make_mut(group);
             let before = group.offsets.len();
             group.offsets.retain(|key, _| key.topic_id != topic_id);
             removed += before - group.offsets.len();
@@ -102,6 +109,6 @@ impl OffsetStore {
 
     pub(crate) fn restore(&mut self, id: String, group: GroupOffsets) {
         self.total += group.offsets.len();
-        self.groups.insert(id, group);
+        self.groups.insert(id, Arc::new(group));
     }
 }

@@ -32,7 +32,9 @@ impl Parked {
 impl Engine {
     /// Takes a produce request now, later when there is memory, or refuses it when too many wait.
     pub(crate) fn on_produce(&mut self, id: RequestId, request: ProduceRequest, version: i16) {
-        if self.parked.queue.is_empty() && self.has_memory() {
+        // No checkpoint gives memory back while the disk refuses.
+        let is_refused = self.space.is_refusing();
+        if is_refused || self.parked.queue.is_empty() && self.has_memory() {
             return self.produce(id, request, version, false);
         }
         let bytes = size_bytes(&request);
@@ -55,6 +57,14 @@ impl Engine {
             self.parked.bytes -= parked.bytes;
             self.produce(parked.id, parked.request, parked.version, false);
             self.seal_if_large();
+        }
+    }
+
+    /// The disk refuses: what waits for a checkpoint is answered now.
+    pub(crate) fn refuse_parked(&mut self) {
+        self.parked.bytes = 0;
+        for parked in std::mem::take(&mut self.parked.queue) {
+            self.produce(parked.id, parked.request, parked.version, false);
         }
     }
 

@@ -3,6 +3,8 @@
 //! read by the shell.
 
 use crate::admission::Pending;
+use crate::holes::Holes;
+use crate::stored::Stored;
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
 use std::collections::{BTreeSet, VecDeque};
@@ -32,6 +34,10 @@ pub struct Partition {
     pub(crate) pending: Pending,
     /// Fetches that wait for this partition.
     pub(crate) waiters: BTreeSet<u64>,
+    /// The segments, as far as storage told of them.
+    pub(crate) stored: Stored,
+    /// Offsets that damage took.
+    pub(crate) holes: Holes,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,8 @@ impl Partition {
             tail_bytes: 0,
             pending: Pending::default(),
             waiters: BTreeSet::new(),
+            stored: Stored::default(),
+            holes: Holes::default(),
         }
     }
 
@@ -113,6 +121,22 @@ impl Partition {
         self.flushed
     }
 
+    /// The largest timestamp of the log, and an offset at or before the batch that has it.
+    pub(crate) fn newest(&self) -> (i64, i64) {
+        if self.newest.1 >= self.log_start || self.newest.0 < 0 {
+            return self.newest;
+        }
+        // The batch that had it is gone, or the log begins within it.
+        let stored = self
+            .stored
+            .iter()
+            .map(|segment| (segment.max_timestamp, segment.base_offset.max(self.log_start)));
+        let flushed = self.flushed;
+        let tail = self.tail.iter().filter(|tail| tail.batch.base_offset() >= flushed);
+        let tail = tail.map(|tail| (tail.batch.max_timestamp(), tail.batch.base_offset()));
+        stored.chain(tail).fold((-1, -1), |best, next| if next.0 > best.0 { next } else { best })
+    }
+
     /// Adds a batch whose base offset is the log end.
     pub(crate) fn append(&mut self, seq: EntrySeq, batch: LogBatch) {
         assert_eq!(batch.base_offset(), self.log_end, "a batch must continue its log");
@@ -123,6 +147,32 @@ impl Partition {
         self.log_end = batch.last_offset() + 1;
         self.tail_bytes += batch.size_bytes();
         self.tail.push_back(TailBatch { seq, batch });
+    }
+
+    /// A batch of the journal stands at this offset: what lies before it from the log end on is
+    /// lost, if an entry that could have held it is. False if there is no such entry.
+    pub(crate) fn skip_lost_upto(&mut self, base_offset: i64) -> bool {
+        let records = self.holes.take_pending();
+        let lost = base_offset.saturating_sub(self.log_end);
+        if lost > 0 && lost <= records {
+            self.lose_upto(base_offset);
+        }
+        base_offset == self.log_end
+    }
+
+    /// The offsets from the log end up to this one are lost.
+    pub(crate) fn lose_upto(&mut self, upto: i64) {
+        if upto > self.log_end {
+            self.holes.push(self.log_end, upto);
+            self.log_end = upto;
+        }
+    }
+
+    /// As [`Partition::readable_from`], up to the first lost offset: a consumer must not get past
+    /// that without being told.
+    pub(crate) fn servable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
+        let lost = self.holes.first_from(offset);
+        self.readable_from(offset).take_while(move |batch| batch.last_offset() < lost)
     }
 
     /// Batches in memory from the one that holds `offset` on, below the high watermark.
@@ -145,6 +195,27 @@ impl Partition {
     /// Offsets below `upto` are in segments.
     pub(crate) fn flushed_upto(&mut self, upto: i64) {
         self.flushed = self.flushed.max(upto.min(self.log_end));
+    }
+
+    /// Bytes of its segments.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored.bytes()
+    }
+
+    /// Forgets batches in memory that lie wholly below the log start: no segment needs them either.
+    /// Returns what it freed.
+    pub(crate) fn forget_below_start(&mut self) -> usize {
+        let mut freed = 0;
+        while let Some(first) = self.tail.front()
+            && first.batch.last_offset() < self.log_start
+        {
+            freed += first.batch.size_bytes();
+            self.tail.pop_front();
+        }
+        self.tail_bytes -= freed;
+        self.flushed = self.flushed.max(self.log_start.min(self.tail_start()));
+        freed
     }
 
     /// Forgets flushed batches, oldest first, while `over` bytes are to be freed. Returns what it

@@ -1,5 +1,6 @@
 //! The way of a batch from a produce request into the log: checked, admitted in order, given to
-//! the transforms of its topic, committed in that order, answered when durable.
+//! the transforms of its topic, committed in that order, answered when durable (or before, where
+//! `durability.rs` allows it).
 //! Never looks at records, and never lets a batch overtake another of its partition.
 
 use crate::admission::{Admitted, SentRange, Slot, Verdict};
@@ -66,10 +67,16 @@ impl Engine {
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, version)?;
         let range = SentRange::of(&batch);
+        let mut missing_from = None;
         if let Some(range) = range {
             let known = self.state.producers.get(key, range.producer_id);
             match log.pending.check(range, known) {
                 Verdict::Next => {}
+                Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber)
+                    if let Some(from) = self.gap_after_loss(key, range, known) =>
+                {
+                    missing_from = Some(from);
+                }
                 Verdict::Refused(code) => {
                     self.counters.sequence_refusals += 1;
                     return Err(refuse(code, code.message()));
@@ -77,11 +84,28 @@ impl Engine {
                 verdict => return self.answer_duplicate(key, verdict, slot),
             }
         }
-        if log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX {
-            return Err(busy("too many batches wait for the transforms of this partition"));
+        let is_crowded = log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX;
+        let refusal = match self.check_space(topic) {
+            Err(refusal) => {
+                self.note_space_refusal();
+                Some(refusal)
+            }
+            Ok(()) if is_crowded => {
+                Some(busy("too many batches wait for the transforms of this partition"))
+            }
+            Ok(()) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.remember_refused(key, range);
+            return Err(refusal);
         }
+        let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
+        let log = self.state.catalog.partition(key).ok_or_else(missing)?;
         let chain = topic.chain.clone();
         let must_wait = !log.pending.is_empty();
+        if let (Some(range), Some(from)) = (range, missing_from) {
+            self.take_gap(key, range, from);
+        }
         self.counters.records_in += u64::from(batch.records_count());
         self.counters.bytes_in += batch.size_bytes() as u64;
         let mut admitted = Admitted {
@@ -108,6 +132,18 @@ impl Engine {
         Ok(())
     }
 
+    /// A producer that is not known yet must begin again with the batch that was refused: what it
+    /// sent behind it cannot come first.
+    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>) {
+        let Some(range) = range else { return };
+        let is_known = self.state.producers.get(key, range.producer_id).is_some();
+        if let Some(log) = self.state.catalog.partition_mut(key)
+            && !is_known
+        {
+            log.pending.refuse(range);
+        }
+    }
+
     fn make_job(
         &mut self,
         key: PartitionKey,
@@ -128,7 +164,8 @@ impl Engine {
         TransformJob { ticket: admitted.ticket, topic, partition: key, chain, batch, input_count }
     }
 
-    /// A duplicate gets the answer of the original, when that is durable.
+    /// A duplicate gets the answer of the original, when that is durable or within the window of
+    /// its topic.
     fn answer_duplicate(
         &mut self,
         key: PartitionKey,
@@ -138,7 +175,11 @@ impl Engine {
         self.counters.duplicates += 1;
         match verdict {
             Verdict::Committed(batch) => {
-                let (answer, seq) = (batch.answer, batch.seq);
+                let answer = batch.answer;
+                // What went elsewhere may rest on a topic without a window.
+                let is_here = matches!(answer, SentAnswer::Offset(_));
+                let is_early = is_here && self.is_answered_early(key.topic_id);
+                let seq = if is_early { EntrySeq(0) } else { batch.seq };
                 self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
                 Ok(())
             }
@@ -173,6 +214,7 @@ impl Engine {
     }
 
     fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
+        self.begin_batch(key);
         let outcome = admitted.outcome.take();
         let settled = match outcome {
             Some(TransformOutcome::Changed { outputs }) => {
@@ -204,7 +246,7 @@ impl Engine {
         let (base_offset, append_time_ms) =
             self.append(key, admitted.batch.clone(), admitted.range);
         let answer = SentAnswer::Offset(base_offset);
-        Settled::Accepted { answer, append_time_ms, seq: self.current_seq() }
+        Settled::Accepted { answer, append_time_ms, seq: self.rests_on() }
     }
 
     /// All outputs of a batch, to however many topics, in this one entry.
@@ -238,7 +280,7 @@ impl Engine {
         {
             self.commit(Fact::Sent { partition: key, sent: range.sent(answer) });
         }
-        Ok(Settled::Accepted { answer, append_time_ms, seq: self.current_seq() })
+        Ok(Settled::Accepted { answer, append_time_ms, seq: self.rests_on() })
     }
 
     /// Everything that could stand in the way of an output, before anything is changed.

@@ -7,6 +7,7 @@ use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::limits;
 use millpond_wire::record::sequence_add;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// What is remembered of one producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub(crate) struct ProducerState {
     pub(crate) touched: EntrySeq,
     /// The last batches, oldest first; never empty.
     pub(crate) batches: VecDeque<SentBatch>,
+    /// Damage may have taken what it sent after these. A later sequence is then taken as it comes,
+    /// as from a producer that is not known: to insist on the missing one would refuse it for ever.
+    pub(crate) is_doubtful: bool,
 }
 
 /// One accepted batch.
@@ -41,40 +45,51 @@ impl ProducerState {
     }
 }
 
-/// All producers of the node, by partition.
+/// The producers of one partition, by id.
+type Producers = BTreeMap<i64, ProducerState>;
+
+/// All producers of the node, by partition. A clone shares what does not change afterwards: a
+/// partition is copied when one of its producers sends again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProducerTable {
-    by_key: BTreeMap<(PartitionKey, i64), ProducerState>,
+    by_partition: BTreeMap<PartitionKey, Arc<Producers>>,
+    len: usize,
     evicted: u64,
 }
 
 impl ProducerTable {
     pub(crate) fn get(&self, key: PartitionKey, producer_id: i64) -> Option<&ProducerState> {
-        self.by_key.get(&(key, producer_id))
+        self.by_partition.get(&key)?.get(&producer_id)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
+        self.len
     }
 
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&(PartitionKey, i64), &ProducerState)> {
-        self.by_key.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PartitionKey, i64, &ProducerState)> {
+        self.by_partition
+            .iter()
+            .flat_map(|(key, own)| own.iter().map(move |(id, state)| (key, *id, state)))
     }
 
     pub(crate) fn restore(&mut self, key: PartitionKey, producer_id: i64, state: ProducerState) {
-        self.by_key.insert((key, producer_id), state);
+        let own = Arc::make_mut(self.by_partition.entry(key).or_default());
+        self.len += usize::from(own.insert(producer_id, state).is_none());
     }
 
     /// Remembers an accepted batch; a new epoch forgets the batches of the old one.
     pub(crate) fn record(&mut self, key: PartitionKey, seq: EntrySeq, sent: &Sent) {
-        let state = self.by_key.entry((key, sent.producer_id)).or_insert_with(|| ProducerState {
+        let own = Arc::make_mut(self.by_partition.entry(key).or_default());
+        let before = own.len();
+        let state = own.entry(sent.producer_id).or_insert_with(|| ProducerState {
             epoch: sent.producer_epoch,
             touched: seq,
             batches: VecDeque::with_capacity(1),
+            is_doubtful: false,
         });
         if state.epoch != sent.producer_epoch {
             state.epoch = sent.producer_epoch;
@@ -84,33 +99,101 @@ impl ProducerTable {
             state.batches.pop_front();
         }
         state.touched = seq;
+        state.is_doubtful = false;
         state.batches.push_back(SentBatch {
             base_sequence: sent.base_sequence,
             last_sequence: sent.last_sequence,
             answer: sent.answer,
             seq,
         });
-        if self.by_key.len() > limits::PRODUCERS_MAX {
-            self.evict(limits::PRODUCERS_MAX / 16);
+        self.len += own.len() - before;
+        if own.len() > limits::PRODUCERS_PER_PARTITION_MAX {
+            let oldest = own.iter().map(|(id, state)| (state.touched, key, *id)).collect();
+            self.evict(oldest, limits::PRODUCERS_PER_PARTITION_MAX / 16);
+        }
+        if self.len > limits::PRODUCERS_MAX {
+            let all = self.iter().map(|(key, id, state)| (state.touched, *key, id)).collect();
+            self.evict(all, limits::PRODUCERS_MAX / 16);
         }
     }
 
     /// Forgets the `count` that are idle longest. Many at once: each costs a pass over all.
-    fn evict(&mut self, count: usize) {
-        let mut oldest: Vec<(EntrySeq, (PartitionKey, i64))> =
-            self.by_key.iter().map(|(key, state)| (state.touched, *key)).collect();
-        oldest.sort_unstable();
-        for (_, key) in oldest.into_iter().take(count) {
-            self.by_key.remove(&key);
-            self.evicted += 1;
+    fn evict(&mut self, mut all: Vec<(EntrySeq, PartitionKey, i64)>, count: usize) {
+        all.sort_unstable();
+        for (_, key, id) in all.into_iter().take(count) {
+            let Some(own) = self.by_partition.get_mut(&key) else { continue };
+            let gone = Arc::make_mut(own).remove(&id).is_some();
+            self.len -= usize::from(gone);
+            self.evicted += u64::from(gone);
+            if own.is_empty() {
+                self.by_partition.remove(&key);
+            }
+        }
+    }
+
+    /// What the producers of a partition sent last may be lost.
+    pub(crate) fn doubt(&mut self, key: PartitionKey) {
+        if let Some(own) = self.by_partition.get_mut(&key) {
+            Arc::make_mut(own).values_mut().for_each(|state| state.is_doubtful = true);
+        }
+    }
+
+    pub(crate) fn doubt_producer(&mut self, key: PartitionKey, producer_id: i64) {
+        let own = self.by_partition.get_mut(&key).map(Arc::make_mut);
+        if let Some(state) = own.and_then(|own| own.get_mut(&producer_id)) {
+            state.is_doubtful = true;
         }
     }
 
     pub(crate) fn remove_partition(&mut self, key: PartitionKey) {
-        let range = (key, i64::MIN)..=(key, i64::MAX);
-        let ids: Vec<i64> = self.by_key.range(range).map(|((_, id), _)| *id).collect();
-        for id in ids {
-            self.by_key.remove(&(key, id));
+        self.len -= self.by_partition.remove(&key).map_or(0, |own| own.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(producer_id: i64) -> Sent {
+        Sent {
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+            last_sequence: 0,
+            answer: SentAnswer::Offset(0),
         }
+    }
+
+    #[test]
+    fn beyond_the_cap_of_a_partition_those_idle_longest_are_forgotten() {
+        let mut table = ProducerTable::default();
+        let (full, other) =
+            (PartitionKey::default(), PartitionKey { partition: 1, ..PartitionKey::default() });
+        table.record(other, EntrySeq(1), &sent(1));
+        let max = limits::PRODUCERS_PER_PARTITION_MAX as i64;
+        for id in 0..=max {
+            table.record(full, EntrySeq(2 + id as u64), &sent(id));
+        }
+        let forgotten = limits::PRODUCERS_PER_PARTITION_MAX / 16;
+        assert_eq!(table.evicted(), forgotten as u64);
+        assert_eq!(table.len(), limits::PRODUCERS_PER_PARTITION_MAX + 2 - forgotten);
+        assert_eq!(table.iter().count(), table.len());
+        assert!(table.get(full, forgotten as i64 - 1).is_none());
+        assert!(table.get(full, forgotten as i64).is_some() && table.get(full, max).is_some());
+        assert!(table.get(other, 1).is_some(), "of another partition, though idle for longer");
+        table.remove_partition(full);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_clone_stays_as_it_was() {
+        let mut table = ProducerTable::default();
+        let key = PartitionKey::default();
+        table.record(key, EntrySeq(1), &sent(1));
+        let frozen = table.clone();
+        table.record(key, EntrySeq(2), &sent(2));
+        table.record(key, EntrySeq(3), &sent(1));
+        assert_eq!((frozen.len(), table.len()), (1, 2));
+        assert_eq!(frozen.get(key, 1).map(|state| state.touched), Some(EntrySeq(1)));
     }
 }

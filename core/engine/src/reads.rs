@@ -35,6 +35,8 @@ pub(crate) struct Search {
     pub(crate) wanted: Wanted,
 }
 
+type ReadResult = Result<HistorySlice, ReadFault>;
+
 /// Which record is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -60,14 +62,12 @@ impl Engine {
         self.push_effect(Effect::ReadHistory(ReadJob { id, reads }));
     }
 
-    pub(crate) fn on_history_read(
-        &mut self,
-        id: ReadId,
-        result: Result<Vec<HistorySlice>, ReadFault>,
-    ) {
+    /// A read without a result counts as failed.
+    pub(crate) fn on_history_read(&mut self, id: ReadId, result: Vec<ReadResult>) {
+        let slices = result.into_iter().map(Result::ok);
         match self.reads.remove(&id) {
-            Some(PendingRead::Fetch(partial)) => self.complete_fetch(partial, result),
-            Some(PendingRead::ListOffsets(partial)) => self.complete_list(partial, result),
+            Some(PendingRead::Fetch(partial)) => self.complete_fetch(partial, slices),
+            Some(PendingRead::ListOffsets(partial)) => self.complete_list(partial, slices),
             None => {}
         }
     }
@@ -75,12 +75,10 @@ impl Engine {
     fn complete_fetch(
         &mut self,
         mut partial: PartialFetch,
-        result: Result<Vec<HistorySlice>, ReadFault>,
+        mut slices: impl Iterator<Item = Option<HistorySlice>>,
     ) {
-        let slices = result.unwrap_or_default();
-        let mut slices = slices.into_iter();
         for (t, p) in partial.places {
-            let slice = slices.next();
+            let slice = slices.next().flatten();
             let topic = partial.response.responses.get_mut(t);
             let Some(part) = topic.and_then(|topic| topic.partitions.get_mut(p)) else { continue };
             match slice {
@@ -94,21 +92,22 @@ impl Engine {
     fn complete_list(
         &mut self,
         mut partial: PartialList,
-        result: Result<Vec<HistorySlice>, ReadFault>,
+        mut slices: impl Iterator<Item = Option<HistorySlice>>,
     ) {
-        let mut slices = result.unwrap_or_default().into_iter();
         for search in partial.searches {
-            let found = match slices.next() {
+            let found = match slices.next().flatten() {
                 Some(slice) => self.search_slice(search, &slice),
                 None => Err(ErrorCode::KafkaStorageError),
             };
-            let epoch = self.state.catalog.partition(search.key).map_or(-1, |log| log.leader_epoch);
+            let log = self.state.catalog.partition(search.key);
+            let (epoch, log_start) = log.map_or((-1, 0), |log| (log.leader_epoch, log.log_start));
             let (t, p) = search.place;
             let topic = partial.response.topics.get_mut(t);
             let Some(part) = topic.and_then(|topic| topic.partitions.get_mut(p)) else { continue };
             match found {
                 Ok(Some(found)) => {
-                    part.offset = found.offset;
+                    // A log may begin in the middle of a batch.
+                    part.offset = found.offset.max(log_start);
                     part.timestamp = found.timestamp;
                     part.leader_epoch = epoch;
                 }
@@ -129,7 +128,10 @@ impl Engine {
             let batches = LogBatch::split(bytes.clone(), limits::BATCHES_PER_SPLIT_MAX)
                 .map_err(|_| ErrorCode::KafkaStorageError)?;
             for batch in &batches {
-                if let Some(found) = search_batch(batch, search.wanted)? {
+                if let Some(mut found) = search_batch(batch, search.wanted)? {
+                    // The log may begin within a batch.
+                    let log = self.state.catalog.partition(search.key);
+                    found.offset = found.offset.max(log.map_or(0, |log| log.log_start));
                     return Ok(Some(found));
                 }
             }
@@ -146,7 +148,7 @@ impl Engine {
         let Some(log) = self.state.catalog.partition(key) else { return Ok(None) };
         let from = match wanted {
             Wanted::At(_) => log.tail_start(),
-            Wanted::Newest => log.newest.1.max(log.tail_start()),
+            Wanted::Newest => log.newest().1.max(log.tail_start()),
         };
         for batch in log.readable_from(from) {
             if let Some(found) = search_batch(batch, wanted)? {

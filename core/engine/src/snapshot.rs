@@ -2,21 +2,25 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 1 | last entry u64 | producer ids reserved below i64
+//! version u16 = 2 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
 //! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent))
 //! offsets    u32 x (group str | last entry u64 | u32 x (key | committed offset))
 //! transforms next id u64 | u32 x deployment
+//! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
+//! doubtful   u32 x (key | producer id i64): what these sent last may be lost
 //! ```
+//! Version 1 ends with the transforms; it is read.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
-use crate::offsets::GroupOffsets;
+use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
-use crate::producer::{ProducerState, SentBatch};
+use crate::producer::{ProducerState, ProducerTable, SentBatch};
+use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
 use crate::transform::TransformTable;
@@ -25,7 +29,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 1;
+pub const SNAPSHOT_VERSION: u16 = 2;
+/// The oldest version that is read.
+const FIRST_SNAPSHOT_VERSION: u16 = 1;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,37 +44,61 @@ pub enum SnapshotError {
     Codec(#[from] CodecError),
 }
 
-pub(crate) fn encode(state: &State) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u16_le(SNAPSHOT_VERSION);
-    out.put_u64_le(state.last_seq.0);
-    out.put_i64_le(state.producer_ids_upto);
-    put_count(&mut out, state.catalog.len());
-    for topic in state.catalog.iter() {
-        put_topic(&mut out, topic);
-    }
-    put_count(&mut out, state.producers.len());
-    for ((key, producer_id), producer) in state.producers.iter() {
-        put_producer(&mut out, key, *producer_id, producer);
-    }
-    put_count(&mut out, state.offsets.iter().count());
-    for (id, group) in state.offsets.iter() {
-        put_string(&mut out, id);
-        out.put_u64_le(group.last_entry.0);
-        put_count(&mut out, group.offsets.len());
-        for (key, offset) in &group.offsets {
-            put_partition(&mut out, key);
-            offset.put(&mut out);
+/// The state of one moment, taken quickly: what is large is shared with the engine and copied only
+/// where it changes. [`FrozenState::encode`] takes its time, on any thread.
+#[derive(Debug)]
+pub struct FrozenState {
+    /// Encoded already: all before the producers, and all after the offsets.
+    before: BytesMut,
+    after: BytesMut,
+    producers: ProducerTable,
+    offsets: OffsetStore,
+}
+
+impl FrozenState {
+    pub(crate) fn of(state: &State) -> FrozenState {
+        let mut before = BytesMut::new();
+        before.put_u16_le(SNAPSHOT_VERSION);
+        before.put_u64_le(state.last_seq.0);
+        before.put_i64_le(state.producer_ids_upto);
+        put_count(&mut before, state.catalog.len());
+        for topic in state.catalog.iter() {
+            put_topic(&mut before, topic);
         }
+        let mut after = BytesMut::new();
+        state.transforms.put(&mut after);
+        put_losses(&mut after, state);
+        let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
+        FrozenState { before, after, producers, offsets }
     }
-    state.transforms.put(&mut out);
-    out.freeze()
+
+    /// The bytes of the snapshot.
+    #[must_use]
+    pub fn encode(self) -> Bytes {
+        let mut out = self.before;
+        put_count(&mut out, self.producers.len());
+        for (key, producer_id, producer) in self.producers.iter() {
+            put_producer(&mut out, key, producer_id, producer);
+        }
+        put_count(&mut out, self.offsets.iter().count());
+        for (id, group) in self.offsets.iter() {
+            put_string(&mut out, id);
+            out.put_u64_le(group.last_entry.0);
+            put_count(&mut out, group.offsets.len());
+            for (key, offset) in &group.offsets {
+                put_partition(&mut out, key);
+                offset.put(&mut out);
+            }
+        }
+        out.extend_from_slice(&self.after);
+        out.freeze()
+    }
 }
 
 pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     let mut take = Take::new(bytes);
     let version = take.u16("snapshot version")?;
-    if version != SNAPSHOT_VERSION {
+    if !(FIRST_SNAPSHOT_VERSION..=SNAPSHOT_VERSION).contains(&version) {
         return Err(SnapshotError::Newer(version));
     }
     let mut state = State {
@@ -95,9 +125,60 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.offsets.restore(id, group);
     }
     state.transforms = TransformTable::take(&mut take)?;
+    if version > FIRST_SNAPSHOT_VERSION {
+        take_losses(&mut take, &mut state)?;
+    }
     take.end("snapshot")?;
     state.rebuild_chains();
     Ok(state)
+}
+
+fn put_losses(out: &mut BytesMut, state: &State) {
+    let logs = || state.catalog.iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+    let damaged = || {
+        let logs = logs().map(|(key, log)| (key, log.holes.above(log.log_start)));
+        logs.filter(|(_, lost)| !lost.is_empty())
+    };
+    put_count(out, damaged().count());
+    for (key, lost) in damaged() {
+        put_partition(out, &key);
+        put_count(out, lost.len());
+        for (from, upto) in lost {
+            out.put_i64_le(*from);
+            out.put_i64_le(*upto);
+        }
+    }
+    let doubtful = || state.producers.iter().filter(|(_, _, producer)| producer.is_doubtful);
+    put_count(out, doubtful().count());
+    for (key, producer_id, _) in doubtful() {
+        put_partition(out, key);
+        out.put_i64_le(producer_id);
+    }
+}
+
+fn take_losses(take: &mut Take, state: &mut State) -> Result<(), CodecError> {
+    for _ in 0..take.count("damaged partitions", 24)? {
+        let key = take.partition()?;
+        let log = state.catalog.partition_mut(key);
+        let log = log.ok_or(CodecError::Impossible {
+            what: "lost offsets of partition",
+            value: key.partition.into(),
+        })?;
+        let mut last = -1;
+        for _ in 0..take.count("lost ranges", 16)? {
+            let (from, upto) = (take.i64("lost from")?, take.i64("lost upto")?);
+            if from <= last || upto <= from || upto > log.log_end {
+                return Err(CodecError::Impossible { what: "lost offsets", value: from });
+            }
+            last = upto;
+            log.holes.push(from, upto);
+        }
+    }
+    for _ in 0..take.count("doubtful producers", 28)? {
+        let key = take.partition()?;
+        state.producers.doubt_producer(key, take.i64("producer id")?);
+    }
+    Ok(())
 }
 
 fn put_topic(out: &mut BytesMut, topic: &Topic) {
@@ -132,7 +213,8 @@ fn take_topic(take: &mut Take) -> Result<Topic, CodecError> {
         }
         partitions.push(Partition::restored(log_start, log_end, leader_epoch, newest, inputs));
     }
-    Ok(Topic { id, name, configs, partitions, chain: Vec::new() })
+    let dropped = DroppedRecords::default();
+    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped })
 }
 
 fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state: &ProducerState) {
@@ -171,7 +253,7 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
             seq,
         });
     }
-    Ok((key, producer_id, ProducerState { epoch, touched, batches }))
+    Ok((key, producer_id, ProducerState { epoch, touched, batches, is_doubtful: false }))
 }
 
 const PARTITION_BYTES: usize = 8 + 8 + 4 + 8 + 8 + 8;

@@ -5,6 +5,7 @@ use crate::entry::{EntryError, Fact};
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
+use crate::retention::DroppedRecords;
 use crate::topic::{Catalog, Topic};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
@@ -73,6 +74,7 @@ impl State {
                     configs: configs.clone(),
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     chain,
+                    dropped: DroppedRecords::default(),
                 });
             }
             Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
@@ -83,7 +85,7 @@ impl State {
             }
             Fact::Appended { partition, batch, sent } => {
                 let log = self.partition(seq, *partition)?;
-                if batch.base_offset() != log.log_end {
+                if !log.skip_lost_upto(batch.base_offset()) {
                     let (log_end, found) = (log.log_end, batch.base_offset());
                     return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
                 }
@@ -125,6 +127,16 @@ impl State {
                 let topic = self.catalog.topic_mut(*id).ok_or_else(|| unknown(seq, id))?;
                 topic.configs = configs.clone();
             }
+            Fact::LogStart { partition, offset } => {
+                let log = self.partition(seq, *partition)?;
+                log.log_start = log.log_start.max((*offset).min(log.log_end));
+            }
+            Fact::Lost { partition, upto } => {
+                let log = self.partition(seq, *partition)?;
+                log.holes.take_pending();
+                log.lose_upto(*upto);
+                self.producers.doubt(*partition);
+            }
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
@@ -149,7 +161,7 @@ impl State {
         Ok(())
     }
 
-    fn partition(
+    pub(crate) fn partition(
         &mut self,
         seq: EntrySeq,
         key: PartitionKey,

@@ -2,6 +2,7 @@
 //! Decides nothing about records.
 
 use crate::partition::Partition;
+use crate::retention::{DropCause, DroppedRecords};
 use crate::topic_config;
 use crate::units::{PartitionKey, TransformId};
 use millpond_wire::limits;
@@ -21,6 +22,8 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
     /// The transforms that run inline, in order.
     pub(crate) chain: Vec<TransformId>,
+    /// What it lost to its settings since the start of the process.
+    pub(crate) dropped: DroppedRecords,
 }
 
 impl Topic {
@@ -41,6 +44,67 @@ impl Topic {
 
     pub(crate) fn has_log_append_time(&self) -> bool {
         self.configs.get(topic_config::MESSAGE_TIMESTAMP_TYPE).is_some_and(|v| v == "LogAppendTime")
+    }
+
+    /// Whether `cleanup.policy` lets old segments go.
+    pub(crate) fn deletes_old_segments(&self) -> bool {
+        self.config(topic_config::CLEANUP_POLICY).split(',').any(|policy| policy.trim() == "delete")
+    }
+
+    /// `retention.ms`; `None`: no limit.
+    pub(crate) fn retention_ms(&self) -> Option<i64> {
+        self.config(topic_config::RETENTION_MS).parse().ok().filter(|ms| *ms >= 0)
+    }
+
+    /// `retention.bytes`; `None`: no limit.
+    pub(crate) fn retention_bytes(&self) -> Option<u64> {
+        self.config(topic_config::RETENTION_BYTES).parse().ok()
+    }
+
+    /// `segment.bytes`.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.config(topic_config::SEGMENT_BYTES).parse().unwrap_or(u64::MAX)
+    }
+
+    /// `segment.ms`.
+    pub(crate) fn segment_ms(&self) -> u64 {
+        self.config(topic_config::SEGMENT_MS).parse().unwrap_or(u64::MAX)
+    }
+
+    /// `millpond.priority`: lower ones are refused and dropped first.
+    pub(crate) fn priority(&self) -> u8 {
+        self.config(topic_config::PRIORITY).parse().unwrap_or(0)
+    }
+
+    /// Whether its oldest records make room when the node is full (`millpond.on.full`).
+    pub(crate) fn drops_oldest(&self) -> bool {
+        self.config(topic_config::ON_FULL) == "drop-oldest"
+    }
+
+    /// Bytes of the segments of all its partitions.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.partitions.iter().map(Partition::stored_bytes).sum()
+    }
+
+    /// What it lost to its settings since the start of the process.
+    #[must_use]
+    pub fn dropped(&self) -> DroppedRecords {
+        self.dropped
+    }
+
+    pub(crate) fn note_dropped(&mut self, cause: DropCause, records: u64, bytes: u64) {
+        match cause {
+            DropCause::Retention => {
+                self.dropped.retention_records += records;
+                self.dropped.retention_bytes += bytes;
+            }
+            DropCause::Space => {
+                self.dropped.space_records += records;
+                self.dropped.space_bytes += bytes;
+            }
+            DropCause::Request => {}
+        }
     }
 
     /// The keys of all partitions.

@@ -21,6 +21,8 @@ pub enum ConfigKind {
     Int(i32),
     /// A 64-bit number of at least this.
     Long(i64),
+    /// A number within these bounds.
+    Within(i32, i32),
     /// A number from 0 to 1.
     Ratio,
 }
@@ -32,11 +34,15 @@ impl ConfigKind {
         match self {
             ConfigKind::Boolean => 1,
             ConfigKind::Text | ConfigKind::OneOf(_) => 2,
-            ConfigKind::Int(_) => 3,
+            ConfigKind::Int(_) | ConfigKind::Within(..) => 3,
             ConfigKind::Long(_) => 5,
             ConfigKind::Ratio => 6,
             ConfigKind::List | ConfigKind::ListOf(_) => 7,
         }
+    }
+
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, ConfigKind::List | ConfigKind::ListOf(_))
     }
 
     fn accepts(self, value: &str) -> bool {
@@ -46,6 +52,9 @@ impl ConfigKind {
             ConfigKind::OneOf(choices) => choices.contains(&value),
             ConfigKind::ListOf(choices) => {
                 !value.is_empty() && value.split(',').all(|item| choices.contains(&item.trim()))
+            }
+            ConfigKind::Within(min, max) => {
+                value.parse::<i32>().is_ok_and(|number| (min..=max).contains(&number))
             }
             ConfigKind::Int(min) => value.parse::<i32>().is_ok_and(|number| number >= min),
             ConfigKind::Long(min) => value.parse::<i64>().is_ok_and(|number| number >= min),
@@ -81,25 +90,47 @@ const fn row(
     TopicConfig { name, default, kind, synonym, doc }
 }
 
+/// `flush.bytes`, our own.
+pub(crate) const FLUSH_BYTES: &str = "flush.bytes";
+/// `flush.messages`.
+pub(crate) const FLUSH_MESSAGES: &str = "flush.messages";
+/// `flush.ms`.
+pub(crate) const FLUSH_MS: &str = "flush.ms";
+/// `cleanup.policy`.
+pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
+/// `millpond.on.full`.
+pub(crate) const ON_FULL: &str = "millpond.on.full";
+/// `millpond.priority`.
+pub(crate) const PRIORITY: &str = "millpond.priority";
+/// `retention.bytes`.
+pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
+/// `retention.ms`.
+pub(crate) const RETENTION_MS: &str = "retention.ms";
 /// `max.message.bytes`.
 pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// `message.timestamp.type`.
 pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 
+/// `segment.bytes`.
+pub(crate) const SEGMENT_BYTES: &str = "segment.bytes";
+/// `segment.ms`.
+pub(crate) const SEGMENT_MS: &str = "segment.ms";
+
 /// Every topic configuration, by name.
 #[rustfmt::skip]
 pub const TOPIC_CONFIGS: &[TopicConfig] = {
-    use ConfigKind::{Boolean, Int, List, ListOf, Long, OneOf, Ratio};
+    use ConfigKind::{Boolean, Int, List, ListOf, Long, OneOf, Ratio, Within};
     &[
-        row("cleanup.policy", "delete", ListOf(&["delete", "compact"]), "log.cleanup.policy", "What becomes of old segments: deleted, compacted by key, or both."),
+        row(CLEANUP_POLICY, "delete", ListOf(&["delete", "compact"]), "log.cleanup.policy", "What becomes of old segments: deleted, compacted by key, or both."),
         row("compression.gzip.level", "-1", Int(-1), "compression.gzip.level", "Level when compression.type is gzip."),
         row("compression.lz4.level", "9", Int(1), "compression.lz4.level", "Level when compression.type is lz4."),
         row("compression.type", "producer", OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "compression.type", "The codec that batches are served in; producer keeps what was sent."),
         row("compression.zstd.level", "3", Int(-131_072), "compression.zstd.level", "Level when compression.type is zstd."),
         row("delete.retention.ms", "86400000", Long(0), "log.cleaner.delete.retention.ms", "How long compaction keeps tombstones."),
         row("file.delete.delay.ms", "60000", Long(0), "log.segment.delete.delay.ms", "Wait before a deleted segment's file is removed."),
-        row("flush.messages", "9223372036854775807", Long(1), "log.flush.interval.messages", "Records between syncs; every acknowledged batch is synced whatever this says."),
-        row("flush.ms", "9223372036854775807", Long(0), "log.flush.interval.ms", "Time between syncs; every acknowledged batch is synced whatever this says."),
+        row(FLUSH_BYTES, "9223372036854775807", Long(1), "log.flush.interval.bytes", "Not of Kafka. Bytes that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MESSAGES, "9223372036854775807", Long(1), "log.flush.interval.messages", "Records that a power cut may take: batches are answered before they are synced until so many wait. As set by default, and no flush setting is otherwise: every batch is synced before its answer."),
+        row(FLUSH_MS, "9223372036854775807", Long(0), "log.flush.interval.ms", "Time within which a power cut may take what was answered: batches are answered at once and synced so much later, at most 10 s; consumers see them then. As set by default, and no flush setting is otherwise, or 0: every batch is synced before its answer. With flush.messages or flush.bytes alone: 1 s."),
         row("follower.replication.throttled.replicas", "", List, "follower.replication.throttled.replicas", "Replicas whose copying is throttled on the follower."),
         row("index.interval.bytes", "4096", Int(0), "log.index.interval.bytes", "Distance of index entries."),
         row("leader.replication.throttled.replicas", "", List, "leader.replication.throttled.replicas", "Replicas whose copying is throttled on the leader."),
@@ -113,17 +144,19 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = {
         row("message.timestamp.before.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.before.max.ms", "How far a timestamp may lie behind the broker's clock."),
         row("message.timestamp.difference.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.difference.max.ms", "How far a timestamp may differ from the broker's clock."),
         row(MESSAGE_TIMESTAMP_TYPE, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type", "Whose clock writes the timestamp: the producer's or the broker's."),
+        row(ON_FULL, "reject", OneOf(&["reject", "drop-oldest"]), "millpond.on.full", "When the node's storage is full: refuse new records, or make room by dropping the oldest ones of this topic."),
+        row(PRIORITY, "50", Within(0, 100), "millpond.priority", "From 0 to 100; when the node's storage runs short, topics of a lower priority are dropped from and refused first."),
         row("min.cleanable.dirty.ratio", "0.5", Ratio, "log.cleaner.min.cleanable.ratio", "Share of uncompacted bytes that starts a compaction."),
         row("min.compaction.lag.ms", "0", Long(0), "log.cleaner.min.compaction.lag.ms", "Shortest that a record stays uncompacted."),
         row("min.insync.replicas", "1", Int(1), "min.insync.replicas", "Replicas that must have a batch before acks=all is answered."),
         row("preallocate", "false", Boolean, "log.preallocate", "Reserve the space of a new segment at once."),
         row("remote.storage.enable", "false", Boolean, "remote.log.storage.system.enable", "Tier old segments; not available."),
-        row("retention.bytes", "-1", Long(-1), "log.retention.bytes", "Bytes of a partition beyond which its oldest segments go; -1: no limit."),
-        row("retention.ms", "604800000", Long(-1), "log.retention.ms", "Age beyond which segments go; -1: no limit."),
-        row("segment.bytes", "1073741824", Int(14), "log.segment.bytes", "Size of a segment."),
+        row(RETENTION_BYTES, "-1", Long(-1), "log.retention.bytes", "Bytes of a partition beyond which its oldest segments go; -1: no limit."),
+        row(RETENTION_MS, "604800000", Long(-1), "log.retention.ms", "Age beyond which segments go; -1: no limit."),
+        row(SEGMENT_BYTES, "1073741824", Int(14), "log.segment.bytes", "Size of a segment."),
         row("segment.index.bytes", "10485760", Int(4), "log.index.size.max.bytes", "Size of a segment's index."),
         row("segment.jitter.ms", "0", Long(0), "log.roll.jitter.ms", "Random part of segment.ms."),
-        row("segment.ms", "604800000", Long(1), "log.roll.ms", "Age at which a segment is closed."),
+        row(SEGMENT_MS, "604800000", Long(1), "log.roll.ms", "Age at which a segment is closed."),
         row("unclean.leader.election.enable", "false", Boolean, "unclean.leader.election.enable", "Let a replica that lacks records lead."),
     ]
 };

@@ -11,11 +11,19 @@ pub struct StorageConfig {
     pub journal_file_bytes: usize,
     /// Record bytes in memory that are in no segment yet: above it a checkpoint is taken.
     pub tail_bytes: usize,
+    /// Whether small batches are packed into larger, compressed ones on their way to segments.
+    pub packs: bool,
     /// A segment above this size is closed.
     pub segment_bytes: usize,
     /// While one journal write is under way a second one starts only for at least this many bytes:
     /// smaller ones gather, which spares the device.
     pub second_write_bytes: usize,
+    /// How long an idle journal lets entries gather before it commits them, in milliseconds, from
+    /// the first that waits. 0: it commits at once. A linger spares the device where entries come
+    /// one by one, and delays every acknowledgement by as much.
+    pub linger_ms: u64,
+    /// So many bytes end the linger, and the window of topics that have one: the commit begins.
+    pub gather_bytes: usize,
     /// An idle journal seals its last commit after so long.
     pub seal_after_ms: u64,
     /// Bytes of entries that may wait for a commit before [`crate::DurableEngine::room`] waits.
@@ -31,8 +39,11 @@ impl StorageConfig {
             journal_files: limits::DEFAULT_JOURNAL_FILES,
             journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            packs: true,
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             second_write_bytes: 64 * limits::KIB,
+            linger_ms: 0,
+            gather_bytes: limits::DEFAULT_COMMIT_LINGER_BYTES,
             seal_after_ms: 5_000,
             queue_bytes: limits::DEFAULT_JOURNAL_QUEUE_BYTES,
             journal_seed,

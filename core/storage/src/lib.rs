@@ -14,6 +14,7 @@ mod durable_engine;
 mod fields;
 pub mod journal;
 mod metrics;
+pub mod offline;
 pub mod packing;
 pub mod segments;
 mod signal;

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use millpond_engine::LostRange;
+
 /// Why bytes were written or a sync was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteCause {
@@ -102,6 +104,10 @@ pub struct StorageMetrics {
     pub queued_bytes: u64,
     /// Checkpoints that were finished.
     pub checkpoints: u64,
+    /// Bytes of batches that packing looked at.
+    pub packed_from_bytes: u64,
+    /// What it made of them.
+    pub packed_to_bytes: u64,
     /// Batches that history reads gave back.
     pub history_batches: u64,
     /// Bytes of those.
@@ -113,7 +119,7 @@ pub struct StorageMetrics {
 }
 
 /// What recovery found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Commits replayed.
     pub commits: u64,
@@ -125,6 +131,13 @@ pub struct RecoveryReport {
     pub torn_tail: bool,
     /// How often the journal was opened, this time included.
     pub incarnation: u64,
+    /// Entries of the journal that damage took; each concerned one partition.
+    pub damaged_entries: u64,
+    /// Flipped bits of the journal that were turned back.
+    pub corrected_bits: u64,
+    /// Offsets that damage took, now or before, the first
+    /// [`LOST_RANGES_REPORTED_MAX`](millpond_wire::limits::LOST_RANGES_REPORTED_MAX).
+    pub lost_ranges: Vec<LostRange>,
 }
 
 /// The counters themselves.
@@ -160,6 +173,12 @@ impl Meter {
 
     pub(crate) fn checkpointed(&self) {
         self.checkpoints.set(self.checkpoints.get() + 1);
+    }
+
+    pub(crate) fn packed(&self, from_bytes: u64, to_bytes: u64) {
+        let mut metrics = self.metrics.borrow_mut();
+        metrics.packed_from_bytes += from_bytes;
+        metrics.packed_to_bytes += to_bytes;
     }
 
     pub(crate) fn history_read(&self, batches: u64, bytes: u64) {

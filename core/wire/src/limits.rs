@@ -87,12 +87,21 @@ pub const PARTITIONS_MAX: usize = 20_000;
 pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 1_000;
 /// Most topics auto-created by one metadata request.
 pub const AUTO_CREATED_TOPICS_PER_REQUEST_MAX: usize = 100;
+/// Most (topic, partition) pairs in one DeleteRecords request.
+pub const PARTITIONS_PER_DELETE_RECORDS_MAX: usize = 4_096;
 /// Most settings given for one topic.
 pub const TOPIC_CONFIGS_MAX: usize = 64;
 /// Longest value of one topic setting.
 pub const TOPIC_CONFIG_VALUE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions of a topic that is created without a number.
 pub const DEFAULT_PARTITIONS: i32 = 1;
+/// Time between two checks of segments for their age and size (Kafka:
+/// `log.retention.check.interval.ms`).
+pub const DEFAULT_RETENTION_CHECK_MS: u64 = 300_000;
+/// Appended bytes after which the node looks again whether its budget makes it drop something.
+pub const SPACE_CHECK_BYTES: u64 = MIB as u64;
+/// Time without a jump after which the wall clock may decide what is old enough to be deleted.
+pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 
 // ------------------------------------------------------------------------------------------------
 // Produce (engine)
@@ -102,8 +111,9 @@ pub const DEFAULT_PARTITIONS: i32 = 1;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
-/// Most producer ids with state in one partition; the one idle longest is forgotten first.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 4_096;
+/// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
+/// checkpoint is taken those of a partition are copied when one of them changes, at once.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 /// Most producer states of the whole node.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
@@ -112,6 +122,15 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
 /// Most batches of one partition between admission and commit.
 pub const PARTITION_PENDING_BATCHES_MAX: usize = 1_024;
+/// A topic that declares a window of loss by records or bytes alone is synced after so long.
+pub const DEFAULT_LOSS_WINDOW_MS: u64 = 1_000;
+/// Longest window of loss: consumers wait for the sync, so a longer `flush.ms` is cut to this.
+pub const LOSS_WINDOW_MS_MAX: u64 = 10_000;
+/// What a sync may take beyond the window before answers wait for it.
+pub const LOSS_WINDOW_GRACE_MS: u64 = 250;
+/// Producers of one partition of which a gap in their sequences, after a loss, is remembered; the
+/// gaps of further ones are refused.
+pub const SEQUENCE_GAPS_PER_PARTITION_MAX: usize = 4_096;
 /// Most record bytes of the node between admission and durable; above it connections are not read.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 
@@ -184,6 +203,15 @@ pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 pub const ENTRY_BYTES_MAX: usize = 32 * MIB;
 /// Most facts in one entry.
 pub const FACTS_PER_ENTRY_MAX: usize = 32 * KIB;
+/// Batches below this size stand in the journal without their CRC, which replay computes again;
+/// for larger ones the 61 bytes of their header are cheaper than that.
+pub const COMPACT_BATCH_BYTES_MAX: usize = 4 * KIB;
+/// Ranges of offsets lost to damage that one partition remembers; more are merged.
+pub const LOST_RANGES_PER_PARTITION_MAX: usize = 64;
+/// Lost ranges that a start names; all of them are counted.
+pub const LOST_RANGES_REPORTED_MAX: usize = 256;
+/// Entries and entry tables up to this size are searched for a single flipped bit.
+pub const CORRECTED_BYTES_MAX: usize = 64 * KIB;
 /// Most entries in one commit (one aligned write).
 pub const ENTRIES_PER_COMMIT_MAX: usize = 16 * KIB;
 /// A commit that has gathered this many bytes is closed and the next one begins.
@@ -213,6 +241,8 @@ pub const OPEN_SEGMENTS_MAX: usize = 512;
 pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 /// Largest single write of a segment at a checkpoint.
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
+/// Least time between two checkpoints that are taken only to give space back.
+pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 
@@ -429,6 +459,7 @@ const _: () = {
     assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
     assert!(SEGMENT_WRITE_BYTES_MAX <= DEFAULT_SEGMENT_BYTES);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
+    assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
     // Engine.
     assert!(PARTITIONS_PER_TOPIC_MAX <= PARTITIONS_MAX);
@@ -494,10 +525,14 @@ pub const SEGMENT_INDEX_MARKS_MAX: usize = 64 * KIB;
 pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 /// Bytes gathered for one write of a segment or a checkpoint; a larger batch goes alone.
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
+/// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
+pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
 /// Largest buffer of a commit that is kept for the next one.
 pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
+/// Findings of `millpond log verify` that are kept and shown; the rest is counted.
+pub const OFFLINE_FINDINGS_MAX: usize = 10_000;
 
 const _: () = {
     assert!(JOURNAL_WRITES_IN_FLIGHT < URING_IN_FLIGHT_MAX);
@@ -505,6 +540,7 @@ const _: () = {
     // The memory budget of the tail asks for a checkpoint before half of the ring is used.
     assert!(DEFAULT_TAIL_BYTES <= DEFAULT_JOURNAL_FILES * DEFAULT_JOURNAL_FILE_BYTES / 2);
     assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
+    assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
 };
 
@@ -524,6 +560,13 @@ pub const PACK_TARGET_BYTES_MAX: usize = 256 * KIB;
 pub const DEFAULT_PACK_SMALL_BATCH_BYTES: usize = 32 * KIB;
 /// Most records that packing puts into one batch.
 pub const PACK_RECORDS_MAX: usize = 16 * KIB;
+/// Bytes of batches that are packed in one go: as much memory is taken beside them.
+pub const PACK_JOB_BYTES: usize = 4 * MIB;
+/// How many times its size a packed batch is expected to be when it is served.
+pub const HISTORY_EXPANSION: usize = 4;
+/// Packed batches that make about this much are unpacked on the engine's thread: handing them over
+/// would cost more.
+pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
 /// Level of zstd for packing: higher ones cost much and gain little on telemetry.
 pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 /// Memory for the keys of one round of compaction; a round ends where it is full.

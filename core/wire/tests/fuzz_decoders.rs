@@ -166,6 +166,9 @@ family!(
     topic_messages_survive_damage,
     "CreateTopics",
     "DeleteTopics",
+    "DeleteRecords",
+    "AlterConfigs",
+    "IncrementalAlterConfigs",
     "CreatePartitions",
     "DescribeConfigs"
 );
@@ -198,6 +201,8 @@ fn every_message_belongs_to_a_family() {
         "ApiVersions",
         "Create",
         "Delete",
+        "AlterConfigs",
+        "IncrementalAlterConfigs",
         "Join",
         "Sync",
         "Heartbeat",

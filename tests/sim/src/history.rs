@@ -2,7 +2,7 @@
 //! one at most once; committed offsets never behind. In one pass: time and memory are linear in
 //! what was sent. Never talks to a broker: it is given what was promised and what was found.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// One producer's n-th record for one partition; the record's value names it. Counted from 0
@@ -173,7 +173,20 @@ impl History {
         first_offset: i64,
         found: impl IntoIterator<Item = (i64, RecordId)>,
     ) -> Vec<Violation> {
-        let mut judge = Judge::new(self, partition, first_offset);
+        self.check_damaged_partition(before, partition, first_offset, found, &BTreeSet::new())
+    }
+
+    /// Judge a partition some of whose offsets the broker owns up to have damaged: what was
+    /// promised there need not be found. Everything else must be.
+    pub fn check_damaged_partition(
+        &self,
+        before: &History,
+        partition: Partition,
+        first_offset: i64,
+        found: impl IntoIterator<Item = (i64, RecordId)>,
+        unreadable: &BTreeSet<i64>,
+    ) -> Vec<Violation> {
+        let mut judge = Judge::new(self, partition, first_offset, unreadable);
         for (offset, record) in found {
             judge.see(offset, record);
         }
@@ -206,19 +219,35 @@ struct Judge<'a> {
     history: &'a History,
     partition: Partition,
     next_offset: i64,
+    /// What the broker cannot read and says so.
+    unreadable: &'a BTreeSet<i64>,
     /// Per producer: where each of its records was found, and the highest sequence so far.
     seen: HashMap<u32, (Vec<Option<i64>>, Option<u32>)>,
     violations: Vec<Violation>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(history: &'a History, partition: Partition, first_offset: i64) -> Judge<'a> {
-        let seen = HashMap::new();
-        Judge { history, partition, next_offset: first_offset, seen, violations: Vec::new() }
+    fn new(
+        history: &'a History,
+        partition: Partition,
+        first_offset: i64,
+        unreadable: &'a BTreeSet<i64>,
+    ) -> Judge<'a> {
+        Judge {
+            history,
+            partition,
+            next_offset: first_offset,
+            unreadable,
+            seen: HashMap::new(),
+            violations: Vec::new(),
+        }
     }
 
     fn see(&mut self, offset: i64, record: RecordId) {
         let partition = self.partition;
+        while self.next_offset < offset && self.unreadable.contains(&self.next_offset) {
+            self.next_offset += 1;
+        }
         if offset != self.next_offset {
             let expected = self.next_offset;
             self.violations.push(Violation::Gap { partition, expected, found: offset });
@@ -263,6 +292,8 @@ impl<'a> Judge<'a> {
     /// What was promised before the reading began, and was not seen.
     fn finish(mut self, before: &History) -> Vec<Violation> {
         let partition = self.partition;
+        // What has no promised offset may be any of what cannot be read, each once.
+        let mut hidden = self.unreadable.len();
         for (&(lane_partition, producer), lane) in &before.lanes {
             if lane_partition != partition {
                 continue;
@@ -275,6 +306,14 @@ impl<'a> Judge<'a> {
                     Promise::Open | Promise::Nowhere => continue,
                 };
                 if places.is_none_or(|places| places[sequence].is_none()) {
+                    let is_excused = match promised {
+                        Some(offset) => self.unreadable.contains(&offset),
+                        None => hidden > 0,
+                    };
+                    if is_excused {
+                        hidden = hidden.saturating_sub(1);
+                        continue;
+                    }
                     let record = RecordId { producer, sequence: sequence as u32 };
                     self.violations.push(Violation::Lost { partition, record, promised });
                 }
@@ -319,6 +358,20 @@ mod tests {
         let lost = Violation::Lost { partition: 0, record: id(0, 1), promised: Some(1) };
         assert_eq!(check(&[(0, id(0, 0))]), [lost]);
         assert_eq!(check(&[]).len(), 2);
+    }
+
+    #[test]
+    fn what_the_broker_says_it_cannot_read_is_excused_and_nothing_else() {
+        let unreadable = BTreeSet::from([1]);
+        let check = |found: &[(i64, RecordId)]| {
+            let history = history();
+            let found = found.iter().copied();
+            history.check_damaged_partition(&history, 0, 0, found, &unreadable)
+        };
+        assert_eq!(check(&[(0, id(0, 0))]), []);
+        assert_eq!(check(&[(0, id(0, 0)), (2, id(0, 2))]), []);
+        assert!(!check(&[(2, id(0, 2))]).is_empty());
+        assert!(!check(&[(0, id(0, 0)), (3, id(0, 2))]).is_empty());
     }
 
     #[test]

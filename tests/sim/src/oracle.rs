@@ -1,8 +1,8 @@
 //! The books of a run: what was promised, what was seen, and whether they agree. Shared by the
 //! clients. Must never talk to the node.
 
-use crate::client::is_dropped;
 use crate::history::{History, Partition, RecordId};
+use crate::topics::is_dropped;
 use crate::trace::Trace;
 use millpond_wire::ErrorCode;
 use std::cell::RefCell;
@@ -27,6 +27,13 @@ struct Books {
     refusals: BTreeMap<u32, u32>,
     violations: Vec<String>,
     reads: u64,
+    /// The device fails reads at present, so a fetch may be refused.
+    reads_may_fail: bool,
+    /// Ranges of offsets whose segments were damaged at rest.
+    damaged: BTreeMap<Partition, Vec<(i64, i64)>>,
+    /// Offsets that the node said it cannot read.
+    unreadable: BTreeMap<Partition, BTreeSet<i64>>,
+    topics_ended: u64,
 }
 
 /// So many refusals of the same oldest batch are no accident.
@@ -130,12 +137,73 @@ impl Oracle {
         }
     }
 
+    /// From now on the device fails reads now and then, or does so no more.
+    pub fn set_reads_may_fail(&self, may_fail: bool) {
+        self.books.borrow_mut().reads_may_fail = may_fail;
+    }
+
+    /// Whether a refused fetch may just be tried again.
+    pub fn reads_may_fail(&self) -> bool {
+        self.books.borrow().reads_may_fail
+    }
+
+    /// A segment of this partition was damaged, which holds offsets from `from` on, none from
+    /// `upto` on.
+    pub fn damaged(&self, partition: Partition, from: i64, upto: i64) {
+        let mut books = self.books.borrow_mut();
+        books.damaged.entry(partition).or_default().push((from, upto));
+    }
+
     /// A fetch was refused.
     pub fn read_refused(&self, partition: Partition, offset: i64, code: ErrorCode) {
-        let expected = code.is_retriable();
-        if !expected {
+        let books = self.books.borrow();
+        let is_excused = match code {
+            ErrorCode::KafkaStorageError => {
+                let ranges = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
+                books.reads_may_fail || ranges.iter().any(|(_, upto)| offset < *upto)
+            }
+            _ => code.is_retriable(),
+        };
+        drop(books);
+        if !is_excused {
             self.violated(format!("partition {partition}: fetch from {offset} refused: {code:?}"));
         }
+    }
+
+    /// The node says for good that it cannot read this offset: it must have been damaged.
+    pub fn unreadable(&self, partition: Partition, offset: i64) {
+        let mut books = self.books.borrow_mut();
+        let ranges = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
+        let is_damaged = ranges.iter().any(|(from, upto)| (*from..*upto).contains(&offset));
+        books.unreadable.entry(partition).or_default().insert(offset);
+        drop(books);
+        if !is_damaged {
+            self.violated(format!("partition {partition}: offset {offset} cannot be read"));
+        }
+    }
+
+    /// How many offsets the node owned up to have lost to damage.
+    pub fn unreadable_count(&self) -> u64 {
+        self.books.borrow().unreadable.values().map(|offsets| offsets.len() as u64).sum()
+    }
+
+    /// A topic was deleted after its log was judged.
+    pub fn topic_ended(&self) {
+        self.books.borrow_mut().topics_ended += 1;
+    }
+
+    /// How many topics were judged and deleted.
+    pub fn topics_ended(&self) -> u64 {
+        self.books.borrow().topics_ended
+    }
+
+    /// Begins the reading of one partition anew; returns what readers had been shown of it.
+    pub fn shown(&self, partition: Partition) -> BTreeMap<(Partition, i64), RecordId> {
+        let mut books = self.books.borrow_mut();
+        let mut shown = books.seen.split_off(&(partition, i64::MIN));
+        let mut above = shown.split_off(&(partition, i64::MAX));
+        books.seen.append(&mut above);
+        shown
     }
 
     /// Forgets nothing of what was promised, but begins the final reading anew; returns what
@@ -153,10 +221,14 @@ impl Oracle {
             .range(range.clone())
             .map(|((_, offset), record)| (*offset, *record))
             .collect();
-        let violations = books.history.check_partition(&books.history, partition, 0, found);
+        let none = BTreeSet::new();
+        let unreadable = books.unreadable.get(&partition).unwrap_or(&none);
+        let history = &books.history;
+        let violations = history.check_damaged_partition(history, partition, 0, found, unreadable);
         let vanished: Vec<String> = shown
             .range(range)
             .filter(|(key, record)| books.seen.get(key) != Some(record))
+            .filter(|((_, offset), _)| !unreadable.contains(offset))
             .map(|((_, offset), record)| {
                 format!(
                     "partition {partition}, offset {offset}: {record} was shown and is not there"

@@ -1,32 +1,27 @@
 //! One run of one seed, from an empty disk to the verdict. Must never depend on anything but the
 //! seed and the storm that it is given.
 
-use crate::client::{self, Committer, PARTITIONS, ProducerLane, Reader, SIFTED_BASE, Surroundings};
+use crate::client::{self, Surroundings};
+use crate::damage::Damage;
+use crate::fleeting::FleetingTopic;
+use crate::group::{Committer, look_at_commit};
 use crate::history::Partition;
 use crate::network::Network;
 use crate::node::Machine;
 use crate::oracle::Oracle;
+use crate::producer::ProducerLane;
+use crate::reader::{self, Reader};
+use crate::stop::{Cause, Stop};
+use crate::storm::{Gale, Storm};
+use crate::topics::{TopicKind, partitions};
 use crate::trace::Trace;
-use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng};
+use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng, SimTask};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// How hard a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Storm {
-    /// Power cuts, the node running some while between them.
-    pub power_cuts: u64,
-    /// Bounds of that while, in virtual ms.
-    pub calm_ms: (u64, u64),
-    /// Producers.
-    pub lanes: u32,
-}
-
-impl Default for Storm {
-    fn default() -> Storm {
-        Storm { power_cuts: 4, calm_ms: (5, 400), lanes: 5 }
-    }
-}
+/// A full disk ends the node at the next checkpoint, today; once it lives on, this is false and
+/// such an end is a broken promise.
+pub const FULL_DISK_STOPS_THE_NODE: bool = false;
 
 /// What a run did; a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,16 +30,62 @@ pub struct Report {
     pub acknowledged: usize,
     /// Records that readers were shown.
     pub reads: u64,
-    /// Power cuts.
-    pub power_cuts: u64,
-    /// Power cuts that met the node serving, not still recovering.
-    pub cut_under_way: u64,
     /// Checkpoints that were taken.
     pub checkpoints: u64,
+    /// Gales that were met, by [`Gale`].
+    pub gales: [u64; Gale::ALL.len()],
+    /// Power cuts that met the node serving, not still recovering.
+    pub cut_under_way: u64,
+    /// Unsynced writes that power cuts lost, tore, or kept though an older one went.
+    pub unsynced: [u64; 3],
+    /// Starts that found a torn tail and dropped it.
+    pub torn_tails: u64,
+    /// Times that the node stopped because the device failed it.
+    pub stopped: u64,
+    /// Starts that were refused because of damage, rightly.
+    pub refused: u64,
+    /// Offsets that the node said it cannot read, rightly.
+    pub unreadable: u64,
+    /// Topics that were filled, judged and deleted.
+    pub topics_ended: u64,
+    /// Decides whether two runs were the same.
+    pub trace_hash: u64,
+}
+
+impl Report {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Report) {
+        self.acknowledged += other.acknowledged;
+        self.reads += other.reads;
+        self.checkpoints += other.checkpoints;
+        for (sum, more) in self.gales.iter_mut().zip(other.gales) {
+            *sum += more;
+        }
+        self.cut_under_way += other.cut_under_way;
+        for (sum, more) in self.unsynced.iter_mut().zip(other.unsynced) {
+            *sum += more;
+        }
+        self.torn_tails += other.torn_tails;
+        self.stopped += other.stopped;
+        self.refused += other.refused;
+        self.unreadable += other.unreadable;
+        self.topics_ended += other.topics_ended;
+    }
+
+    /// How often a kind of gale was met.
+    pub fn met(&self, gale: Gale) -> u64 {
+        self.gales[gale as usize]
+    }
 }
 
 /// After the storm the node has so long, in virtual ms, to acknowledge everything.
 const SETTLE_MS_MAX: u64 = 60_000;
+/// How often it is looked whether the node has stopped, in virtual us.
+const LOOK_US: u64 = 2_000;
+/// Topics that come and go, in every run.
+const FLEETING_TOPICS: i32 = 1;
+/// The producers of topics that come and go are counted from here.
+const FLEETING_PRODUCERS: u32 = 1_000;
 
 /// Runs a seed.
 ///
@@ -69,6 +110,9 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         executor,
         world,
         rng,
+        calm_ms: storm.calm_ms,
+        damage: None,
+        restart_at_ns: None,
         report: Report::default(),
     };
     run.weather(storm);
@@ -77,25 +121,39 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         acknowledged: oracle.acknowledged_count(),
         reads: oracle.reads(),
         checkpoints: run.machine.checkpoints(),
+        unreadable: oracle.unreadable_count(),
+        topics_ended: oracle.topics_ended(),
+        trace_hash: trace.hash(),
+        torn_tails: run.machine.torn_tails(),
+        unsynced: {
+            let stats = run.machine.disk().stats();
+            [stats.writes_lost, stats.writes_torn, stats.writes_reordered]
+        },
         ..run.report
     };
     run.machine.power_off();
     let violations = oracle.violations();
-    if violations.is_empty() { Ok(report) } else { Err(failure(seed, &violations, &trace)) }
+    if violations.is_empty() { Ok(report) } else { Err(failure(seed, storm, &violations, &trace)) }
 }
 
-struct Run {
-    executor: SimExecutor,
-    world: Surroundings,
-    machine: Machine,
-    rng: SimRng,
-    report: Report,
+/// A run under way.
+pub(crate) struct Run {
+    pub(crate) executor: SimExecutor,
+    pub(crate) world: Surroundings,
+    pub(crate) machine: Machine,
+    pub(crate) rng: SimRng,
+    pub(crate) calm_ms: (u64, u64),
+    /// What was done to the disk while the power was off, until the node serves.
+    pub(crate) damage: Option<Damage>,
+    /// When whoever looks after the node starts it again.
+    pub(crate) restart_at_ns: Option<u64>,
+    pub(crate) report: Report,
 }
 
 impl Run {
     /// The stormy phase, then the calm one, at whose end every client is done.
     fn weather(&mut self, storm: Storm) {
-        self.machine.power_on();
+        self.turn_on();
         let world = self.world.clone();
         let clients = {
             let (lanes, rng) = (storm.lanes, self.rng.fork());
@@ -105,26 +163,23 @@ impl Run {
                 start_clients(&executor, &world, lanes, rng)
             })
         };
-        for _ in 0..storm.power_cuts {
+        for gale in storm.draw(&mut self.rng) {
+            self.pass_calm();
             if self.has_failed() {
                 return;
             }
-            self.pass_ms(self.rng.clone().between(storm.calm_ms.0, storm.calm_ms.1));
-            let _ = self.rng.next_u64();
-            self.report.power_cuts += 1;
-            self.report.cut_under_way += u64::from(self.machine.power_cut());
-            self.pass_ms(2);
-            // Brown-outs repeat: sometimes the power goes again while the node still recovers.
-            while self.rng.chance(250) {
-                self.machine.power_on();
-                self.pass_us(self.rng.clone().between(0, 8_000));
-                let _ = self.rng.next_u64();
-                self.machine.power_cut();
+            self.world.trace.note("gale", || format!("{gale:?}"));
+            if self.blow(gale) {
+                self.report.gales[gale as usize] += 1;
             }
-            self.machine.power_on();
         }
         self.pass_ms(storm.calm_ms.1);
         self.world.is_over.set(true);
+        self.settle(&clients);
+    }
+
+    /// Waits until every client is done.
+    fn settle(&mut self, clients: &SimTask<Vec<Task>>) {
         let deadline_ns = self.executor.clock().now_ns() + SETTLE_MS_MAX * 1_000_000;
         let mut tasks = None;
         while self.executor.clock().now_ns() < deadline_ns {
@@ -150,39 +205,100 @@ impl Run {
         let reading = self.executor.spawn(async move {
             let shown = world.oracle.begin_final_reading();
             for partition in partitions() {
-                client::read_all(&world, partition).await;
-                client::look_at_commit(&world, partition).await;
+                reader::read_all(&world, partition).await;
+                look_at_commit(&world, partition).await;
                 world.oracle.judge(partition, &shown);
             }
         });
         let deadline_ns = self.executor.clock().now_ns() + SETTLE_MS_MAX * 1_000_000;
-        while !reading.is_done() && self.executor.clock().now_ns() < deadline_ns {
+        while !reading.is_done() && !self.has_failed() {
+            if self.executor.clock().now_ns() >= deadline_ns {
+                let what = "no progress: the final reading does not end".to_owned();
+                return self.world.oracle.violated(what);
+            }
             self.pass_ms(20);
-        }
-        if !reading.is_done() {
-            self.world.oracle.violated("no progress: the final reading does not end".to_owned());
         }
     }
 
     /// After the first broken promise the rest is noise.
-    fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         !self.world.oracle.violations().is_empty()
     }
 
-    fn pass_ms(&mut self, ms: u64) {
+    /// Lets some seeded while pass.
+    pub(crate) fn pass_calm(&mut self) {
+        let calm_ms = self.rng.between(self.calm_ms.0, self.calm_ms.1);
+        self.pass_ms(calm_ms);
+    }
+
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
         self.pass_us(ms * 1_000);
     }
 
-    fn pass_us(&mut self, us: u64) {
+    pub(crate) fn pass_us(&mut self, us: u64) {
         let until_ns = self.executor.clock().now_ns() + us * 1_000;
-        self.executor.run_until_ns(until_ns);
-        if let Some(error) = self.machine.take_fatal_error() {
-            self.world.oracle.violated(format!("the node stopped: {error}"));
+        while self.executor.clock().now_ns() < until_ns && !self.has_failed() {
+            let now_ns = self.executor.clock().now_ns();
+            self.executor.run_until_ns(until_ns.min(now_ns + LOOK_US * 1_000));
+            self.look_after_node();
         }
+    }
+
+    /// Switches the machine on.
+    pub(crate) fn turn_on(&mut self) {
+        self.restart_at_ns = None;
+        self.machine.power_on();
+    }
+
+    /// What whoever runs the node does: looks why it stopped, and starts it again.
+    fn look_after_node(&mut self) {
+        if self.machine.late_acks() > 0 {
+            let what = "a write was acknowledged after the node had stopped".to_owned();
+            return self.world.oracle.violated(what);
+        }
+        if let Some(stop) = self.machine.take_stop() {
+            self.world.trace.note("node", || stop.to_string());
+            self.take_stop(&stop);
+        }
+        if self.machine.is_serving() {
+            self.damage = None;
+        }
+        let now_ns = self.executor.clock().now_ns();
+        if self.restart_at_ns.is_some_and(|at_ns| at_ns <= now_ns)
+            && !self.machine.disk().has_in_flight()
+        {
+            self.machine.process_died();
+            self.turn_on();
+        }
+    }
+
+    fn take_stop(&mut self, stop: &Stop) {
+        match stop.cause() {
+            Cause::Device(error) if self.machine.has_device_failed() => {
+                if error.is_refusal() && !FULL_DISK_STOPS_THE_NODE {
+                    return self.world.oracle.violated(format!("a full disk ended it: {stop}"));
+                }
+                self.report.stopped += 1;
+            }
+            Cause::Damage if self.damage.is_some() => {
+                self.report.refused += 1;
+                // It says that it changed nothing: then this makes it whole.
+                if let Some(damage) = self.damage.take() {
+                    damage.heal(self.machine.disk());
+                }
+            }
+            _ => return self.world.oracle.violated(format!("the node stopped: {stop}")),
+        }
+        self.machine.power_off();
+        if self.rng.chance(300) {
+            self.machine.disk().power_cut();
+        }
+        let pause_ms = self.rng.between(1, 50);
+        self.restart_at_ns = Some(self.executor.clock().now_ns() + pause_ms * 1_000_000);
     }
 }
 
-type Task = millpond_storage::disk::sim::SimTask<()>;
+type Task = SimTask<()>;
 
 fn start_clients(
     executor: &SimExecutor,
@@ -191,34 +307,36 @@ fn start_clients(
     mut rng: SimRng,
 ) -> Vec<Task> {
     let mut tasks = Vec::new();
+    let all: Vec<Partition> = partitions().collect();
     for producer in 0..lanes {
-        let all: Vec<Partition> = partitions().collect();
         let partition = all[rng.below(all.len() as u64) as usize];
         let lane = ProducerLane { world: world.clone(), producer, partition, rng: rng.fork() };
         tasks.push(executor.spawn(lane.run()));
     }
-    for partition in [0, SIFTED_BASE] {
+    for lane in 0..FLEETING_TOPICS {
+        let first_producer = FLEETING_PRODUCERS * (lane as u32 + 1);
+        let topic = FleetingTopic { world: world.clone(), lane, first_producer, rng: rng.fork() };
+        tasks.push(executor.spawn(topic.run()));
+    }
+    for kind in [TopicKind::Plain, TopicKind::Sifted] {
+        let partition = kind.places().next().expect("every topic has partitions");
         let committer = Committer { world: world.clone(), partition, rng: rng.fork() };
         tasks.push(executor.spawn(committer.run()));
     }
-    for partition in partitions() {
+    for partition in all {
         let reader = Reader { world: world.clone(), partition, rng: rng.fork() };
         tasks.push(executor.spawn(reader.run()));
     }
     tasks
 }
 
-/// Every partition of the run, as the oracle counts them.
-fn partitions() -> impl Iterator<Item = Partition> {
-    (0..PARTITIONS).chain((0..PARTITIONS).map(|index| SIFTED_BASE + index))
-}
-
-fn failure(seed: u64, violations: &[String], trace: &Trace) -> String {
+fn failure(seed: u64, storm: Storm, violations: &[String], trace: &Trace) -> String {
     let shown: String = violations.iter().take(10).map(|line| format!("  {line}\n")).collect();
     format!(
         "seed {seed}: {} promises broken, the first of them:\n{shown}\nthe last events:\n{}\n\
-         run it again:  MILLPOND_SIM_SEED={seed} cargo test -p millpond-sim --test power_cuts\n",
+         run it again:  MILLPOND_SIM_SEED={seed} cargo test -p millpond-sim --test {}\n",
         violations.len(),
-        trace.text()
+        trace.text(),
+        storm.test
     )
 }

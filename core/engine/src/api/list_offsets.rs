@@ -86,7 +86,11 @@ impl Engine {
             return Ok(Located::InSegments { key, wanted, read });
         }
         Ok(match self.search_tail(key, wanted)? {
-            Some(found) => Located::At { offset: found.offset, timestamp: found.timestamp, epoch },
+            Some(found) => Located::At {
+                offset: found.offset.max(log.log_start),
+                timestamp: found.timestamp,
+                epoch,
+            },
             None => Located::Nowhere,
         })
     }
@@ -152,14 +156,13 @@ enum Located {
 /// The read that a search needs, if it cannot be done in memory.
 fn history_for(key: PartitionKey, log: &Partition, wanted: Wanted) -> Option<HistoryRead> {
     let upto = log.tail_start();
-    let (newest, newest_batch) = log.newest;
+    let (newest, newest_batch) = log.newest();
     let read = |offset, find_timestamp| {
         Some(HistoryRead { partition: key, offset, max_bytes: 1, upto, find_timestamp })
     };
     match wanted {
-        Wanted::Newest if newest_batch >= log.log_start && newest_batch < upto => {
-            read(newest_batch, None)
-        }
+        // What is known exactly is one batch; of a segment only its greatest timestamp is.
+        Wanted::Newest if newest_batch < upto && newest >= 0 => read(newest_batch, Some(newest)),
         Wanted::At(timestamp) if newest >= timestamp && log.log_start < upto => {
             read(log.log_start, Some(timestamp))
         }

@@ -1,9 +1,11 @@
 //! From the messages of the wire to the engine and back: one thin file per family of requests.
 //! Decides nothing that outlives a request.
 
+mod alter_configs;
 pub mod api_versions;
 mod cluster;
 mod configs;
+mod delete_records;
 mod fetch;
 mod groups;
 mod list_offsets;
@@ -49,6 +51,11 @@ pub(crate) fn dispatch(
         Request::CreateTopics(request) => engine.on_create_topics(id, &request),
         Request::DeleteTopics(request) => engine.on_delete_topics(id, &request, version),
         Request::CreatePartitions(request) => engine.on_create_partitions(id, &request),
+        Request::DeleteRecords(request) => engine.on_delete_records(id, &request),
+        Request::AlterConfigs(request) => engine.on_alter_configs(id, &request),
+        Request::IncrementalAlterConfigs(request) => {
+            engine.on_incremental_alter_configs(id, &request);
+        }
         Request::DescribeConfigs(request) => engine.on_describe_configs(id, &request),
         Request::InitProducerId(request) => engine.on_init_producer_id(id, &request),
         Request::OffsetForLeaderEpoch(request) => {

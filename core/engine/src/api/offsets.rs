@@ -57,6 +57,10 @@ impl Engine {
         if !is_valid_group_id(&request.group_id) {
             return Err(ErrorCode::InvalidGroupId);
         }
+        // It could not be answered before the disk takes writes again; clients try again.
+        if self.space.is_stuck() {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
         let now_ms = self.now.mono_ms;
         let generation = request.generation_id_or_member_epoch;
         let instance_id = request.group_instance_id.as_deref();

@@ -239,6 +239,7 @@ impl Engine {
     fn delete_topic(&mut self, topic_id: Uuid) {
         let Some(topic) = self.state.catalog.topic_mut(topic_id) else { return };
         let keys: Vec<PartitionKey> = topic.keys().collect();
+        let stored_bytes = topic.stored_bytes();
         let mut under_way = Vec::new();
         for partition in &mut topic.partitions {
             self.fetches.touch(&partition.waiters);
@@ -254,6 +255,10 @@ impl Engine {
             }
         }
         self.after(self.current_seq(), Then::DropFiles(keys));
+        if stored_bytes > 0 {
+            self.space.let_go(stored_bytes);
+            self.ask_reclaim();
+        }
         self.resume_produces();
     }
 

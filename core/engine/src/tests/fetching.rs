@@ -4,7 +4,8 @@ use super::rig::{Rig, batch, fetch_request, fetched, values_of};
 use crate::units::SessionId;
 use crate::{EngineConfig, Event, FlushedRange, HistorySlice, ReadFault};
 use millpond_wire::error_code::ErrorCode;
-use millpond_wire::messages::Request;
+use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use millpond_wire::messages::{FetchRequest, Request, Response};
 
 #[test]
 fn a_fetch_at_the_end_waits_and_is_woken_by_the_first_durable_record() {
@@ -124,7 +125,7 @@ fn what_left_memory_is_read_from_segments() {
     assert_eq!((job.reads[0].offset, job.reads[0].upto), (1, 2));
     let records = kept[0].1[0].chunks().to_vec();
     let slice = HistorySlice { records };
-    rig.handle(Event::HistoryRead { id: job.id, result: Ok(vec![slice]) });
+    rig.handle(Event::HistoryRead { id: job.id, result: vec![Ok(slice)] });
     assert_eq!(values_of(&fetched(rig.take(fetch))).len(), 2);
     assert_eq!(rig.read("t", 0, 2), [(2, "c".to_owned())]);
 }
@@ -140,10 +141,44 @@ fn a_segment_that_cannot_be_read_is_a_storage_error_of_that_fetch_only() {
     let fetch = rig.send_fetch("t", 0, 0);
     let job = rig.reads.pop_front().expect("a read");
     let fault = ReadFault::Damaged("bad checksum".to_owned());
-    rig.handle(Event::HistoryRead { id: job.id, result: Err(fault) });
+    rig.handle(Event::HistoryRead { id: job.id, result: vec![Err(fault)] });
     let data = fetched(rig.take(fetch));
     assert_eq!(data.error_code, ErrorCode::KafkaStorageError.code());
     assert_eq!(rig.produce("t", 0, &["b"]).base_offset, 1);
+}
+
+#[test]
+fn one_bad_segment_of_several_takes_nothing_from_the_other_partitions() {
+    let config = EngineConfig { tail_retain_bytes: 0, ..EngineConfig::default() };
+    let mut rig = Rig::with_config(config);
+    rig.create_topic("t", 3);
+    for partition in 0..3 {
+        rig.produce("t", partition, &["a"]);
+    }
+    let kept: Vec<_> = rig.engine.unflushed(rig.appended).map(|(_, kept)| kept.to_vec()).collect();
+    let range = |partition| FlushedRange { partition: rig.key("t", partition), upto: 1 };
+    let ranges = (0..3).map(range).collect();
+    rig.handle(Event::Flushed(ranges));
+    let part = |partition| FetchPartition {
+        partition,
+        partition_max_bytes: 1_000,
+        current_leader_epoch: -1,
+        ..FetchPartition::default()
+    };
+    let partitions = (0..3).map(part).collect();
+    let topic = FetchTopic { topic: "t".to_owned(), partitions, ..FetchTopic::default() };
+    let request = FetchRequest { max_bytes: 10_000, topics: vec![topic], ..Default::default() };
+    let fetch = rig.send(Request::Fetch(request), 12);
+    let job = rig.reads.pop_front().expect("a read");
+    assert_eq!(job.reads.len(), 3);
+    let slice = |index: usize| Ok(HistorySlice { records: kept[index][0].chunks().to_vec() });
+    let fault = Err(ReadFault::Io("EIO".to_owned()));
+    rig.handle(Event::HistoryRead { id: job.id, result: vec![slice(0), fault, slice(2)] });
+    let Response::Fetch(mut response) = rig.take(fetch) else { panic!("no fetch response") };
+    let found = response.responses.remove(0).partitions;
+    let codes: Vec<_> = found.iter().map(|data| data.error_code).collect();
+    assert_eq!(codes, [0, ErrorCode::KafkaStorageError.code(), 0]);
+    assert_eq!((values_of(&found[0]).len(), values_of(&found[2]).len()), (1, 1));
 }
 
 #[test]

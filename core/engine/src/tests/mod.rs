@@ -1,11 +1,16 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod entries;
 mod fetching;
 mod group_chaos;
 mod groups;
+mod losses;
 mod offsets;
 mod producing;
 mod recovery;
+mod retention;
 mod rig;
+mod space;
 mod topics;
 mod transforms;
+mod windows;

@@ -210,7 +210,9 @@ fn a_missing_entry_and_a_gap_in_a_log_are_refused() {
     rig.create_topic("t", 1);
     rig.produce("t", 0, &["a"]);
     rig.produce("t", 0, &["b"]);
-    let entry = |index: usize| Entry::decode(rig.entries[index].clone()).expect("an entry");
+    let entry = |index: usize| {
+        Entry::decode(EntrySeq(index as u64 + 1), rig.entries[index].clone()).expect("an entry")
+    };
     let mut engine = Engine::new(EngineConfig::default(), 1);
     engine.replay(entry(0)).expect("the first");
     let missing = ReplayError::Missing { last: EntrySeq(1), found: EntrySeq(3) };
@@ -226,15 +228,11 @@ fn bytes_of_a_newer_version_are_refused_by_name() {
     entry.put_u8(9);
     entry.put_slice(&[0; 12]);
     let newer = EntryError::Newer { what: "entry version", value: 9 };
-    assert_eq!(Entry::decode(entry.freeze()).map(|_| ()), Err(newer));
+    assert_eq!(Entry::decode(EntrySeq(1), entry.freeze()).map(|_| ()), Err(newer));
     let mut fact = BytesMut::new();
-    fact.put_u8(crate::ENTRY_VERSION);
-    fact.put_u64_le(1);
-    fact.put_u32_le(1);
-    fact.put_u8(200);
-    fact.put_u32_le(0);
+    fact.put_slice(&[crate::ENTRY_VERSION, 1, 200, 0]);
     let newer = EntryError::Newer { what: "fact", value: 200 };
-    assert_eq!(Entry::decode(fact.freeze()).map(|_| ()), Err(newer));
+    assert_eq!(Entry::decode(EntrySeq(1), fact.freeze()).map(|_| ()), Err(newer));
     let snapshot = Bytes::from_static(&[9, 0]);
     let refused = Engine::restore(EngineConfig::default(), 1, Some(snapshot)).map(|_| ());
     assert_eq!(refused, Err(SnapshotError::Newer(9)));
@@ -257,7 +255,7 @@ fn damaged_bytes_are_errors_and_never_panics() {
         } else {
             bytes[at] = rng.next_u64() as u8;
         }
-        refused += u64::from(Entry::decode(bytes.into()).is_err());
+        refused += u64::from(Entry::decode(EntrySeq(which as u64 + 1), bytes.into()).is_err());
         let mut snapshot = rig.engine.snapshot().to_vec();
         let at = (rng.next_u64() % snapshot.len() as u64) as usize;
         snapshot.truncate(at);

@@ -5,9 +5,9 @@ use crate::transform::{
     AdminError, AdminRequest, AdminResponse, TransformJob, TransformOutcome, TransformSpec,
 };
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, Peer, RequestId, SessionId};
-use crate::{Effect, Engine, EngineConfig, Entry, Event, ReadJob};
+use crate::{Effect, Engine, EngineConfig, Entry, EntryScope, Event, ReadJob, SyncBy};
 use bytes::{Bytes, BytesMut};
-use millpond_wire::messages::create_topics_request::CreatableTopic;
+use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -25,11 +25,14 @@ pub(crate) struct Rig {
     pub(crate) is_instant: bool,
     pub(crate) entries: Vec<Bytes>,
     pub(crate) appended: EntrySeq,
+    /// When each entry of this run was wanted on flash.
+    pub(crate) syncs: Vec<SyncBy>,
     pub(crate) replies: BTreeMap<RequestId, Option<Response>>,
     pub(crate) jobs: VecDeque<TransformJob>,
     pub(crate) reads: VecDeque<ReadJob>,
     pub(crate) admin: BTreeMap<AdminId, Result<AdminResponse, AdminError>>,
     pub(crate) dropped: Vec<PartitionKey>,
+    pub(crate) reclaims: u64,
     next_id: u64,
 }
 
@@ -57,27 +60,40 @@ impl Rig {
             is_instant: true,
             entries: Vec::new(),
             appended: EntrySeq(0),
+            syncs: Vec::new(),
             replies: BTreeMap::new(),
             jobs: VecDeque::new(),
             reads: VecDeque::new(),
             admin: BTreeMap::new(),
             dropped: Vec::new(),
+            reclaims: 0,
             next_id: 0,
         }
     }
 
     /// A new engine from a snapshot and the entries that this one made.
     pub(crate) fn reborn(&self, snapshot: Option<Bytes>) -> Rig {
+        self.reborn_without(snapshot, &[])
+    }
+
+    /// As [`Rig::reborn`] from a journal in which these entries, each of one partition, are lost.
+    pub(crate) fn reborn_without(&self, snapshot: Option<Bytes>, lost: &[EntrySeq]) -> Rig {
         let config = self.engine.config().clone();
         let mut engine = Engine::restore(config, 1, snapshot).expect("our own snapshot");
-        for entry in &self.entries {
-            let entry = Entry::decode(entry.clone()).expect("our own entry");
-            engine.replay(entry).expect("our own journal");
+        for (entry, seq) in self.entries.iter().zip(1..) {
+            let (seq, len_bytes) = (EntrySeq(seq), entry.len());
+            let entry = Entry::decode(seq, entry.clone()).expect("our own entry");
+            if lost.contains(&seq) {
+                let EntryScope::Partition(key) = entry.scope() else { panic!("of the node") };
+                engine.replay_lost(seq, key, len_bytes).expect("our own journal");
+            } else {
+                engine.replay(entry).expect("our own journal");
+            }
         }
         engine.finish_recovery();
         let mut rig = Rig::around(engine);
         rig.entries = self.entries.clone();
-        rig.appended = rig.engine.last_seq();
+        rig.appended = self.appended;
         rig.next_id = self.next_id;
         rig.pump();
         rig
@@ -91,13 +107,17 @@ impl Rig {
     fn pump(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
-                Effect::Append(entry) => self.append(&entry),
+                Effect::Append { entry, sync } => {
+                    self.syncs.push(sync);
+                    self.append(&entry);
+                }
                 Effect::Reply { id, response } => {
                     assert!(self.replies.insert(id, response).is_none(), "answered twice");
                 }
                 Effect::Transform(job) => self.jobs.push_back(job),
                 Effect::ReadHistory(job) => self.reads.push_back(job),
                 Effect::TransformsChanged(_) => {}
+                Effect::Reclaim => self.reclaims += 1,
                 Effect::TopicDeleted(keys) => self.dropped.extend(keys),
                 Effect::AdminReply { id, result } => {
                     self.admin.insert(id, result);
@@ -176,10 +196,24 @@ impl Rig {
     }
 
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32) {
+        self.create_topic_with(name, partitions, &[]);
+    }
+
+    pub(crate) fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        };
         let topic = CreatableTopic {
             name: name.to_owned(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };

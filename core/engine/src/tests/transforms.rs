@@ -5,7 +5,7 @@ use crate::transform::{
     AdminError, AdminRequest, AdminResponse, Output, OutputTopic, TransformOutcome,
 };
 use crate::units::RequestId;
-use crate::{Entry, Fact};
+use crate::{Entry, EntrySeq, Fact};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::{DeleteTopicsRequest, Request};
@@ -148,7 +148,8 @@ fn a_routed_batch_commits_atomically_and_makes_the_topics_it_needs() {
     rig.finish(&job, changed(outputs));
     assert_eq!(answer(&mut rig, id), (ErrorCode::None, -1));
     assert_eq!(rig.entries.len(), entries + 1, "one entry holds it all");
-    let entry = Entry::decode(rig.entries[entries].clone()).expect("an entry");
+    let entry = Entry::decode(EntrySeq(entries as u64 + 1), rig.entries[entries].clone())
+        .expect("an entry");
     let appended = |fact: &&Fact| matches!(fact, Fact::Appended { .. });
     assert_eq!(entry.facts.iter().filter(appended).count(), 3);
     assert_eq!(rig.read("t", 1, 0), [(0, "a".to_owned())]);

@@ -6,6 +6,7 @@ mod doctor;
 mod error;
 mod group;
 mod http_client;
+mod log;
 mod produce;
 mod session;
 mod table;
@@ -60,6 +61,8 @@ enum Command {
     Demo(DemoArgs),
     /// Examine this machine: kernel, io_uring, file system, how long a durable write takes.
     Doctor(doctor::DoctorArgs),
+    /// Look into the data of a stopped node: show it, check it, repair it.
+    Log(log::LogArgs),
     /// Print every configuration key with its default, or check a file.
     Config(ConfigArgs),
     /// Print the version.
@@ -151,6 +154,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Transform(args) => transform::run(args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Doctor(args) => doctor::run(&args, json),
+        Command::Log(args) => log::run(&args, json),
         Command::Config(args) => config(&args, json),
         Command::Version => version(json),
     }
@@ -198,8 +202,15 @@ mod tests {
         for line in ["topic list -b h:1", "topic -b h:1 list", "group list --bootstrap h:1"] {
             assert!(Cli::try_parse_from(format!("millpond {line}").split(' ')).is_ok(), "{line}");
         }
-        for command in ["topic list", "group list", "transform list", "version", "doctor", "config"]
-        {
+        for command in [
+            "topic list",
+            "group list",
+            "transform list",
+            "version",
+            "doctor",
+            "config",
+            "log verify",
+        ] {
             let line = format!("millpond {command} --json");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{command}");
         }

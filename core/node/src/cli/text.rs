@@ -47,9 +47,48 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// A time in ms since 1970 in UTC: `2026-11-21 11:15:04.123`; a dash where there is none.
+pub(crate) fn utc(ms: i64) -> String {
+    if ms < 0 {
+        return "-".to_owned();
+    }
+    let (days, of_day) = (ms / DAY_MS, ms % DAY_MS);
+    let (year, month, day) = date(days);
+    let (seconds, ms) = (of_day / 1000, of_day % 1000);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03}")
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar. The year is taken to begin
+/// in March, so that the leap day is its last.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, utc};
+
+    #[test]
+    fn times_are_dates_in_utc() {
+        for (ms, text) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_795_259_704_123, "2026-11-21 11:15:04.123"),
+            (-1, "-"),
+        ] {
+            assert_eq!(utc(ms), text);
+        }
+    }
 
     #[test]
     fn bytes_are_rounded_for_people() {

@@ -10,6 +10,7 @@ mod listeners;
 mod log;
 mod picture;
 mod shell;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

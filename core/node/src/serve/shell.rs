@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::engine_handle::ToEngine;
 use super::picture;
+use super::worker::Worker;
 use crate::net::{Call, EngineGone, Gateway};
 use crate::transforms::TransformService;
 
@@ -38,6 +39,7 @@ struct State {
     replies: RefCell<Waiters<Option<Response>>>,
     admin: RefCell<Waiters<Result<AdminResponse, AdminError>>>,
     next_id: Cell<u64>,
+    worker: Worker,
 }
 
 /// Who waits for what, by number.
@@ -95,6 +97,7 @@ impl NodeShell {
             replies: RefCell::new(Waiters::new()),
             admin: RefCell::new(Waiters::new()),
             next_id: Cell::new(1),
+            worker: Worker::default(),
         };
         Self { state: Rc::new(state) }
     }
@@ -208,8 +211,15 @@ impl Shell for NodeShell {
             Effect::Transform(job) => state.transforms.submit(job),
             Effect::TransformsChanged(deployments) => state.transforms.deployed(&deployments),
             // The rest is the storage's own business.
-            Effect::Append(_) | Effect::ReadHistory(_) | Effect::TopicDeleted(_) => {}
+            Effect::Append { .. }
+            | Effect::ReadHistory(_)
+            | Effect::Reclaim
+            | Effect::TopicDeleted(_) => {}
         }
+    }
+
+    fn offload(&self, work: Box<dyn FnOnce() + Send>) -> LocalBoxFuture<'static, ()> {
+        self.state.worker.run(work)
     }
 
     fn mono_us(&self) -> u64 {

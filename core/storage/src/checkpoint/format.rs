@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoint/<number, 20 digits>.mpc      (written as <number>.tmp, synced, renamed)
 //!
-//! | header 128 | segment rows 56 x count | engine snapshot |
+//! | header 128 | segment rows 72 x count | engine snapshot |
 //!
 //! header (little-endian)
 //!   0 magic "MPCP"        4 version u16         6 header bytes u16
@@ -14,9 +14,12 @@
 //! 124 crc u32 of bytes 0..124
 //!
 //! segment row
-//!   0 topic id 16        16 partition i32       20 reserved u32
+//!   0 topic id 16        16 partition i32       20 flags u32: bit 0 packed, bit 1 compacted
 //!  24 base offset i64    32 end offset i64      40 trusted bytes u64      48 max timestamp i64
+//!  56 records u64        64 generation u32      68 reserved u32
 //! ```
+//!
+//! Version 1 is read too: its rows have 56 bytes, the first 56 of these, with flags of zero.
 //!
 //! The snapshot is the engine's, with its own version; it stands at the entry before "next entry".
 
@@ -30,11 +33,16 @@ use crate::journal::{JournalPosition, RingPosition};
 use crate::segments::{SegmentMeta, SegmentTable};
 
 /// The version that is written; a higher one is refused.
-pub const CHECKPOINT_VERSION: u16 = 1;
+pub const CHECKPOINT_VERSION: u16 = 2;
 /// Bytes of the header.
 pub const CHECKPOINT_HEADER_BYTES: usize = 128;
 /// Bytes of a segment row.
-pub const SEGMENT_ROW_BYTES: usize = 56;
+pub const SEGMENT_ROW_BYTES: usize = 72;
+/// The same in version 1.
+const SEGMENT_ROW_BYTES_V1: usize = 56;
+
+const FLAG_PACKED: u32 = 1;
+const FLAG_CLEAN: u32 = 2;
 
 const MAGIC: [u8; 4] = *b"MPCP";
 
@@ -61,12 +69,7 @@ impl Checkpoint {
         let mut out = vec![0; CHECKPOINT_HEADER_BYTES + rows_bytes];
         let rows = out[CHECKPOINT_HEADER_BYTES..].chunks_exact_mut(SEGMENT_ROW_BYTES);
         for ((key, meta), row) in self.segments.iter().zip(rows) {
-            put_at(row, 0, &key.topic_id.0);
-            put_at(row, 16, &key.partition.to_le_bytes());
-            put_at(row, 24, &meta.base_offset.to_le_bytes());
-            put_at(row, 32, &meta.end_offset.to_le_bytes());
-            put_at(row, 40, &meta.trusted_bytes.to_le_bytes());
-            put_at(row, 48, &meta.max_timestamp.to_le_bytes());
+            put_row(row, key, meta);
         }
         out.extend_from_slice(&self.snapshot);
         debug_assert_eq!(out.len(), CHECKPOINT_HEADER_BYTES + body_bytes);
@@ -104,7 +107,8 @@ impl Checkpoint {
         }
         let rows = u32_at(header, 60) as usize;
         let body = bytes.slice(CHECKPOINT_HEADER_BYTES..);
-        let rows_bytes = rows.saturating_mul(SEGMENT_ROW_BYTES);
+        let row_bytes = if version < 2 { SEGMENT_ROW_BYTES_V1 } else { SEGMENT_ROW_BYTES };
+        let rows_bytes = rows.saturating_mul(row_bytes);
         let wanted = (rows_bytes as u64).checked_add(u64_at(header, 64));
         if wanted != Some(body.len() as u64) || bytes.len() > CHECKPOINT_BYTES_MAX {
             return Err("its length is not what its header says".to_owned());
@@ -113,15 +117,8 @@ impl Checkpoint {
             return Err("its checksum is wrong".to_owned());
         }
         let mut segments = SegmentTable::default();
-        for row in body[..rows_bytes].chunks_exact(SEGMENT_ROW_BYTES) {
-            let partition = i32::from_le_bytes(array_at(row, 16));
-            let key = PartitionKey { topic_id: Uuid(array_at(row, 0)), partition };
-            let meta = SegmentMeta {
-                base_offset: u64_at(row, 24) as i64,
-                end_offset: u64_at(row, 32) as i64,
-                trusted_bytes: u64_at(row, 40),
-                max_timestamp: u64_at(row, 48) as i64,
-            };
+        for row in body[..rows_bytes].chunks_exact(row_bytes) {
+            let (key, meta) = take_row(row);
             segments.put(key, meta);
         }
         Ok(Checkpoint {
@@ -140,9 +137,42 @@ impl Checkpoint {
     }
 }
 
+fn put_row(row: &mut [u8], key: PartitionKey, meta: &SegmentMeta) {
+    let packed = if meta.is_packed { FLAG_PACKED } else { 0 };
+    let clean = if meta.is_clean { FLAG_CLEAN } else { 0 };
+    put_at(row, 0, &key.topic_id.0);
+    put_at(row, 16, &key.partition.to_le_bytes());
+    put_at(row, 20, &(packed | clean).to_le_bytes());
+    put_at(row, 24, &meta.base_offset.to_le_bytes());
+    put_at(row, 32, &meta.end_offset.to_le_bytes());
+    put_at(row, 40, &meta.trusted_bytes.to_le_bytes());
+    put_at(row, 48, &meta.max_timestamp.to_le_bytes());
+    put_at(row, 56, &meta.records.to_le_bytes());
+    put_at(row, 64, &meta.generation.to_le_bytes());
+}
+
+/// What lies beyond a row of version 1 reads as zero.
+fn take_row(row: &[u8]) -> (PartitionKey, SegmentMeta) {
+    let partition = i32::from_le_bytes(array_at(row, 16));
+    let key = PartitionKey { topic_id: Uuid(array_at(row, 0)), partition };
+    let flags = u32_at(row, 20);
+    let meta = SegmentMeta {
+        base_offset: u64_at(row, 24) as i64,
+        generation: u32_at(row, 64),
+        end_offset: u64_at(row, 32) as i64,
+        trusted_bytes: u64_at(row, 40),
+        max_timestamp: u64_at(row, 48) as i64,
+        records: u64_at(row, 56),
+        is_packed: flags & FLAG_PACKED != 0,
+        is_clean: flags & FLAG_CLEAN != 0,
+    };
+    (key, meta)
+}
+
 const _: () = {
     assert!(CHECKPOINT_HEADER_BYTES == 124 + 4);
-    assert!(SEGMENT_ROW_BYTES == 48 + 8);
+    assert!(SEGMENT_ROW_BYTES == 64 + 8);
+    assert!(SEGMENT_ROW_BYTES_V1 == 48 + 8);
 };
 
 #[cfg(test)]
@@ -156,9 +186,13 @@ mod tests {
             for base_offset in [0, 100] {
                 let meta = SegmentMeta {
                     base_offset,
+                    generation: 1,
                     end_offset: base_offset + 100,
                     trusted_bytes: 5_000,
                     max_timestamp: -1,
+                    records: 90,
+                    is_packed: partition == 1,
+                    is_clean: partition == 2,
                 };
                 segments.put(key, meta);
             }
@@ -183,6 +217,53 @@ mod tests {
         let checkpoint = sample();
         let decoded = Checkpoint::decode(checkpoint.encode().into());
         assert_eq!(decoded, Ok(checkpoint));
+    }
+
+    /// As the first release wrote it.
+    fn encode_v1(checkpoint: &Checkpoint) -> Vec<u8> {
+        let bytes = checkpoint.encode();
+        let rows = checkpoint.segments.len();
+        let (header, body) = bytes.split_at(CHECKPOINT_HEADER_BYTES);
+        let mut old = header.to_vec();
+        for row in body[..rows * SEGMENT_ROW_BYTES].chunks(SEGMENT_ROW_BYTES) {
+            old.extend_from_slice(&row[..SEGMENT_ROW_BYTES_V1]);
+        }
+        old.extend_from_slice(&checkpoint.snapshot);
+        put_at(&mut old, 4, &1_u16.to_le_bytes());
+        let body_crc = crc(&old[CHECKPOINT_HEADER_BYTES..]);
+        put_at(&mut old, 72, &body_crc.to_le_bytes());
+        let header_crc = crc(&old[..124]);
+        put_at(&mut old, 124, &header_crc.to_le_bytes());
+        old
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_1_is_read() {
+        let mut wanted = sample();
+        let rows: Vec<_> = wanted.segments.iter().map(|(key, meta)| (key, *meta)).collect();
+        wanted.segments = SegmentTable::default();
+        for (key, meta) in rows {
+            let old = SegmentMeta {
+                generation: 0,
+                records: 0,
+                is_packed: false,
+                is_clean: false,
+                ..meta
+            };
+            wanted.segments.put(key, old);
+        }
+        let bytes = encode_v1(&wanted);
+        assert_eq!(Checkpoint::decode(bytes.into()), Ok(wanted));
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_newer_version_is_refused() {
+        let mut bytes = sample().encode();
+        put_at(&mut bytes, 4, &(CHECKPOINT_VERSION + 1).to_le_bytes());
+        let header_crc = crc(&bytes[..124]);
+        put_at(&mut bytes, 124, &header_crc.to_le_bytes());
+        let error = Checkpoint::decode(bytes.into()).expect_err("refused");
+        assert!(error.contains("newer"), "{error}");
     }
 
     #[test]

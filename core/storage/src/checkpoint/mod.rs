@@ -43,6 +43,11 @@ fn path_of(number: u64, suffix: &str) -> String {
     format!("{CHECKPOINT_DIR}/{number:020}{suffix}")
 }
 
+/// The path of a checkpoint's file.
+pub(crate) fn path_of_number(number: u64) -> String {
+    path_of(number, SUFFIX)
+}
+
 /// Makes a checkpoint the one that the next start finds.
 pub(crate) async fn store<D: Disk>(
     disk: &D,

@@ -17,6 +17,7 @@ async fn suite<D: Disk>(disk: D) {
     many_operations_at_once(&disk).await;
     missing_files_are_told_apart(&disk).await;
     a_lock_is_exclusive(&disk).await;
+    free_space_is_known(&disk).await;
 }
 
 async fn names_appear_move_and_go<D: Disk>(disk: &D) {
@@ -35,6 +36,11 @@ async fn names_appear_move_and_go<D: Disk>(disk: &D) {
     disk.remove_dir_all("a").await.expect("remove");
     assert_eq!(disk.list("a").await.expect("list"), []);
     disk.remove_dir_all("a").await.expect("removing what is not there is fine");
+}
+
+async fn free_space_is_known<D: Disk>(disk: &D) {
+    let space = disk.space().await.expect("space");
+    assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
 }
 
 async fn bytes_come_back<D: Disk>(disk: &D) {

@@ -31,6 +31,8 @@ pub enum DiskOp {
     Length,
     /// Locking.
     Lock,
+    /// Asking how full the file system is.
+    Space,
     /// Starting the backend.
     Start,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for DiskOp {
             DiskOp::Remove => "remove",
             DiskOp::Length => "length",
             DiskOp::Lock => "lock",
+            DiskOp::Space => "free space query",
             DiskOp::Start => "start of the disk backend",
         })
     }
@@ -78,8 +81,10 @@ impl DiskError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
-    /// Whether the device is full.
-    pub fn is_no_space(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    /// Whether the device takes no more: it is full, over quota or read-only. Nothing was lost then
+    /// but what this operation was to write.
+    pub fn is_refusal(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
     }
 }

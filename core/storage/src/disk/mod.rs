@@ -59,6 +59,15 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// How full the file system of the data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLeft {
+    /// Bytes that may still be written without privileges.
+    pub free_bytes: u64,
+    /// Bytes of all of it.
+    pub total_bytes: u64,
+}
+
 /// Keeps a lock for as long as it lives.
 pub type LockGuard = Box<dyn Any>;
 
@@ -100,6 +109,9 @@ pub trait Disk: Clone + 'static {
 
     /// Makes the entries of a directory durable. `""` is the data directory itself.
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError>;
+
+    /// How full the file system is. A hint: others write there too.
+    async fn space(&self) -> Result<SpaceLeft, DiskError>;
 
     /// Takes an exclusive lock that dies with the process; `Ok(None)` if another process has it.
     async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError>;

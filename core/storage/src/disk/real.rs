@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use super::portable::{PortableDisk, PortableFile};
 use super::uring::{UringDisk, UringFile};
-use super::{AlignedBuf, DirEntry, Disk, DiskError, DiskFile, LockGuard, OpenMode, Returned};
+use super::{
+    AlignedBuf, DirEntry, Disk, DiskError, DiskFile, LockGuard, OpenMode, Returned, SpaceLeft,
+};
 
 /// Threads of the portable backend: two journal writes, a checkpoint, a history read.
 const PORTABLE_THREADS: usize = 4;
@@ -150,9 +152,20 @@ impl Disk for RealDisk {
     }
 
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
+        // The mutant trusts the file system: crash images must find it out.
+        #[cfg(feature = "mutant-no-dir-sync")]
+        return Ok(());
+        #[cfg(not(feature = "mutant-no-dir-sync"))]
         match self {
             RealDisk::Uring(disk) => disk.sync_dir(dir).await,
             RealDisk::Portable(disk) => disk.sync_dir(dir).await,
+        }
+    }
+
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        match self {
+            RealDisk::Uring(disk) => disk.space().await,
+            RealDisk::Portable(disk) => disk.space().await,
         }
     }
 
@@ -187,6 +200,11 @@ impl DiskFile for RealFile {
     }
 
     async fn sync(&self) -> Result<(), DiskError> {
+        // The mutant leaves segments and checkpoints to the page cache: crash images must find it
+        // out.
+        #[cfg(feature = "mutant-no-file-sync")]
+        return Ok(());
+        #[cfg(not(feature = "mutant-no-file-sync"))]
         match self {
             RealFile::Uring(file) => file.sync().await,
             RealFile::Portable(file) => file.sync().await,

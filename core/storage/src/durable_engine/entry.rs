@@ -1,6 +1,6 @@
 //! The engine's entries as the journal takes them: bytes and a scope.
 
-use millpond_engine::{Entry, EntryScope, PartitionKey};
+use millpond_engine::{Catalog, Entry, EntryScope, PartitionKey};
 
 use crate::journal::JournalEntry;
 
@@ -37,6 +37,12 @@ fn scope_hash(key: PartitionKey) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     });
     hash.max(1)
+}
+
+/// The partition that a scope names, if it exists.
+pub(super) fn partition_of(scope: u64, catalog: &Catalog) -> Option<PartitionKey> {
+    let mut keys = catalog.iter().flat_map(|topic| topic.keys());
+    keys.find(|key| scope_hash(*key) == scope)
 }
 
 #[cfg(test)]

@@ -12,12 +12,15 @@ pub enum ReplayFault {
     /// Its checksum is right and its content is not understood.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// It is damaged, and whom it concerned is not known any more.
+    #[error(
+        "it is damaged and concerned a partition that does not exist. Nothing was changed. Restore \
+         the data directory from a replica or a backup, or see what `millpond log repair` can save"
+    )]
+    LostScope,
     /// It contradicts what came before it.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// It bears another number inside than outside.
-    #[error("it bears number {0} inside")]
-    OtherNumber(u64),
 }
 
 /// Why a data directory cannot be opened. Nothing was changed in it.

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use millpond_engine::{Event, ReadJob};
+use millpond_engine::{Event, HistoryRead, HistorySlice, ReadFault, ReadJob};
 use millpond_wire::limits::HISTORY_JOBS_AT_ONCE;
 
 use super::{DurableEngine, Shell};
@@ -40,13 +40,22 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     }
 
     async fn read_job(&self, job: ReadJob) -> Event {
-        let mut slices = Vec::with_capacity(job.reads.len());
+        let mut result = Vec::with_capacity(job.reads.len());
         for read in &job.reads {
-            match self.segments.read(read).await {
-                Ok(slice) => slices.push(slice),
-                Err(fault) => return Event::HistoryRead { id: job.id, result: Err(fault) },
+            let slice = self.read_slice(read).await;
+            if let Err(fault) = &slice {
+                self.meter.history_fault();
+                tracing::error!(partition = %read.partition, %fault, "history cannot be read");
             }
+            result.push(slice);
         }
-        Event::HistoryRead { id: job.id, result: Ok(slices) }
+        Event::HistoryRead { id: job.id, result }
+    }
+
+    async fn read_slice(&self, read: &HistoryRead) -> Result<HistorySlice, ReadFault> {
+        let batches = self.segments.read(read, self.expansion(read.partition)).await?;
+        let slice = self.served(read.partition, batches, read.max_bytes).await?;
+        self.meter.history_read(slice.records.len() as u64, slice.size_bytes() as u64);
+        Ok(slice)
     }
 }

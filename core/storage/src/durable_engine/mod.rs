@@ -9,7 +9,9 @@ mod entry;
 mod error;
 mod history;
 mod open;
+mod packing;
 mod shell;
+mod space;
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +24,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures::future::{Either, select};
-use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob};
+use millpond_engine::{Effect, Engine, Entry, EntrySeq, Event, ReadJob, SyncBy};
 
 pub use error::{FatalDiskError, OpenError, ReplayFault};
+pub(crate) use open::{LOCK_PATH, replay_into};
 pub use shell::Shell;
 
 use crate::config::StorageConfig;
@@ -34,6 +37,7 @@ use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::Segments;
 use crate::signal::Signal;
 use shell::ShellClock;
+use space::Space;
 
 /// An engine, its journal, its segments and its checkpoints.
 ///
@@ -58,6 +62,7 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     /// Bytes of batches in memory that are in no segment.
     unflushed_bytes: Cell<u64>,
     checkpoint_number: Cell<u64>,
+    space: Space,
     life: Cell<Life>,
     life_moved: Signal,
     _lock: LockGuard,
@@ -107,15 +112,22 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let effect = self.engine.borrow_mut().poll_effect();
             match effect {
                 None => return,
-                Some(Effect::Append(entry)) => {
+                Some(Effect::Append { entry, sync }) => {
                     let bytes = entry.payload_bytes() as u64;
                     self.unflushed_bytes.set(self.unflushed_bytes.get() + bytes);
-                    self.journal.append(entry, self.shell.mono_us());
+                    let now_us = self.shell.mono_us();
+                    match sync {
+                        SyncBy::Now => self.journal.append(entry, now_us),
+                        SyncBy::AtMs(at_ms) => {
+                            self.journal.append_by(entry, now_us, at_ms.saturating_mul(1000));
+                        }
+                    }
                 }
                 Some(Effect::ReadHistory(job)) => {
                     self.jobs.borrow_mut().push_back(job);
                     self.jobs_came.raise();
                 }
+                Some(Effect::Reclaim) => self.space.ask_reclaim(),
                 Some(effect) => self.shell.effect(effect),
             }
         }

@@ -5,20 +5,25 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq};
+use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Event, Fact, LostRange};
+use millpond_wire::limits::LOST_RANGES_REPORTED_MAX;
 
+use super::entry::partition_of;
 use super::error::ReplayFault;
+use super::space::{Space, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
 use crate::disk::Disk;
-use crate::journal::{EntryBytes, Journal, JournalConfig, OpenJournalError, holds_commits};
-use crate::metrics::Meter;
+use crate::journal::{
+    EntryBytes, Journal, JournalConfig, LostEntry, OpenJournalError, Replayed, holds_commits,
+};
+use crate::metrics::{Meter, RecoveryReport};
 use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
 
 /// Against two processes on one directory.
-const LOCK_PATH: &str = "LOCK";
+pub(crate) const LOCK_PATH: &str = "LOCK";
 
 /// What a start finds or makes.
 struct Found<D: Disk> {
@@ -50,6 +55,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             }
             None => make(&disk, &config, Engine::new(engine_config, seed), &meter).await?,
         };
+        let nothing = SegmentTable::default();
+        let stored = found.segments.with_table(|table| stored_between(&nothing, table));
         Ok(Rc::new(DurableEngine {
             disk,
             config,
@@ -58,7 +65,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             journal: found.journal,
             segments: found.segments,
             meter,
-            inbox: RefCell::new(VecDeque::new()),
+            // Decided when the loop begins.
+            inbox: RefCell::new(VecDeque::from([Event::Stored(stored)])),
             is_deciding: Cell::new(false),
             jobs: RefCell::new(VecDeque::new()),
             jobs_came: Signal::default(),
@@ -66,6 +74,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             deadline_moved: Signal::default(),
             unflushed_bytes: Cell::new(found.unflushed_bytes),
             checkpoint_number: Cell::new(found.checkpoint_number),
+            space: Space::default(),
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,
@@ -122,21 +131,23 @@ async fn recover<D: Disk, S: Shell>(
         return Err(OpenError::SnapshotPosition { snapshot, checkpoint });
     }
     let mut unflushed_bytes = 0;
-    let deliver = |found: EntryBytes| -> Result<(), ReplayFault> {
-        let entry = Entry::decode(found.bytes)?;
-        if entry.seq != EntrySeq(found.seq) {
-            return Err(ReplayFault::OtherNumber(entry.seq.0));
-        }
-        unflushed_bytes += entry.payload_bytes() as u64;
-        Ok(engine.replay(entry)?)
+    let mut given_up = 0;
+    let deliver = |found: Replayed| {
+        let taken = replay_into(&mut engine, found)?;
+        unflushed_bytes += taken.payload_bytes;
+        given_up += u64::from(taken.is_given_up);
+        Ok(())
     };
     let clock = ShellClock(shell);
     let journal_config = journal_config(config, journal_id);
     let opened =
         Journal::open(disk, journal_config, resume, Rc::clone(meter), &clock, deliver).await;
-    let (journal, report) = opened?;
+    let (journal, mut report) = opened?;
     engine.finish_recovery();
-    meter.recovered(report);
+    report.damaged_entries += given_up;
+    report.lost_ranges = engine.lost_ranges().take(LOST_RANGES_REPORTED_MAX).collect();
+    tell_losses(&report);
+    meter.recovered(report.clone());
     let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
     let strays = segments.remove_strays().await?;
     checkpoint::remove_others(disk, number).await?;
@@ -151,11 +162,84 @@ async fn recover<D: Disk, S: Shell>(
     Ok(Found { engine, journal, segments, checkpoint_number: number, unflushed_bytes })
 }
 
+/// What became of something that recovery found.
+pub(crate) struct Taken {
+    /// Bytes of record batches in it.
+    payload_bytes: u64,
+    /// It looked whole, and was not.
+    is_given_up: bool,
+}
+
+/// Hands what recovery found to the engine: the same for a start and for whoever only looks.
+pub(crate) fn replay_into(engine: &mut Engine, found: Replayed) -> Result<Taken, ReplayFault> {
+    let nothing = |is_given_up| Taken { payload_bytes: 0, is_given_up };
+    match found {
+        Replayed::Entry(found) => {
+            let (seq, scope, len_bytes) = (found.seq, found.scope, found.bytes.len());
+            match decode(found)? {
+                Some(entry) => {
+                    let payload_bytes = entry.payload_bytes() as u64;
+                    engine.replay(entry)?;
+                    Ok(Taken { payload_bytes, is_given_up: false })
+                }
+                None => {
+                    replay_lost(engine, LostEntry { seq, scope, len_bytes })?;
+                    Ok(nothing(true))
+                }
+            }
+        }
+        Replayed::Lost(lost) => {
+            replay_lost(engine, lost)?;
+            Ok(nothing(false))
+        }
+    }
+}
+
+/// An entry of the journal; `None` if a bit of it was turned back that was not what was wrong.
+fn decode(found: EntryBytes) -> Result<Option<Entry>, ReplayFault> {
+    let is_guess = found.is_corrected && found.scope != 0;
+    let entry = match Entry::decode(EntrySeq(found.seq), found.bytes) {
+        Err(_) if is_guess => return Ok(None),
+        entry => entry?,
+    };
+    let has_right_crcs = |fact: &Fact| match fact {
+        Fact::Appended { batch, .. } => batch.has_right_crc(),
+        _ => true,
+    };
+    // Large batches carry a checksum of their own.
+    Ok((!is_guess || entry.facts.iter().all(has_right_crcs)).then_some(entry))
+}
+
+fn replay_lost(engine: &mut Engine, lost: LostEntry) -> Result<(), ReplayFault> {
+    let seq = EntrySeq(lost.seq);
+    let Some(key) = partition_of(lost.scope, engine.catalog()) else {
+        return Err(ReplayFault::LostScope);
+    };
+    tracing::error!(entry = lost.seq, partition = %key, "an entry of the journal is lost");
+    Ok(engine.replay_lost(seq, key, lost.len_bytes)?)
+}
+
+fn tell_losses(report: &RecoveryReport) {
+    if report.damaged_entries + report.corrected_bits > 0 {
+        tracing::error!(
+            damaged_entries = report.damaged_entries,
+            corrected_bits = report.corrected_bits,
+            "the journal was damaged: the device changed bytes that it had stored. Look after it"
+        );
+    }
+    for LostRange { partition, from, upto } in &report.lost_ranges {
+        tracing::error!(%partition, from, upto, "these offsets are lost: they are not served");
+    }
+}
+
 fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {
     JournalConfig {
         files: u32::try_from(config.journal_files).unwrap_or(u32::MAX),
         file_bytes: config.journal_file_bytes as u64,
         second_write_bytes: config.second_write_bytes,
+        linger_ms: config.linger_ms,
+        // Whoever waits for room in the queue must not wait for the linger.
+        gather_bytes: config.gather_bytes.min(config.queue_bytes),
         seal_after_ms: config.seal_after_ms,
         id,
     }

@@ -37,10 +37,15 @@
 //! it carries the durable mark of what went before it.
 //!
 //! **Recovery rule.** Follow the chain from the checkpoint's position. The first place where it
-//! breaks is the end. If any whole header found beyond that place tells that the commit expected
-//! there was durable (its mark, or its number: at most [`COMMITS_UNRELEASED_MAX`] are ever under
-//! way), the break is damage: stop, name it, change nothing. Otherwise it is a torn tail that
-//! nobody was told of, and writing continues over it.
+//! breaks is the end, or damage. If any whole header found beyond that place tells that the commit
+//! expected there was durable (its mark, or its number: at most [`COMMITS_UNRELEASED_MAX`] are ever
+//! under way), the break is damage. Otherwise it is a torn tail that nobody was told of, and writing
+//! continues over it.
+//!
+//! **Damage** is contained where that is possible. A single flipped bit of a header, a table or an
+//! entry is turned back. Where header and table are sound and an entry is not, an entry of one
+//! partition is given up, and that partition told; one that concerns more is not: then, and where
+//! header or table are beyond correction, name it, change nothing and stop.
 //!
 //! The journal id is a random number, so a record that a peer made up to look like a commit is not
 //! taken for one.

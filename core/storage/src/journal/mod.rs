@@ -3,7 +3,10 @@
 //! holds bytes somebody was told of, and never release a later commit before an earlier one.
 
 mod commit;
+mod correct;
+mod damage;
 pub mod format;
+mod inspect;
 mod open;
 mod queue;
 mod reader;
@@ -14,14 +17,19 @@ mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use damage::JournalDamage;
+pub(crate) use inspect::Inspection;
+pub use inspect::{CommitFacts, EntryFacts};
 pub(crate) use open::holds_commits;
 pub use open::{JOURNAL_DIR, JournalConfig, OpenJournalError};
-pub use recovery::{EntryBytes, JournalDamage, RecoverError};
+pub use recovery::{EntryBytes, LostEntry, RecoverError, Replayed};
 pub use ring::{JournalPosition, RingPosition, RingShape};
 
 use crate::disk::{Disk, DiskError};
@@ -68,6 +76,8 @@ pub struct Journal<D: Disk, E> {
     incarnation: u64,
     files: Vec<D::File>,
     second_write_bytes: usize,
+    linger_us: u64,
+    gather_bytes: usize,
     seal_after_ms: u64,
     state: RefCell<State<E>>,
     /// Something to do for the writer.
@@ -104,9 +114,18 @@ struct State<E> {
 }
 
 impl<D: Disk, E: JournalEntry> Journal<D, E> {
-    /// Hands over an entry; it is written with whatever else waits.
+    /// Hands over an entry that somebody waits for; it is written with whatever else waits, and
+    /// lingers no longer than configured.
     pub fn append(&self, entry: E, now_us: u64) {
-        self.state.borrow_mut().queue.push(entry, now_us);
+        // Without a linger it is due whatever the clock says.
+        let due_us = if self.linger_us == 0 { 0 } else { now_us.saturating_add(self.linger_us) };
+        self.append_by(entry, now_us, due_us);
+    }
+
+    /// Hands over an entry that nobody waits for: its commit begins at `due_us` at the latest,
+    /// sooner with any other.
+    pub fn append_by(&self, entry: E, now_us: u64, due_us: u64) {
+        self.state.borrow_mut().queue.push(entry, now_us, due_us);
         self.work.raise();
     }
 
@@ -161,8 +180,8 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         self.progress.past(seen)
     }
 
-    /// Asks for a commit boundary after the last entry handed over so far. The position comes from
-    /// [`Journal::cut_ready`].
+    /// Asks for a commit boundary after the last entry handed over so far, which is written without
+    /// lingering. The position comes from [`Journal::cut_ready`].
     pub fn cut(&self) {
         let mut state = self.state.borrow_mut();
         state.absorbing = None;
@@ -176,6 +195,8 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
                 state.cut_found = Some(state.head);
             }
         }
+        drop(state);
+        self.work.raise();
     }
 
     /// The place after the last cut, once all before it is durable.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader, FileHeader, HeaderFault};
 use super::queue::Queue;
-use super::recovery::{EntryBytes, RecoverError, Recovery};
+use super::recovery::{RecoverError, Recovery, Replayed};
 use super::ring::{JournalPosition, RingPosition, RingShape};
 use super::{Journal, JournalEntry, State};
 use crate::clock::StorageClock;
@@ -28,6 +28,10 @@ pub struct JournalConfig {
     pub file_bytes: u64,
     /// See [`crate::StorageConfig::second_write_bytes`].
     pub second_write_bytes: usize,
+    /// See [`crate::StorageConfig::linger_ms`].
+    pub linger_ms: u64,
+    /// See [`crate::StorageConfig::gather_bytes`].
+    pub gather_bytes: usize,
     /// See [`crate::StorageConfig::seal_after_ms`].
     pub seal_after_ms: u64,
     /// The identity of a new ring: a random number.
@@ -132,7 +136,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         resume: JournalPosition,
         meter: Rc<Meter>,
         clock: &impl StorageClock,
-        deliver: impl FnMut(EntryBytes) -> Result<(), R>,
+        deliver: impl FnMut(Replayed) -> Result<(), R>,
     ) -> Result<(Journal<D, E>, RecoveryReport), OpenJournalError<R>> {
         let (shape, files) = open_files(disk, config.id).await?;
         for file in &files {
@@ -182,6 +186,8 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             incarnation,
             files,
             second_write_bytes: config.second_write_bytes,
+            linger_us: config.linger_ms.saturating_mul(1000),
+            gather_bytes: config.gather_bytes,
             seal_after_ms: config.seal_after_ms,
             state: RefCell::new(state),
             work: Signal::default(),
@@ -248,7 +254,7 @@ async fn make_file<D: Disk>(
     Ok((file, zeros))
 }
 
-async fn open_files<D: Disk, R>(
+pub(super) async fn open_files<D: Disk, R>(
     disk: &D,
     journal_id: u64,
 ) -> Result<(RingShape, Vec<D::File>), OpenJournalError<R>> {
@@ -262,8 +268,10 @@ async fn open_files<D: Disk, R>(
         let reason = "its header describes an impossible ring".to_owned();
         return Err(OpenJournalError::File { file: file_name(0), reason });
     }
-    // A device that needs larger blocks than the ring was made for is gone around by the cache.
+    // A device that needs larger blocks than the ring was made for is gone around by the cache. So
+    // is every device by the mutant that does not sync: a direct write would be on it all the same.
     let direct = disk.block_bytes() <= shape.block_bytes as usize;
+    let direct = direct && !cfg!(feature = "mutant-no-sync");
     let mut files = Vec::new();
     for index in 0..shape.files as usize {
         let wanted = FileHeader { journal_id, file_index: index as u32, ..first };

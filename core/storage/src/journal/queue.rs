@@ -11,6 +11,8 @@ use super::format::{COMMIT_HEADER_BYTES, ENTRY_ROW_BYTES};
 pub(super) struct Queue<E> {
     entries: VecDeque<Waiting<E>>,
     bytes: u64,
+    /// The earliest `due_us` of all; `u64::MAX` when nothing waits.
+    due_us: u64,
 }
 
 /// An entry and what is known of it.
@@ -18,19 +20,27 @@ pub(super) struct Waiting<E> {
     pub(super) entry: E,
     pub(super) len_bytes: usize,
     pub(super) since_us: u64,
+    /// When its commit is to begin at the latest.
+    due_us: u64,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Queue<E> {
-        Queue { entries: VecDeque::new(), bytes: 0 }
+        Queue { entries: VecDeque::new(), bytes: 0, due_us: u64::MAX }
     }
 }
 
 impl<E: JournalEntry> Queue<E> {
-    pub(super) fn push(&mut self, entry: E, since_us: u64) {
+    pub(super) fn push(&mut self, entry: E, since_us: u64, due_us: u64) {
         let len_bytes = entry.encoded_len();
         self.bytes += len_bytes as u64;
-        self.entries.push_back(Waiting { entry, len_bytes, since_us });
+        self.due_us = self.due_us.min(due_us);
+        self.entries.push_back(Waiting { entry, len_bytes, since_us, due_us });
+    }
+
+    /// When a commit is to begin at the latest: what is due last drags along all before it.
+    pub(super) fn due_us(&self) -> u64 {
+        self.due_us
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -79,6 +89,7 @@ impl<E: JournalEntry> Queue<E> {
     pub(super) fn take(&mut self, count: usize) -> Vec<Waiting<E>> {
         let taken: Vec<_> = self.entries.drain(..count).collect();
         self.bytes -= taken.iter().map(|waiting| waiting.len_bytes as u64).sum::<u64>();
+        self.due_us = self.entries.iter().map(|waiting| waiting.due_us).min().unwrap_or(u64::MAX);
         taken
     }
 }

@@ -1,8 +1,9 @@
 //! Follows the chain of commits after a start and decides where it ends, and why: see the recovery
-//! rule in `format.rs`. It changes nothing on the device, so it may be cut off at any moment.
+//! rule in `format.rs`. What can be had of a damaged commit is in `damage.rs`. It changes nothing on the device, so it may be cut off at any moment.
 
 use bytes::Bytes;
 
+use super::damage::{JournalDamage, mend_entries, mend_header};
 use super::format::{
     COMMIT_HEADER_BYTES, COMMITS_UNRELEASED_MAX, CommitHeader, ENTRY_ROW_BYTES, EntryRow,
     HeaderFault,
@@ -26,26 +27,29 @@ pub struct EntryBytes {
     pub bytes: Bytes,
     /// 0, or the hash of the partition it concerns.
     pub scope: u64,
+    /// A bit of it was turned back to make its CRC right: a good guess, to be checked further where
+    /// that is possible.
+    pub is_corrected: bool,
 }
 
-/// Bytes that somebody was told are safe are not there as they were written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the journal is damaged: commit {commit} in {file} at byte {offset_bytes}: {reason}; \
-     commits up to {durable_mark} were acknowledged. Nothing was changed. Restore the data \
-     directory from a replica or a backup"
-)]
-pub struct JournalDamage {
-    /// Relative to the data directory.
-    pub file: String,
-    /// Where the commit begins.
-    pub offset_bytes: u64,
-    /// Its number.
-    pub commit: u64,
-    /// The highest commit known to have been durable.
-    pub durable_mark: u64,
-    /// What is wrong.
-    pub reason: String,
+/// An entry whose bytes are damaged, while everything around it is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostEntry {
+    /// Its sequence.
+    pub seq: u64,
+    /// The hash of the one partition that it concerned; never 0.
+    pub scope: u64,
+    /// How long it was.
+    pub len_bytes: usize,
+}
+
+/// What recovery hands over, in order, one for each sequence.
+#[derive(Clone, Debug)]
+pub enum Replayed {
+    /// As it was written.
+    Entry(EntryBytes),
+    /// It was durable and cannot be had any more.
+    Lost(LostEntry),
 }
 
 /// Why the journal could not be replayed. `R` is what the receiver of entries may say.
@@ -100,6 +104,23 @@ impl Fault {
     }
 }
 
+impl Replayed {
+    /// Its sequence.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Replayed::Entry(entry) => entry.seq,
+            Replayed::Lost(lost) => lost.seq,
+        }
+    }
+}
+
+/// A commit that continues the chain.
+struct Found {
+    header: CommitHeader,
+    at: RingPosition,
+    items: Vec<Replayed>,
+}
+
 pub(super) struct Recovery<'a, F> {
     reader: RingReader<'a, F>,
     shape: RingShape,
@@ -107,6 +128,8 @@ pub(super) struct Recovery<'a, F> {
     resume: JournalPosition,
     next: JournalPosition,
     mark: u64,
+    /// Nothing that is still to be read can raise the mark.
+    is_mark_final: bool,
     incarnation: u64,
     report: RecoveryReport,
 }
@@ -126,6 +149,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             next: resume,
             // The checkpoint was written after everything before it was durable.
             mark: resume.commit.saturating_sub(1),
+            is_mark_final: false,
             incarnation: resume.incarnation,
             report: RecoveryReport::default(),
         }
@@ -134,39 +158,109 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
     /// Hands every entry of the chain to `deliver`, in order.
     pub(super) async fn replay<R>(
         mut self,
-        mut deliver: impl FnMut(EntryBytes) -> Result<(), R>,
+        mut deliver: impl FnMut(Replayed) -> Result<(), R>,
     ) -> Result<ChainEnd, RecoverError<R>> {
         let fault = loop {
-            match self.next_commit().await? {
-                Ok((header, at, entries)) => self.accept(&header, at, entries, &mut deliver)?,
-                Err(fault) => break fault,
+            let fault = match self.next_commit().await? {
+                Ok(found) => {
+                    self.accept(found, &mut deliver)?;
+                    continue;
+                }
+                Err(fault) => fault,
+            };
+            if let Fault::Header(HeaderFault::Newer(version)) = fault {
+                let (file, _) = self.shape.place(self.shape.usable(self.next.position));
+                return Err(RecoverError::Newer { file: file_name(file), version });
             }
+            if !self.is_mark_final {
+                // Everything that could tell of the mark lies beyond this place.
+                self.scan_beyond().await?;
+                self.is_mark_final = true;
+            }
+            if self.mark < self.next.commit {
+                break fault;
+            }
+            let found = match self.mend().await? {
+                Ok(found) => found,
+                Err(reason) => return Err(self.damage(reason.unwrap_or(fault.describe())).into()),
+            };
+            self.accept(found, &mut deliver)?;
         };
-        if let Fault::Header(HeaderFault::Newer(version)) = fault {
-            let (file, _) = self.shape.place(self.shape.usable(self.next.position));
-            return Err(RecoverError::Newer { file: file_name(file), version });
-        }
         let beyond = self.scan_beyond().await?;
-        if self.mark >= self.next.commit {
-            let at = self.shape.usable(self.next.position);
-            let (file, offset_bytes) = self.shape.place(at);
-            return Err(RecoverError::Damage(JournalDamage {
-                file: file_name(file),
-                offset_bytes,
-                commit: self.next.commit,
-                durable_mark: self.mark,
-                reason: fault.describe(),
-            }));
-        }
         self.report.torn_tail = beyond || matches!(fault, Fault::Broken(_));
         Ok(ChainEnd { head: self.next, incarnation: self.incarnation, report: self.report })
     }
 
+    fn damage(&self, reason: String) -> JournalDamage {
+        let (file, offset_bytes) = self.shape.place(self.shape.usable(self.next.position));
+        JournalDamage {
+            file: file_name(file),
+            offset_bytes,
+            commit: self.next.commit,
+            durable_mark: self.mark,
+            reason,
+        }
+    }
+
+    /// The next commit, which was durable and is damaged: what can be had of it. An error says
+    /// what cannot, if that is known better than by whoever found the damage.
+    async fn mend(&mut self) -> Result<Result<Found, Option<String>>, DiskError> {
+        let here = self.shape.usable(self.next.position);
+        let mut reason = None;
+        for at in [here, self.shape.next_file(here)] {
+            match self.mend_at(at).await? {
+                Some(Ok(found)) => return Ok(Ok(found)),
+                Some(Err(why)) => reason = Some(why.to_owned()),
+                None => {}
+            }
+        }
+        Ok(Err(reason))
+    }
+
+    /// `None` if it is not this place where the commit stands.
+    async fn mend_at(
+        &mut self,
+        at: RingPosition,
+    ) -> Result<Option<Result<Found, &'static str>>, DiskError> {
+        if at.0 >= self.resume.position.0 + self.shape.total_bytes() {
+            return Ok(None);
+        }
+        let block = u64::from(self.shape.block_bytes);
+        let bytes = self.reader.read(at, block).await?;
+        let (header, header_bits) = match CommitHeader::decode(bytes, true) {
+            Ok(header) => (header, 0),
+            Err(_) => match mend_header(bytes) {
+                Some(header) => (header, 1),
+                None => return Ok(None),
+            },
+        };
+        let Ok(body_end) = self.check(&header, at) else {
+            return Ok(None);
+        };
+        let bytes = self.reader.read(at, u64::from(header.blocks) * block).await?;
+        let body = bytes.get(COMMIT_HEADER_BYTES..body_end as usize).unwrap_or(&[]);
+        let mended = match mend_entries(&header, body) {
+            Ok(mended) => mended,
+            Err(reason) => return Ok(Some(Err(reason))),
+        };
+        let corrected_bits = header_bits + mended.corrected_bits;
+        let (file, offset_bytes) = self.shape.place(at);
+        tracing::error!(
+            file = file_name(file),
+            offset_bytes,
+            commit = header.number,
+            corrected_bits,
+            lost_entries = mended.lost,
+            "the journal is damaged; this much of a commit was corrected or given up"
+        );
+        self.report.corrected_bits += corrected_bits;
+        self.report.damaged_entries += mended.lost;
+        Ok(Some(Ok(Found { header, at, items: mended.items })))
+    }
+
     /// The commit that continues the chain: where writing had come to, or, if it did not fit
     /// there, at the start of the next file.
-    async fn next_commit(
-        &mut self,
-    ) -> Result<Result<(CommitHeader, RingPosition, Vec<EntryBytes>), Fault>, DiskError> {
+    async fn next_commit(&mut self) -> Result<Result<Found, Fault>, DiskError> {
         let here = self.shape.usable(self.next.position);
         let fault = match self.commit_at(here).await? {
             Ok(found) => return Ok(Ok(found)),
@@ -182,10 +276,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         }
     }
 
-    async fn commit_at(
-        &mut self,
-        at: RingPosition,
-    ) -> Result<Result<(CommitHeader, RingPosition, Vec<EntryBytes>), Fault>, DiskError> {
+    async fn commit_at(&mut self, at: RingPosition) -> Result<Result<Found, Fault>, DiskError> {
         if at.0 >= self.resume.position.0 + self.shape.total_bytes() {
             return Ok(Err(Fault::Header(HeaderFault::Absent)));
         }
@@ -194,39 +285,47 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             Ok(header) => header,
             Err(fault) => return Ok(Err(Fault::Header(fault))),
         };
+        let body_end = match self.check(&header, at) {
+            Ok(body_end) => body_end,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let bytes = self.reader.read(at, u64::from(header.blocks) * block).await?;
+        let body = bytes.get(COMMIT_HEADER_BYTES..body_end as usize).unwrap_or(&[]);
+        Ok(entries_of(&header, body).map(|items| Found { header, at, items }))
+    }
+
+    /// Whether a sound header is that of the next commit, at this place; where its body ends.
+    fn check(&self, header: &CommitHeader, at: RingPosition) -> Result<u64, Fault> {
         if header.journal_id != self.journal_id
             || header.position != at.0
             || header.number != self.next.commit
             || header.incarnation < self.next.incarnation
         {
-            return Ok(Err(Fault::OtherPlace));
+            return Err(Fault::OtherPlace);
         }
         if CHECKS_CHAIN && header.previous_crc != self.next.previous_crc {
-            return Ok(Err(Fault::Broken("it does not continue the commit before it")));
+            return Err(Fault::Broken("it does not continue the commit before it"));
         }
         if header.first_entry != self.next.next_entry {
-            return Ok(Err(Fault::Broken("its entries do not continue those before it")));
+            return Err(Fault::Broken("its entries do not continue those before it"));
         }
-        let len = u64::from(header.blocks) * block;
+        let len = u64::from(header.blocks) * u64::from(self.shape.block_bytes);
         let body_end = COMMIT_HEADER_BYTES as u64 + u64::from(header.body_bytes);
         if body_end > len || len > self.shape.rest_of_file(at) {
-            return Ok(Err(Fault::Broken("its length is impossible")));
+            return Err(Fault::Broken("its length is impossible"));
         }
-        let bytes = self.reader.read(at, len).await?;
-        let body = bytes.get(COMMIT_HEADER_BYTES..body_end as usize).unwrap_or(&[]);
-        Ok(entries_of(&header, body).map(|entries| (header, at, entries)))
+        Ok(body_end)
     }
 
     fn accept<R>(
         &mut self,
-        header: &CommitHeader,
-        at: RingPosition,
-        entries: Vec<EntryBytes>,
-        deliver: &mut impl FnMut(EntryBytes) -> Result<(), R>,
+        found: Found,
+        deliver: &mut impl FnMut(Replayed) -> Result<(), R>,
     ) -> Result<(), RecoverError<R>> {
+        let Found { header, at, items } = found;
         let len = u64::from(header.blocks) * u64::from(self.shape.block_bytes);
         self.report.commits += 1;
-        self.report.entries += entries.len() as u64;
+        self.report.entries += items.len() as u64;
         self.report.bytes += len;
         self.next = JournalPosition {
             position: RingPosition(at.0 + len),
@@ -235,10 +334,10 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             next_entry: header.first_entry + u64::from(header.entry_count),
             incarnation: header.incarnation,
         };
-        self.learn(header);
-        for entry in entries {
-            let seq = entry.seq;
-            deliver(entry).map_err(|reason| RecoverError::Refused { seq, reason })?;
+        self.learn(&header);
+        for item in items {
+            let seq = item.seq();
+            deliver(item).map_err(|reason| RecoverError::Refused { seq, reason })?;
         }
         Ok(())
     }
@@ -273,7 +372,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
 }
 
 /// Cuts a commit's body into its entries, every length and checksum checked.
-fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<EntryBytes>, Fault> {
+fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<Replayed>, Fault> {
     let count = header.entry_count as usize;
     let table_bytes = count.saturating_mul(ENTRY_ROW_BYTES);
     let Some((table, entries)) = body.split_at_checked(table_bytes) else {
@@ -295,7 +394,8 @@ fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<EntryBytes>, Fau
         if CHECKS_CHAIN && crc(&bytes) != row.crc {
             return Err(Fault::Broken("checksum of an entry is wrong"));
         }
-        found.push(EntryBytes { seq: header.first_entry + index as u64, bytes, scope: row.scope });
+        let (seq, scope) = (header.first_entry + index as u64, row.scope);
+        found.push(Replayed::Entry(EntryBytes { seq, bytes, scope, is_corrected: false }));
         at = end;
     }
     if at != shared.len() {

@@ -1,6 +1,7 @@
 //! The journal's writing side: takes what waits, writes it, releases it in order.
 //!
-//! An idle journal writes at once; while a write is under way the next commit gathers. At most
+//! An idle journal writes at once, or after its linger; what only a window's end asks for waits for
+//! that, or for company. While a write is under way the next commit gathers. At most
 //! [`COMMITS_UNRELEASED_MAX`] commits are written and not released. The first error ends it for
 //! good: nothing is released after it and nothing is tried again.
 
@@ -33,7 +34,7 @@ struct Written {
 enum Wake {
     Written(Written),
     Work,
-    Idle,
+    Timer,
 }
 
 impl<D: Disk, E: JournalEntry> Journal<D, E> {
@@ -52,7 +53,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
                 self.tell_absorbed(clock.mono_us(), &mut on_durable);
             }
             while (in_flight.len() as u64) < COMMITS_UNRELEASED_MAX
-                && let Some(commit) = self.next_commit(in_flight.len())
+                && let Some(commit) = self.next_commit(in_flight.len(), clock.mono_us())
             {
                 in_flight.push_back(self.write(commit, clock));
             }
@@ -64,9 +65,10 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             }
             let seal_at_ms = (in_flight.is_empty() && self.wants_seal())
                 .then(|| idle_since_us / 1000 + self.seal_after_ms);
+            let wake_at_ms = seal_at_ms.or_else(|| self.due_at_ms(clock.mono_us()));
             let wake = {
                 let mut work = self.work.past(seen);
-                let mut timer = seal_at_ms.map(|at_ms| clock.sleep_until_ms(at_ms));
+                let mut timer = wake_at_ms.map(|at_ms| clock.sleep_until_ms(at_ms));
                 std::future::poll_fn(|cx| {
                     if let Poll::Ready(Some(written)) = in_flight.poll_next_unpin(cx) {
                         return Poll::Ready(Wake::Written(written));
@@ -75,7 +77,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
                         return Poll::Ready(Wake::Work);
                     }
                     match &mut timer {
-                        Some(timer) => timer.as_mut().poll(cx).map(|()| Wake::Idle),
+                        Some(timer) => timer.as_mut().poll(cx).map(|()| Wake::Timer),
                         None => Poll::Pending,
                     }
                 })
@@ -86,14 +88,14 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
                     idle_since_us = clock.mono_us();
                     self.release_written(written, idle_since_us, &mut on_durable)?;
                 }
-                Wake::Work => {}
-                Wake::Idle => {
+                Wake::Timer if seal_at_ms.is_some() => {
                     match self.seal() {
                         Some(seal) => in_flight.push_back(self.write(seal, clock)),
                         // No room even for that: the next commit will carry the mark.
                         None => self.state.borrow_mut().is_sealed = true,
                     }
                 }
+                Wake::Work | Wake::Timer => {}
             }
         }
     }
@@ -126,11 +128,26 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         !state.is_sealed && state.queue.is_empty() && !state.is_stopping
     }
 
+    /// When what waits becomes due, if that is still to come; nothing waits for a time that has
+    /// passed, but for room or for a write under way.
+    fn due_at_ms(&self, now_us: u64) -> Option<u64> {
+        let due_us = self.state.borrow().queue.due_us();
+        (due_us > now_us && due_us < u64::MAX).then(|| due_us.div_ceil(1000))
+    }
+
+    /// Whether what waits need not wait for more.
+    fn is_ripe(&self, state: &super::State<E>, now_us: u64) -> bool {
+        state.is_stopping
+            || state.cut_after.is_some()
+            || state.queue.due_us() <= now_us
+            || state.queue.bytes() >= self.gather_bytes as u64
+    }
+
     /// The next commit, if there is one, it is worth a write now, and the ring has room for it.
-    fn next_commit(&self, in_flight: usize) -> Option<Commit> {
+    fn next_commit(&self, in_flight: usize, now_us: u64) -> Option<Commit> {
         let state = &mut *self.state.borrow_mut();
         let first_bytes = self.round_up(state.queue.first_bytes()?);
-        if state.absorbing.is_some() {
+        if state.absorbing.is_some() || !self.is_ripe(state, now_us) {
             return None;
         }
         if in_flight > 0 && state.queue.bytes() < self.second_write_bytes as u64 {
@@ -236,7 +253,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         let Commit { number, last_entry, buf, since_us, payload_bytes, .. } = commit;
         let started_us = clock.mono_us();
         self.meter.wrote(WriteCause::Journal, buf.len() as u64);
-        // The mutant writes without a sync: the simulator must find it out.
+        // The mutant writes without a sync: simulator and crash images must find it out.
         #[cfg(feature = "mutant-no-sync")]
         let outcome = self.files[file].write_at(offset, buf).await;
         #[cfg(not(feature = "mutant-no-sync"))]

@@ -1,149 +1,106 @@
 //! Writing behind: a checkpoint hands over a partition's batches, they go to the end of its newest
-//! segment in large writes, then that file is synced. Nothing of it counts before the checkpoint
-//! names the new lengths.
+//! segment or into new ones. Nothing of it counts before the checkpoint names the new lengths.
 
-use bytes::BufMut;
+use std::collections::BTreeSet;
+
 use millpond_engine::PartitionKey;
-use millpond_wire::limits::SEGMENT_GATHER_BYTES;
 use millpond_wire::record::LogBatch;
 
 use super::Segments;
-use super::format::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, TOPICS_DIR, partition_dir, segment_path, topic_dir,
-};
-use super::table::SegmentMeta;
-use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
+use super::format::{TOPICS_DIR, partition_dir, topic_dir};
+use super::table::{SegmentMeta, SegmentName};
+use super::writer::{SegmentWriter, WrittenSegment};
+use crate::disk::{Disk, DiskError};
 use crate::metrics::WriteCause;
 
-/// A segment being written.
-struct Open<F> {
-    meta: SegmentMeta,
-    file: F,
-    buf: AlignedBuf,
-    /// Where `buf` goes.
-    at: u64,
+/// A partition's batches on their way to its segments.
+pub(crate) struct Flush<'a, D: Disk> {
+    segments: &'a Segments<D>,
+    key: PartitionKey,
+    /// To be continued, if it can be.
+    newest: Option<SegmentMeta>,
+    /// Bytes that are still to be written.
+    rest_bytes: usize,
+    writer: Option<SegmentWriter<D>>,
+    done: Vec<WrittenSegment>,
 }
 
 impl<D: Disk> Segments<D> {
-    /// Writes batches, which continue what the partition's segments hold, and syncs them. Answers
-    /// the segments that are new or longer, for the checkpoint.
-    pub(crate) async fn flush(
+    /// Makes the directories of partitions that have no segments yet, durably.
+    pub(crate) async fn make_directories(
         &self,
-        key: PartitionKey,
-        batches: &[LogBatch],
-    ) -> Result<Vec<SegmentMeta>, DiskError> {
-        let mut done = Vec::new();
-        let mut open: Option<Open<D::File>> = None;
-        for batch in batches {
-            let is_full = open
-                .as_ref()
-                .is_some_and(|open| open.at + open.buf.len() as u64 >= self.segment_bytes as u64);
-            if is_full && let Some(full) = open.take() {
-                done.push(self.close(full).await?);
-            }
-            let mut current = match open.take() {
-                Some(current) => current,
-                None => self.open_for(key, batch.base_offset(), done.is_empty()).await?,
-            };
-            current = self.add(current, batch).await?;
-            open = Some(current);
+        keys: impl IntoIterator<Item = PartitionKey>,
+    ) -> Result<(), DiskError> {
+        let mut parents = BTreeSet::new();
+        for key in keys {
+            self.disk.create_dir_all(&partition_dir(key)).await?;
+            parents.extend([String::new(), TOPICS_DIR.to_owned(), topic_dir(key.topic_id)]);
         }
-        if let Some(last) = open {
-            done.push(self.close(last).await?);
-        }
-        Ok(done)
-    }
-
-    /// The newest segment if it has room (and this is the first one written), else a new one.
-    async fn open_for(
-        &self,
-        key: PartitionKey,
-        base_offset: i64,
-        may_continue: bool,
-    ) -> Result<Open<D::File>, DiskError> {
-        let newest = self.state.borrow().table.of(key).last().copied();
-        if may_continue
-            && let Some(meta) = newest
-            && meta.trusted_bytes < self.segment_bytes as u64
-        {
-            let path = segment_path(key, meta.base_offset);
-            let file = self.disk.open(&path, OpenMode::EXISTING).await?;
-            let buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
-            return Ok(Open { meta, file, buf, at: meta.trusted_bytes });
-        }
-        if newest.is_none() && may_continue {
-            self.make_directories(key).await?;
-        }
-        let file = self.disk.open(&segment_path(key, base_offset), OpenMode::CREATE).await?;
-        // Left over from a checkpoint that did not come to its end.
-        if file.len_bytes().await? > 0 {
-            file.set_len_bytes(0).await?;
-        }
-        self.disk.sync_dir(&partition_dir(key)).await?;
-        self.meter.synced(WriteCause::Metadata);
-        let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, WRITE_ALIGN_BYTES);
-        buf.extend_from_slice(&SegmentHeader { partition: key, base_offset }.encode());
-        let meta = SegmentMeta {
-            base_offset,
-            end_offset: base_offset,
-            trusted_bytes: SEGMENT_HEADER_BYTES as u64,
-            max_timestamp: i64::MIN,
-        };
-        Ok(Open { meta, file, buf, at: 0 })
-    }
-
-    async fn make_directories(&self, key: PartitionKey) -> Result<(), DiskError> {
-        let dir = partition_dir(key);
-        self.disk.create_dir_all(&dir).await?;
-        for parent in ["", TOPICS_DIR, &topic_dir(key.topic_id)] {
-            self.disk.sync_dir(parent).await?;
+        for parent in parents {
+            self.disk.sync_dir(&parent).await?;
             self.meter.synced(WriteCause::Metadata);
         }
         Ok(())
     }
 
-    async fn add(
+    /// Begins to write what continues a partition's segments; `newest` is the last of them, about
+    /// `expected_bytes` will come. The partition's directory is there.
+    pub(crate) fn begin_flush(
         &self,
-        mut open: Open<D::File>,
-        batch: &LogBatch,
-    ) -> Result<Open<D::File>, DiskError> {
-        let size = batch.size_bytes();
-        if open.buf.len() + size > open.buf.capacity() {
-            open = self.write_out(open).await?;
-            if size > open.buf.capacity() {
-                open.buf = AlignedBuf::with_capacity(size, WRITE_ALIGN_BYTES);
-            }
-        }
-        let start = open.buf.len();
-        open.buf.set_len(start + size);
-        let mut room = &mut open.buf.as_mut_slice()[start..];
-        batch.write_to(&mut room);
-        assert!(!room.has_remaining_mut(), "a batch is as long as it says");
-        open.meta.end_offset = batch.next_offset();
-        open.meta.max_timestamp = open.meta.max_timestamp.max(batch.max_timestamp());
-        Ok(open)
-    }
-
-    async fn write_out(&self, mut open: Open<D::File>) -> Result<Open<D::File>, DiskError> {
-        let len = open.buf.len() as u64;
-        if len > 0 {
-            let (result, buf) = open.file.write_at(open.at, open.buf).await;
-            open.buf = buf;
-            result?;
-            self.meter.wrote(WriteCause::Segment, len);
-            open.at += len;
-            open.buf.clear();
-        }
-        Ok(open)
-    }
-
-    async fn close(&self, open: Open<D::File>) -> Result<SegmentMeta, DiskError> {
-        let open = self.write_out(open).await?;
-        open.file.sync().await?;
-        self.meter.synced(WriteCause::Segment);
-        Ok(SegmentMeta { trusted_bytes: open.at, ..open.meta })
+        key: PartitionKey,
+        newest: Option<SegmentMeta>,
+        expected_bytes: usize,
+    ) -> Flush<'_, D> {
+        let rest_bytes = expected_bytes;
+        Flush { segments: self, key, newest, rest_bytes, writer: None, done: Vec::new() }
     }
 }
 
-/// Segments go through the page cache; this only keeps copies within cache lines.
-const WRITE_ALIGN_BYTES: usize = 512;
+impl<D: Disk> Flush<'_, D> {
+    /// Adds a batch, packed or as it came.
+    pub(crate) async fn add(&mut self, batch: &LogBatch) -> Result<(), DiskError> {
+        if self.writer.as_ref().is_some_and(|writer| !self.fits(writer, batch)) {
+            self.close().await?;
+        }
+        if self.writer.is_none() {
+            self.writer = Some(self.open(batch).await?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.add(batch).await?;
+        }
+        self.rest_bytes = self.rest_bytes.saturating_sub(batch.size_bytes());
+        Ok(())
+    }
+
+    /// Syncs all. Answers the segments that are new or longer, for the checkpoint.
+    pub(crate) async fn finish(mut self) -> Result<Vec<WrittenSegment>, DiskError> {
+        self.close().await?;
+        Ok(self.done)
+    }
+
+    /// A segment has no gaps in its offsets: a hole that a reader meets is damage.
+    fn fits(&self, writer: &SegmentWriter<D>, batch: &LogBatch) -> bool {
+        let is_full = writer.len_bytes() >= self.segments.segment_bytes as u64;
+        !is_full && writer.end_offset() == batch.base_offset()
+    }
+
+    async fn open(&mut self, batch: &LogBatch) -> Result<SegmentWriter<D>, DiskError> {
+        let (key, segments, expected) = (self.key, self.segments, self.rest_bytes);
+        let base_offset = batch.base_offset();
+        if let Some(newest) = self.newest.take()
+            && segments.can_continue(&newest)
+            && newest.end_offset == base_offset
+        {
+            return segments.continue_segment(key, newest, expected, WriteCause::Segment).await;
+        }
+        let name = SegmentName { base_offset, generation: 0 };
+        segments.begin_segment(key, name, expected, WriteCause::Segment).await
+    }
+
+    async fn close(&mut self) -> Result<(), DiskError> {
+        if let Some(writer) = self.writer.take() {
+            self.done.push(writer.finish().await?);
+        }
+        Ok(())
+    }
+}

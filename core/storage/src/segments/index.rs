@@ -1,21 +1,30 @@
 //! A sparse index of one segment: where some of its batches begin. It is made by reading the
-//! segment's batch headers, when it is asked for, and never trusted over them.
+//! segment's batch headers, when they are written or asked for, and never trusted over them.
+
+use super::format::SEGMENT_HEADER_BYTES;
 
 /// Bytes between two marks.
 const MARK_EVERY_BYTES: u64 = 64 * 1024;
 
 /// A batch that begins at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) base_offset: i64,
-    pub(super) position: u64,
+pub(crate) struct Mark {
+    pub(crate) base_offset: i64,
+    pub(crate) position: u64,
     /// The greatest timestamp of all batches before it in the segment.
-    pub(super) max_timestamp_before: i64,
+    pub(crate) max_timestamp_before: i64,
+}
+
+impl Mark {
+    /// The mark of a segment's first batch.
+    pub(crate) fn first(position: u64, base_offset: i64) -> Mark {
+        Mark { base_offset, position, max_timestamp_before: i64::MIN }
+    }
 }
 
 /// Marks in order; always one at the first batch.
 #[derive(Clone, Debug)]
-pub(super) struct SegmentIndex {
+pub(crate) struct SegmentIndex {
     marks: Vec<Mark>,
     /// Batches up to here were seen.
     scanned: u64,
@@ -26,9 +35,8 @@ pub(super) struct SegmentIndex {
 
 impl SegmentIndex {
     pub(super) fn new(first_batch: u64, base_offset: i64) -> SegmentIndex {
-        let first = Mark { base_offset, position: first_batch, max_timestamp_before: i64::MIN };
         SegmentIndex {
-            marks: vec![first],
+            marks: vec![Mark::first(first_batch, base_offset)],
             scanned: first_batch,
             max_timestamp: i64::MIN,
             used_at: 0,
@@ -37,6 +45,11 @@ impl SegmentIndex {
 
     pub(super) fn len(&self) -> usize {
         self.marks.len()
+    }
+
+    /// Whether it begins where a segment begins.
+    pub(super) fn is_from_start(&self) -> bool {
+        self.marks.first().is_some_and(|mark| mark.position == SEGMENT_HEADER_BYTES as u64)
     }
 
     /// Notes a batch, if it is the next one that was not seen.
@@ -51,6 +64,31 @@ impl SegmentIndex {
         }
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
         self.scanned = position + len;
+    }
+
+    /// Notes that there is no batch from `from` up to `to`.
+    pub(super) fn passed(&mut self, from: u64, to: u64) {
+        if from == self.scanned {
+            self.scanned = to;
+        }
+    }
+
+    /// Goes on with what was noted of the part after this one; false if it does not continue it.
+    pub(super) fn extend(&mut self, later: SegmentIndex) -> bool {
+        let Some(first) = later.marks.first() else {
+            return true;
+        };
+        if first.position != self.scanned {
+            return false;
+        }
+        let known = self.max_timestamp;
+        self.marks.extend(later.marks.into_iter().map(|mark| Mark {
+            max_timestamp_before: mark.max_timestamp_before.max(known),
+            ..mark
+        }));
+        self.max_timestamp = known.max(later.max_timestamp);
+        self.scanned = later.scanned;
+        true
     }
 
     /// The last mark at or before the batch that may hold `offset`.

@@ -5,8 +5,11 @@
 mod flush;
 pub mod format;
 mod index;
+mod publish;
 mod read;
 mod table;
+mod walk;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -17,12 +20,17 @@ use std::rc::Rc;
 
 use millpond_engine::PartitionKey;
 use millpond_wire::limits::{OPEN_SEGMENTS_MAX, SEGMENT_INDEX_MARKS_MAX};
+use millpond_wire::record::BatchHeader;
 
-pub use table::{SegmentMeta, SegmentTable};
+pub(crate) use flush::Flush;
+pub(crate) use publish::Draft;
+pub use table::{Replacement, SegmentMeta, SegmentName, SegmentTable};
+pub use walk::{Fault, Walk};
+pub use writer::{SegmentWriter, WrittenSegment};
 
 use crate::disk::{Disk, DiskError};
-use crate::metrics::{Meter, WriteCause};
-use format::{SEGMENT_HEADER_BYTES, TOPICS_DIR, partition_dir, segment_path, topic_dir};
+use crate::metrics::Meter;
+use format::{SEGMENT_HEADER_BYTES, SUFFIX, TOPICS_DIR, segment_path};
 use index::{Mark, SegmentIndex};
 
 /// All segments of a node.
@@ -33,10 +41,17 @@ pub struct Segments<D: Disk> {
     state: RefCell<State<D::File>>,
 }
 
+/// A segment among all of the node.
+type SegmentId = (PartitionKey, SegmentName);
+
 struct State<F> {
     table: SegmentTable,
-    indexes: BTreeMap<(PartitionKey, i64), SegmentIndex>,
-    open: BTreeMap<(PartitionKey, i64), OpenSegment<F>>,
+    /// Wait for the next checkpoint.
+    staged: Vec<Replacement>,
+    /// No segment has this generation or a higher one.
+    next_generation: u32,
+    indexes: BTreeMap<SegmentId, SegmentIndex>,
+    open: BTreeMap<SegmentId, OpenSegment<F>>,
     uses: u64,
     marks: usize,
 }
@@ -54,64 +69,38 @@ impl<D: Disk> Segments<D> {
         table: SegmentTable,
         meter: Rc<Meter>,
     ) -> Segments<D> {
-        let state =
-            State { table, indexes: BTreeMap::new(), open: BTreeMap::new(), uses: 0, marks: 0 };
+        let highest = table.iter().map(|(_, meta)| meta.generation).max();
+        let state = State {
+            next_generation: highest.unwrap_or(0).saturating_add(1),
+            table,
+            staged: Vec::new(),
+            indexes: BTreeMap::new(),
+            open: BTreeMap::new(),
+            uses: 0,
+            marks: 0,
+        };
         Segments { disk, meter, segment_bytes, state: RefCell::new(state) }
     }
 
-    /// A copy of the table, without the partitions that are not among `alive`.
-    pub(crate) fn table_of(&self, alive: &BTreeSet<PartitionKey>) -> SegmentTable {
-        let mut table = self.state.borrow().table.clone();
-        let gone: Vec<_> = table.keys().filter(|key| !alive.contains(key)).collect();
-        for key in gone {
-            table.remove(key);
-        }
-        table
+    /// Looks at the segments that the newest checkpoint names. Not to be kept over an `await`.
+    pub(crate) fn with_table<R>(&self, look: impl FnOnce(&SegmentTable) -> R) -> R {
+        look(&self.state.borrow().table)
     }
 
-    /// A checkpoint with this table is durable: reads may use it, and the files of partitions that
-    /// it does not name may go.
-    pub(crate) async fn publish(&self, table: SegmentTable) -> Result<(), DiskError> {
-        let gone: BTreeSet<PartitionKey> = {
-            let state = &mut *self.state.borrow_mut();
-            let kept: BTreeSet<_> = table.keys().collect();
-            let gone = state.table.keys().filter(|key| !kept.contains(key)).collect();
-            state.table = table;
-            state.open.retain(|(key, _), _| kept.contains(key));
-            state.indexes.retain(|(key, _), _| kept.contains(key));
-            state.marks = state.indexes.values().map(SegmentIndex::len).sum();
-            gone
-        };
-        self.remove_partitions(&gone).await
-    }
-
-    /// Removes directories of partitions, and of topics of which no partition is left.
-    async fn remove_partitions(&self, gone: &BTreeSet<PartitionKey>) -> Result<(), DiskError> {
-        let topics: BTreeSet<_> = gone.iter().map(|key| key.topic_id).collect();
-        for topic_id in topics {
-            let is_empty = !self.state.borrow().table.keys().any(|key| key.topic_id == topic_id);
-            if is_empty {
-                self.disk.remove_dir_all(&topic_dir(topic_id)).await?;
-                self.disk.sync_dir(TOPICS_DIR).await?;
-            } else {
-                for key in gone.iter().filter(|key| key.topic_id == topic_id) {
-                    self.disk.remove_dir_all(&partition_dir(*key)).await?;
-                }
-                self.disk.sync_dir(&topic_dir(topic_id)).await?;
-            }
-            self.meter.synced(WriteCause::Metadata);
-        }
-        Ok(())
+    /// A generation for a segment that takes the place of others: no other one has it.
+    pub fn fresh_generation(&self) -> u32 {
+        let mut state = self.state.borrow_mut();
+        let generation = state.next_generation;
+        state.next_generation = generation.saturating_add(1);
+        generation
     }
 
     /// Removes files that no checkpoint names: of a checkpoint that was cut off, or of a topic
     /// whose deletion was. Called after a recovery that succeeded, before anything is written.
     pub(crate) async fn remove_strays(&self) -> Result<usize, DiskError> {
-        let known: BTreeSet<String> = {
-            let state = self.state.borrow();
-            let segments = state.table.iter();
-            segments.map(|(key, meta)| segment_path(key, meta.base_offset)).collect()
-        };
+        let names = self.with_table(SegmentTable::names);
+        let known: BTreeSet<String> =
+            names.into_iter().map(|(key, name)| segment_path(key, name)).collect();
         let mut strays = 0;
         for topic in self.disk.list(TOPICS_DIR).await? {
             let topic_path = format!("{TOPICS_DIR}/{}", topic.name);
@@ -119,7 +108,7 @@ impl<D: Disk> Segments<D> {
                 let dir = format!("{topic_path}/{}", partition.name);
                 for file in self.disk.list(&dir).await? {
                     let path = format!("{dir}/{}", file.name);
-                    if !known.contains(&path) && path.ends_with(".seg") {
+                    if !known.contains(&path) && path.ends_with(SUFFIX) {
                         self.disk.remove_file(&path).await?;
                         strays += 1;
                     }
@@ -149,53 +138,51 @@ impl<D: Disk> Segments<D> {
         key: PartitionKey,
         meta: &SegmentMeta,
         choose: impl FnOnce(&SegmentIndex) -> Mark,
-    ) -> u64 {
+    ) -> Mark {
         let state = &mut *self.state.borrow_mut();
         state.uses += 1;
-        let index = state.indexes.entry((key, meta.base_offset)).or_insert_with(|| {
+        let index = state.indexes.entry((key, meta.name())).or_insert_with(|| {
             state.marks += 1;
             SegmentIndex::new(SEGMENT_HEADER_BYTES as u64, meta.base_offset)
         });
         index.used_at = state.uses;
-        choose(index).position
+        choose(index)
     }
 
     /// A batch was seen: the index learns of it.
-    fn saw(
-        &self,
-        key: PartitionKey,
-        meta: &SegmentMeta,
-        position: u64,
-        len: u64,
-        base_offset: i64,
-        max_timestamp: i64,
-    ) {
+    fn saw(&self, id: SegmentId, position: u64, len: u64, header: &BatchHeader) {
         let state = &mut *self.state.borrow_mut();
-        if let Some(index) = state.indexes.get_mut(&(key, meta.base_offset)) {
+        if let Some(index) = state.indexes.get_mut(&id) {
             let before = index.len();
-            index.saw(position, len, base_offset, max_timestamp);
+            index.saw(position, len, header.base_offset, header.max_timestamp);
             state.marks += index.len() - before;
-        }
-        while state.marks > SEGMENT_INDEX_MARKS_MAX && state.indexes.len() > 1 {
-            let oldest = state.indexes.iter().min_by_key(|(_, index)| index.used_at);
-            let Some(oldest) = oldest.map(|(name, _)| *name) else {
-                return;
-            };
-            if let Some(index) = state.indexes.remove(&oldest) {
-                state.marks -= index.len();
-            }
+            state.bound_indexes();
         }
     }
 
-    fn cached(&self, key: PartitionKey, base_offset: i64) -> Option<D::File> {
+    /// There is no batch between these two positions.
+    fn passed(&self, id: SegmentId, from: u64, to: u64) {
+        if let Some(index) = self.state.borrow_mut().indexes.get_mut(&id) {
+            index.passed(from, to);
+        }
+    }
+
+    fn forget_index(&self, id: SegmentId) {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(index) = state.indexes.remove(&id) {
+            state.marks -= index.len();
+        }
+    }
+
+    fn cached(&self, id: SegmentId) -> Option<D::File> {
         let state = &mut *self.state.borrow_mut();
         state.uses += 1;
-        let open = state.open.get_mut(&(key, base_offset))?;
+        let open = state.open.get_mut(&id)?;
         open.used_at = state.uses;
         Some(open.file.clone())
     }
 
-    fn cache(&self, key: PartitionKey, base_offset: i64, file: D::File) {
+    fn cache(&self, id: SegmentId, file: D::File) {
         let state = &mut *self.state.borrow_mut();
         if state.open.len() >= OPEN_SEGMENTS_MAX {
             let oldest = state.open.iter().min_by_key(|(_, open)| open.used_at);
@@ -204,6 +191,40 @@ impl<D: Disk> Segments<D> {
             }
         }
         state.uses += 1;
-        state.open.insert((key, base_offset), OpenSegment { file, used_at: state.uses });
+        state.open.insert(id, OpenSegment { file, used_at: state.uses });
+    }
+}
+
+impl<F> State<F> {
+    /// Learns the index of what was just written.
+    fn learn(&mut self, id: SegmentId, written: SegmentIndex) {
+        self.uses += 1;
+        let mut index = match self.indexes.remove(&id) {
+            Some(mut known) => {
+                self.marks -= known.len();
+                // One that does not reach so far learns the rest when it is read.
+                known.extend(written);
+                known
+            }
+            None if written.is_from_start() => written,
+            None => return,
+        };
+        index.used_at = self.uses;
+        self.marks += index.len();
+        self.indexes.insert(id, index);
+        self.bound_indexes();
+    }
+
+    /// Forgets the indexes that were unused longest.
+    fn bound_indexes(&mut self) {
+        while self.marks > SEGMENT_INDEX_MARKS_MAX && self.indexes.len() > 1 {
+            let oldest = self.indexes.iter().min_by_key(|(_, index)| index.used_at);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                return;
+            };
+            if let Some(index) = self.indexes.remove(&oldest) {
+                self.marks -= index.len();
+            }
+        }
     }
 }

@@ -1,116 +1,92 @@
 //! Reading history: whole batches by offset or by time, each checked before it is given out. A
 //! batch that fails its checks is an error for this read, never skipped and never served.
 
-use bytes::Bytes;
-use millpond_engine::{HistoryRead, HistorySlice, PartitionKey, ReadFault};
-use millpond_wire::limits::{BATCH_BYTES_MAX, HISTORY_READ_BYTES_MAX};
-use millpond_wire::record::{BatchHeader, HEADER_BYTES, LogBatch};
+use millpond_engine::{HistoryRead, ReadFault};
+use millpond_wire::limits::HISTORY_READ_BYTES_MAX;
+use millpond_wire::record::LogBatch;
 
 use super::Segments;
-use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use super::table::SegmentMeta;
-use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
+use super::walk::{Fault, SCAN_BYTES};
+use crate::disk::Disk;
 
-/// Bytes read at once when batches are only passed over.
-const SCAN_BYTES: usize = 256 * 1024;
-/// Least bytes read at once when batches are wanted.
-const READ_BYTES_MIN: usize = 64 * 1024;
-const READ_ALIGN_BYTES: usize = 512;
-
-/// A piece of a segment in memory: batches can be cut out of it without copying.
-struct Piece {
-    bytes: Bytes,
-    /// Where in the file it begins.
-    at: u64,
-}
-
-/// A buffer that `Bytes` can own.
-struct Owned(AlignedBuf);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-}
-
-impl From<DiskError> for Fault {
-    fn from(error: DiskError) -> Fault {
-        Fault(ReadFault::Io(error.to_string()))
-    }
-}
-
-/// So that disk errors convert by themselves.
-struct Fault(ReadFault);
-
-fn damaged(key: PartitionKey, meta: &SegmentMeta, at: u64, what: &str) -> Fault {
-    let path = segment_path(key, meta.base_offset);
-    Fault(ReadFault::Damaged(format!("{path} at byte {at}: {what}")))
-}
-
-/// A walk over the batches of one segment.
-struct Walk<'a, D: Disk> {
-    segments: &'a Segments<D>,
-    key: PartitionKey,
-    meta: SegmentMeta,
-    file: D::File,
-    /// Where the next batch begins.
-    at: u64,
-    piece: Piece,
-    read_bytes: usize,
-}
+/// How often a read begins anew because its segments were replaced under it (each time another
+/// checkpoint came between) or an index was wrong.
+const RETRIES: usize = 8;
 
 impl<D: Disk> Segments<D> {
-    /// Answers one read.
-    pub(crate) async fn read(&self, read: &HistoryRead) -> Result<HistorySlice, ReadFault> {
-        let result = match read.find_timestamp {
-            Some(timestamp) => self.find(read, timestamp).await,
-            None => self.collect(read).await,
+    /// The batches of one read, as they stand in the segments. A repacked batch counts
+    /// `expansion` times its size against the read's budget: about what it will be served as.
+    pub(crate) async fn read(
+        &self,
+        read: &HistoryRead,
+        expansion: usize,
+    ) -> Result<Vec<LogBatch>, ReadFault> {
+        let mut found = Vec::new();
+        let mut tries = 0;
+        let fault = loop {
+            let result = match read.find_timestamp {
+                Some(timestamp) => self.find(read, timestamp, &mut found).await,
+                None => self.collect(read, expansion, &mut found).await,
+            };
+            match result {
+                Err(Fault::Read(fault)) if found.is_empty() => break fault,
+                // What stands before damage is served; the read that begins at it is told.
+                Ok(()) | Err(Fault::Read(_)) => return Ok(found),
+                // The table of now names what took its place; the index is made anew.
+                Err(Fault::Gone | Fault::BadMark) if tries < RETRIES => {
+                    found.clear();
+                    tries += 1;
+                }
+                Err(Fault::Gone | Fault::BadMark) => {
+                    break ReadFault::Io("its segments are being replaced all the time".to_owned());
+                }
+            }
         };
-        match result {
-            Ok(records) => {
-                let bytes = records.iter().map(Bytes::len).sum::<usize>() as u64;
-                self.meter.history_read(records.len() as u64, bytes);
-                Ok(HistorySlice { records })
-            }
-            Err(Fault(fault)) => {
-                self.meter.history_fault();
-                tracing::error!(partition = %read.partition, %fault, "history cannot be read");
-                Err(fault)
-            }
-        }
+        Err(fault)
     }
 
-    async fn collect(&self, read: &HistoryRead) -> Result<Vec<Bytes>, Fault> {
+    async fn collect(
+        &self,
+        read: &HistoryRead,
+        expansion: usize,
+        found: &mut Vec<LogBatch>,
+    ) -> Result<(), Fault> {
         let budget = read.max_bytes.min(HISTORY_READ_BYTES_MAX);
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
-        let mut records: Vec<Bytes> = Vec::new();
         let mut taken = 0;
         for meta in metas {
             if meta.base_offset >= read.upto {
                 break;
             }
             let start = self.mark(read.partition, &meta, |index| index.before_offset(read.offset));
-            let mut walk = self.walk(read.partition, meta, start, budget).await?;
+            let read_bytes = if meta.is_packed { budget / expansion.max(1) } else { budget };
+            let mut walk = self.walk(read.partition, meta, start, read_bytes).await?;
             while let Some(header) = walk.peek().await? {
                 if header.base_offset >= read.upto {
-                    return Ok(records);
+                    return Ok(());
                 }
                 if header.last_offset() < read.offset {
                     walk.skip(&header)?;
                     continue;
                 }
-                let size = walk.size(&header)?;
+                let factor = if header.attributes.is_repacked() { expansion } else { 1 };
+                let size = walk.size(&header)?.saturating_mul(factor);
                 if taken > 0 && taken + size > budget {
-                    return Ok(records);
+                    return Ok(());
                 }
-                records.push(walk.take(&header).await?);
+                found.push(walk.take(&header).await?);
                 taken += size;
             }
         }
-        Ok(records)
+        Ok(())
     }
 
-    async fn find(&self, read: &HistoryRead, timestamp: i64) -> Result<Vec<Bytes>, Fault> {
+    async fn find(
+        &self,
+        read: &HistoryRead,
+        timestamp: i64,
+        found: &mut Vec<LogBatch>,
+    ) -> Result<(), Fault> {
         let metas = self.state.borrow().table.from_offset(read.partition, read.offset).to_vec();
         for meta in metas {
             if meta.base_offset >= read.upto {
@@ -127,125 +103,15 @@ impl<D: Disk> Segments<D> {
             let mut walk = self.walk(read.partition, meta, start, SCAN_BYTES).await?;
             while let Some(header) = walk.peek().await? {
                 if header.base_offset >= read.upto {
-                    return Ok(Vec::new());
+                    return Ok(());
                 }
                 if header.last_offset() >= read.offset && header.max_timestamp >= timestamp {
-                    return Ok(vec![walk.take(&header).await?]);
+                    found.push(walk.take(&header).await?);
+                    return Ok(());
                 }
                 walk.skip(&header)?;
             }
         }
-        Ok(Vec::new())
-    }
-
-    async fn walk(
-        &self,
-        key: PartitionKey,
-        meta: SegmentMeta,
-        at: u64,
-        budget: usize,
-    ) -> Result<Walk<'_, D>, Fault> {
-        let file = self.open_checked(key, &meta).await?;
-        let piece = Piece { bytes: Bytes::new(), at };
-        let read_bytes = budget.clamp(READ_BYTES_MIN, SCAN_BYTES.max(HISTORY_READ_BYTES_MAX));
-        Ok(Walk { segments: self, key, meta, file, at, piece, read_bytes })
-    }
-
-    /// An open file whose header was checked.
-    async fn open_checked(&self, key: PartitionKey, meta: &SegmentMeta) -> Result<D::File, Fault> {
-        if let Some(file) = self.cached(key, meta.base_offset) {
-            return Ok(file);
-        }
-        let path = segment_path(key, meta.base_offset);
-        let file = match self.disk.open(&path, OpenMode::EXISTING).await {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => {
-                return Err(damaged(key, meta, 0, "no such file"));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let buf = AlignedBuf::with_capacity(READ_ALIGN_BYTES, READ_ALIGN_BYTES);
-        let (result, buf) = file.read_at(0, buf, SEGMENT_HEADER_BYTES).await;
-        result?;
-        match SegmentHeader::decode(buf.as_slice()) {
-            Ok(header) if header.partition == key && header.base_offset == meta.base_offset => {}
-            Ok(_) => return Err(damaged(key, meta, 0, "it belongs to another partition")),
-            Err(what) => return Err(damaged(key, meta, 0, &what)),
-        }
-        self.cache(key, meta.base_offset, file.clone());
-        Ok(file)
-    }
-}
-
-impl<D: Disk> Walk<'_, D> {
-    /// The header of the batch at `at`, checked for plausibility only; `None` at the trusted end.
-    async fn peek(&mut self) -> Result<Option<BatchHeader>, Fault> {
-        if self.at >= self.meta.trusted_bytes {
-            return Ok(None);
-        }
-        let bytes = self.bytes(HEADER_BYTES, self.read_bytes).await?;
-        let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(self.damage("a batch header is cut off"));
-        };
-        let header = BatchHeader::read(raw);
-        let size = self.size(&header)?;
-        if header.base_offset < self.meta.base_offset
-            || header.last_offset() < header.base_offset
-            || header.last_offset() >= self.meta.end_offset
-        {
-            return Err(self.damage("a batch has offsets that do not belong here"));
-        }
-        let (key, meta) = (self.key, self.meta);
-        let max_timestamp = header.max_timestamp;
-        self.segments.saw(key, &meta, self.at, size as u64, header.base_offset, max_timestamp);
-        Ok(Some(header))
-    }
-
-    fn size(&self, header: &BatchHeader) -> Result<usize, Fault> {
-        let size = header.batch_bytes().map_err(|error| self.damage(&error.to_string()))?;
-        let rest = self.meta.trusted_bytes - self.at;
-        if !(HEADER_BYTES..=BATCH_BYTES_MAX).contains(&size) || size as u64 > rest {
-            return Err(self.damage("the length of a batch is impossible"));
-        }
-        Ok(size)
-    }
-
-    fn skip(&mut self, header: &BatchHeader) -> Result<(), Fault> {
-        self.at += self.size(header)? as u64;
         Ok(())
-    }
-
-    /// The batch at `at`, its checksum checked.
-    async fn take(&mut self, header: &BatchHeader) -> Result<Bytes, Fault> {
-        let size = self.size(header)?;
-        let bytes = self.bytes(size, size.max(self.read_bytes)).await?;
-        if bytes.len() < size {
-            return Err(self.damage("a batch is cut off"));
-        }
-        let raw = bytes.slice(..size);
-        LogBatch::parse(raw.clone()).map_err(|error| self.damage(&error.to_string()))?;
-        self.at += size as u64;
-        Ok(raw)
-    }
-
-    /// At least `want` bytes from `at` on, or what the trusted part has left.
-    async fn bytes(&mut self, want: usize, read_bytes: usize) -> Result<Bytes, Fault> {
-        let rest = self.meta.trusted_bytes - self.at;
-        let want = (want as u64).min(rest) as usize;
-        let skip = self.at.checked_sub(self.piece.at).unwrap_or(u64::MAX);
-        let held = (self.piece.bytes.len() as u64).saturating_sub(skip);
-        if held < want as u64 {
-            let len = (read_bytes.max(want) as u64).min(rest) as usize;
-            let buf = AlignedBuf::with_capacity(len, READ_ALIGN_BYTES);
-            let (result, buf) = self.file.read_at(self.at, buf, len).await;
-            result?;
-            self.piece = Piece { bytes: Bytes::from_owner(Owned(buf)), at: self.at };
-        }
-        let skip = (self.at - self.piece.at) as usize;
-        Ok(self.piece.bytes.slice(skip.min(self.piece.bytes.len())..))
-    }
-
-    fn damage(&self, what: &str) -> Fault {
-        damaged(self.key, &self.meta, self.at, what)
     }
 }

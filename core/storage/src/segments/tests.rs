@@ -1,7 +1,7 @@
 //! Segments against a plain list of batches: what is read is what was written, whatever the offset,
 //! the budget, the time or the index.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,10 +9,14 @@ use millpond_engine::{HistoryRead, HistorySlice, ReadFault};
 use millpond_wire::record::{Batch, BatchBuilder, Codec, LogBatch};
 use millpond_wire::uuid::Uuid;
 
+use super::format::{SegmentHeader, segment_path};
 use super::*;
 use crate::disk::sim::{SimDisk, SimExecutor, SimFault, SimRng};
+use crate::disk::{AlignedBuf, DiskFile, OpenMode};
 
 const KEY: PartitionKey = PartitionKey { topic_id: Uuid([3; 16]), partition: 5 };
+
+const FIRST: SegmentName = SegmentName { base_offset: 0, generation: 0 };
 
 struct Bench {
     executor: SimExecutor,
@@ -34,21 +38,20 @@ impl Bench {
         self.batches.extend(batches.iter().cloned());
         let segments = Rc::clone(&self.segments);
         self.executor.block_on(async move {
-            let mut table = segments.table_of(&BTreeSet::from([KEY]));
-            for meta in segments.flush(KEY, &batches).await.expect("written") {
-                table.put(KEY, meta);
-            }
-            segments.publish(table).await.expect("published");
+            flush_and_publish(&segments, 0, &batches).await;
         });
     }
 
     fn read(&self, read: HistoryRead) -> Result<HistorySlice, ReadFault> {
         let segments = Rc::clone(&self.segments);
-        self.executor.block_on(async move { segments.read(&read).await })
+        self.executor.block_on(async move {
+            let batches = segments.read(&read, 1).await?;
+            Ok(HistorySlice { records: batches.iter().map(bytes_of).collect() })
+        })
     }
 
     fn reopen(&mut self) {
-        let table = self.segments.table_of(&BTreeSet::from([KEY]));
+        let table = self.segments.with_table(SegmentTable::clone);
         self.segments = Rc::new(open(&self.disk, table));
     }
 
@@ -56,9 +59,39 @@ impl Bench {
         self.batches.last().map_or(0, LogBatch::next_offset)
     }
 
-    fn path(&self, index: usize) -> String {
-        segment_path(KEY, self.segments.state.borrow().table.of(KEY)[index].base_offset)
+    fn metas(&self) -> Vec<SegmentMeta> {
+        self.segments.with_table(|table| table.of(KEY).to_vec())
     }
+
+    fn path(&self, index: usize) -> String {
+        segment_path(KEY, self.metas()[index].name())
+    }
+}
+
+/// What a checkpoint does with segments; the partition's log starts at `log_start`.
+async fn flush_and_publish(segments: &Segments<SimDisk>, log_start: i64, batches: &[LogBatch]) {
+    let log_starts = BTreeMap::from([(KEY, log_start)]);
+    let mut draft = segments.draft(&log_starts).await.expect("drafted");
+    let newest = draft.table.of(KEY).last().copied();
+    segments.make_directories([KEY]).await.expect("made");
+    for segment in flush(segments, KEY, newest, batches).await {
+        draft.put(KEY, segment);
+    }
+    segments.publish(draft.table, draft.written, &log_starts).await.expect("published");
+}
+
+async fn flush(
+    segments: &Segments<SimDisk>,
+    key: PartitionKey,
+    newest: Option<SegmentMeta>,
+    batches: &[LogBatch],
+) -> Vec<WrittenSegment> {
+    let bytes = batches.iter().map(LogBatch::size_bytes).sum();
+    let mut flush = segments.begin_flush(key, newest, bytes);
+    for batch in batches {
+        flush.add(batch).await.expect("written");
+    }
+    flush.finish().await.expect("synced")
 }
 
 fn open(disk: &SimDisk, table: SegmentTable) -> Segments<SimDisk> {
@@ -167,7 +200,8 @@ fn what_no_checkpoint_vouches_for_is_not_read_and_is_written_over() {
     // A flush whose checkpoint never came.
     let segments = Rc::clone(&bench.segments);
     bench.executor.block_on(async move {
-        segments.flush(KEY, &[batch(2, 9, 300, 0)]).await.expect("written");
+        let newest = segments.with_table(|table| table.of(KEY).last().copied());
+        flush(&segments, KEY, newest, &[batch(2, 9, 300, 0)]).await;
     });
     assert_eq!(bench.read(read_from(0, 1 << 20, i64::MAX)).expect("read").records.len(), 1);
     bench.reopen();
@@ -183,16 +217,17 @@ fn strays_of_a_cut_off_checkpoint_are_removed() {
     let other = PartitionKey { partition: 6, ..KEY };
     let segments = Rc::clone(&bench.segments);
     let strays = bench.executor.block_on(async move {
-        segments.flush(other, &[batch(0, 1, 100, 0)]).await.expect("written");
+        segments.make_directories([other]).await.expect("made");
+        flush(&segments, other, None, &[batch(0, 1, 100, 0)]).await;
         segments.remove_strays().await.expect("removed")
     });
     assert_eq!(strays, 1);
-    assert_eq!(bench.disk.files(), [segment_path(KEY, 0)]);
+    assert_eq!(bench.disk.files(), [segment_path(KEY, FIRST)]);
 }
 
 #[test]
 fn any_flipped_bit_of_a_read_batch_is_damage_and_never_served() {
-    for at in (0..400).step_by(7) {
+    for at in (0..380).step_by(7) {
         let mut bench = Bench::new(8);
         bench.flush(vec![batch(0, 3, 100, 0), batch(3, 1, 10, 0)]);
         assert!(bench.disk.corrupt(&bench.path(0), 64 + at));
@@ -233,4 +268,216 @@ fn reads_beyond_the_end_and_of_unknown_partitions_are_empty() {
     let unknown = PartitionKey { partition: 9, ..KEY };
     let read = HistoryRead { partition: unknown, ..read_from(0, 1000, i64::MAX) };
     assert!(bench.read(read).expect("read").records.is_empty());
+}
+
+/// Segments of five batches each, whose offsets are 0, 10, 20, ...
+fn five_segments(seed: u64) -> Bench {
+    let mut bench = Bench::new(seed);
+    for index in 0..5 {
+        bench.flush(vec![batch(index * 10, 10, 5_000, index)]);
+    }
+    assert_eq!(bench.metas().len(), 5);
+    bench
+}
+
+#[test]
+fn segments_below_the_log_start_go_with_the_next_checkpoint() {
+    let bench = five_segments(11);
+    let segments = Rc::clone(&bench.segments);
+    let more = batch(50, 1, 10, 0);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 25, &[more]).await });
+    let bases: Vec<_> = bench.metas().iter().map(|meta| meta.base_offset).collect();
+    assert_eq!(bases, [20, 30, 40, 50]);
+    let wanted: Vec<_> = (0..4).map(|index| bench.path(index)).collect();
+    assert_eq!(bench.disk.files(), wanted);
+    assert_eq!(bench.read(read_from(25, 1, i64::MAX)).expect("read").records.len(), 1);
+}
+
+/// Writes a segment as compaction would.
+fn rewritten(bench: &Bench, name: SegmentName, end_offset: i64) -> SegmentMeta {
+    let bytes = {
+        let mut out = SegmentHeader { partition: KEY, name }.encode().to_vec();
+        batch(name.base_offset, 1, 30, 0).write_to(&mut out);
+        out
+    };
+    let (disk, trusted_bytes) = (bench.disk.clone(), bytes.len() as u64);
+    bench.executor.block_on(async move {
+        let path = segment_path(KEY, name);
+        let file = disk.open(&path, OpenMode::CREATE).await.expect("made");
+        file.write_at(0, AlignedBuf::copied_from(&bytes, 512)).await.0.expect("written");
+        file.sync().await.expect("synced");
+    });
+    let empty = SegmentMeta::empty(name);
+    SegmentMeta { end_offset, trusted_bytes, records: 1, is_clean: true, ..empty }
+}
+
+fn checkpoint(bench: &Bench) {
+    let segments = Rc::clone(&bench.segments);
+    bench.executor.block_on(async move { flush_and_publish(&segments, 0, &[]).await });
+}
+
+#[test]
+fn a_staged_replacement_takes_effect_with_the_next_checkpoint() {
+    let bench = five_segments(12);
+    let generation = bench.segments.fresh_generation();
+    let name = SegmentName { base_offset: 10, generation };
+    let added = rewritten(&bench, name, 30);
+    let remove = bench.metas()[1..3].to_vec();
+    let old = bench.path(1);
+    bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+    assert!(bench.segments.is_staged(KEY));
+    assert_eq!(bench.metas().len(), 5, "not before the checkpoint");
+    checkpoint(&bench);
+    assert!(!bench.segments.is_staged(KEY));
+    assert_eq!(bench.metas()[1], added);
+    assert!(!bench.disk.files().contains(&old));
+    assert_eq!(bench.disk.files().len(), 4);
+    let found = bench.read(read_from(10, 1, i64::MAX)).expect("read").records;
+    assert_eq!(found, [bytes_of(&batch(10, 1, 30, 0))]);
+    // Where a record went, the next batch that is left is given.
+    let found = bench.read(read_from(11, 1, i64::MAX)).expect("read").records;
+    assert_eq!(found, [bytes_of(&bench.batches[3])]);
+}
+
+#[test]
+fn a_replacement_of_what_is_gone_is_dropped_with_its_files() {
+    let bench = five_segments(13);
+    let name = SegmentName { base_offset: 0, generation: bench.segments.fresh_generation() };
+    let added = rewritten(&bench, name, 20);
+    let remove = bench.metas()[..2].to_vec();
+    bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+    let segments = Rc::clone(&bench.segments);
+    // The log start passes the first of the two in the very checkpoint.
+    bench.executor.block_on(async move { flush_and_publish(&segments, 10, &[]).await });
+    assert_eq!(bench.metas().len(), 4);
+    assert!(!bench.disk.files().contains(&segment_path(KEY, name)));
+    assert!(!bench.segments.is_staged(KEY));
+}
+
+#[test]
+fn reads_go_on_while_segments_are_replaced_under_them() {
+    for seed in 0..60 {
+        let bench = five_segments(seed);
+        let name = SegmentName { base_offset: 0, generation: bench.segments.fresh_generation() };
+        let added = rewritten(&bench, name, 30);
+        let remove = bench.metas()[..3].to_vec();
+        bench.segments.stage(Replacement { partition: KEY, remove, add: vec![added] });
+        let segments = Rc::clone(&bench.segments);
+        let reading = bench.executor.spawn(async move {
+            segments.read(&read_from(0, 1 << 20, i64::MAX), 1).await.expect("never damage")
+        });
+        for _ in 0..seed % 12 {
+            bench.executor.step();
+        }
+        checkpoint(&bench);
+        let found: Vec<_> = bench.executor.block_on(reading.join()).iter().map(bytes_of).collect();
+        // Old batches or new ones, and the last two in any case.
+        let last = [bytes_of(&bench.batches[3]), bytes_of(&bench.batches[4])];
+        assert!(found.ends_with(&last), "seed {seed}");
+        let old: Vec<_> = bench.batches[..3].iter().map(bytes_of).collect();
+        let new = [bytes_of(&batch(0, 1, 30, 0))];
+        let first = &found[..found.len() - 2];
+        assert!(first == old || first == new, "seed {seed}: {}", found.len());
+    }
+}
+
+/// A segment as the first release wrote it: no padding, batches end to end.
+fn write_version_1(bench: &mut Bench, batches: Vec<LogBatch>) {
+    let mut bytes = SegmentHeader { partition: KEY, name: FIRST }.encode().to_vec();
+    bytes[4..6].copy_from_slice(&1_u16.to_le_bytes());
+    let sum = crate::fields::crc(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    batches.iter().for_each(|batch| batch.write_to(&mut bytes));
+    let meta = SegmentMeta {
+        end_offset: batches.last().map_or(0, LogBatch::next_offset),
+        trusted_bytes: bytes.len() as u64,
+        max_timestamp: i64::MAX,
+        ..SegmentMeta::empty(FIRST)
+    };
+    bytes.extend_from_slice(b"what a cut-off checkpoint left");
+    let (disk, segments) = (bench.disk.clone(), Rc::clone(&bench.segments));
+    bench.executor.block_on(async move {
+        segments.make_directories([KEY]).await.expect("made");
+        let path = segment_path(KEY, FIRST);
+        let file = disk.open(&path, OpenMode::CREATE).await.expect("made");
+        file.write_at(0, AlignedBuf::copied_from(&bytes, 512)).await.0.expect("written");
+        file.sync().await.expect("synced");
+    });
+    bench.batches = batches;
+    let mut table = SegmentTable::default();
+    table.put(KEY, meta);
+    bench.segments = Rc::new(open(&bench.disk, table));
+}
+
+#[test]
+fn a_segment_of_version_1_is_read_and_followed_by_a_new_one() {
+    let mut bench = Bench::new(14);
+    let old = some_batches(&mut SimRng::new(14), 0, 20);
+    write_version_1(&mut bench, old);
+    let before = bench.disk.content(&bench.path(0)).expect("bytes");
+    let more = some_batches(&mut SimRng::new(15), bench.end(), 20);
+    bench.flush(more);
+    assert!(bench.metas().len() > 1);
+    assert_eq!(bench.disk.content(&bench.path(0)), Some(before), "not a byte of it is touched");
+    let found = bench.read(read_from(0, 1 << 20, i64::MAX)).expect("read").records;
+    assert_eq!(found, bench.batches.iter().map(bytes_of).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_trusted_block_is_written_again() {
+    let mut bench = Bench::new(16);
+    let mut rng = SimRng::new(16);
+    let mut trusted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for _ in 0..40 {
+        let batches = some_batches(&mut rng, bench.end(), 2);
+        bench.flush(batches);
+        for (index, meta) in bench.metas().iter().enumerate() {
+            assert!(meta.trusted_bytes.is_multiple_of(4096));
+            let mut bytes = bench.disk.content(&bench.path(index)).expect("bytes");
+            bytes.truncate(meta.trusted_bytes as usize);
+            if let Some(before) = trusted.insert(bench.path(index), bytes.clone()) {
+                assert!(bytes.starts_with(&before));
+            }
+        }
+    }
+    let records: u64 = bench.metas().iter().map(|meta| meta.records).sum();
+    assert_eq!(records, bench.end() as u64);
+    bench.reopen();
+    let found = bench.read(read_from(0, 1 << 22, i64::MAX)).expect("read").records;
+    assert_eq!(found.len(), bench.batches.len());
+}
+
+#[test]
+fn batches_that_turned_to_zeros_are_damage_and_not_taken_for_padding() {
+    for (from, len) in [(64, 100), (64, 4032), (4096, 4096), (8192, 8192)] {
+        let mut bench = Bench::new(17);
+        let batches = (0..16).map(|index| batch(index, 1, 900, 0)).collect();
+        bench.flush(batches);
+        let (disk, path) = (bench.disk.clone(), bench.path(0));
+        bench.executor.block_on(async move {
+            let file = disk.open(&path, OpenMode::EXISTING).await.expect("opened");
+            let zeros = AlignedBuf::copied_from(&vec![0; len], 512);
+            file.write_at(from, zeros).await.0.expect("written");
+        });
+        bench.reopen();
+        let error = bench.read(read_from(0, 1 << 20, i64::MAX)).expect_err("damage");
+        assert!(matches!(error, ReadFault::Damaged(_)), "{error}");
+    }
+}
+
+#[test]
+fn an_index_that_leads_astray_is_made_anew() {
+    let mut bench = Bench::new(18);
+    let batches = some_batches(&mut SimRng::new(18), 0, 30);
+    bench.flush(batches);
+    let id = (KEY, bench.metas()[0].name());
+    let mut wrong = SegmentIndex::new(SEGMENT_HEADER_BYTES as u64, 0);
+    wrong.passed(64, 9_000 + 64_000);
+    wrong.saw(9_000 + 64_000, 10, 1, 5);
+    wrong.saw(9_010 + 64_000, 10, 2, 5);
+    bench.segments.forget_index(id);
+    bench.segments.state.borrow_mut().learn(id, wrong);
+    let found = bench.read(read_from(2, 1 << 20, i64::MAX)).expect("read").records;
+    let wanted = bench.batches.iter().filter(|batch| batch.last_offset() >= 2);
+    assert_eq!(found, wanted.map(bytes_of).collect::<Vec<_>>());
 }

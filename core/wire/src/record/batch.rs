@@ -12,12 +12,23 @@ use crate::limits;
 use bytes::{Bytes, BytesMut};
 
 /// One valid batch. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     header: BatchHeader,
     codec: Codec,
     raw: Bytes,
+    /// Whether the CRC was compared with the bytes, or made from them.
+    is_crc_checked: bool,
 }
+
+/// The same bytes, whatever is known of them.
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Batch {}
 
 /// What [`Batch::split_prefix`] found.
 #[derive(Debug, Clone)]
@@ -41,7 +52,7 @@ impl Batch {
         if computed != header.crc {
             return Err(BatchError::Crc { stored: header.crc, computed });
         }
-        Self::judge(header, raw)
+        Self::judge(header, raw, true)
     }
 
     /// As [`Batch::parse`] without the pass for the CRC: for bytes that another checksum has
@@ -50,13 +61,13 @@ impl Batch {
     /// # Errors
     /// As for `parse`, but [`BatchError::Crc`].
     pub fn parse_trusted(raw: Bytes) -> Result<Self, BatchError> {
-        Self::judge(check_length(&raw)?, raw)
+        Self::judge(check_length(&raw)?, raw, false)
     }
 
-    fn judge(header: BatchHeader, raw: Bytes) -> Result<Self, BatchError> {
+    fn judge(header: BatchHeader, raw: Bytes, is_crc_checked: bool) -> Result<Self, BatchError> {
         let codec = header.attributes.codec()?;
         check_counts(&header, codec, raw.len().saturating_sub(HEADER_BYTES))?;
-        Ok(Self { header, codec, raw })
+        Ok(Self { header, codec, raw, is_crc_checked })
     }
 
     /// Takes `raw` apart into whole batches that fill it exactly, at most `max` of them.
@@ -80,6 +91,13 @@ impl Batch {
     pub fn split_prefix(mut raw: Bytes, max: usize) -> Result<SplitPrefix, BatchError> {
         let batches = split_whole(&mut raw, max)?;
         Ok(SplitPrefix { batches, partial_bytes: raw.len() })
+    }
+
+    /// Whether the CRC is known to be that of the bytes: it was looked at when the batch was
+    /// parsed. False says nothing.
+    #[must_use]
+    pub const fn is_crc_checked(&self) -> bool {
+        self.is_crc_checked
     }
 
     /// The header.
@@ -203,7 +221,7 @@ impl Batch {
         header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
         header.max_timestamp = timestamp_ms;
         let raw = seal(&mut header, self.raw.get(HEADER_BYTES..).unwrap_or_default());
-        Self { header, codec: self.codec, raw }
+        Self { header, codec: self.codec, raw, is_crc_checked: true }
     }
 }
 
@@ -229,7 +247,7 @@ impl Batch {
             records_count: 0,
         };
         let raw = seal(&mut header, &[]);
-        Self { header, codec: Codec::None, raw }
+        Self { header, codec: Codec::None, raw, is_crc_checked: true }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::batch::{Batch, seal};
 use super::codec::{self, Codec};
 use super::error::BatchError;
-use super::header::{BatchHeader, HEADER_BYTES};
+use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES};
 use crate::limits;
 use crate::rope::Records;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,7 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 const STAMPED_BYTES: usize = 16;
 
 /// A batch with its base offset and leader epoch. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LogBatch {
     /// Offset of the first record.
     pub base_offset: i64,
@@ -24,7 +24,18 @@ pub struct LogBatch {
     max_timestamp: i64,
     batch_length: i32,
     raw: Bytes,
+    is_crc_checked: bool,
 }
+
+/// The same bytes in the same place, whatever is known of them.
+impl PartialEq for LogBatch {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |batch: &Self| (batch.base_offset, batch.leader_epoch);
+        place(self) == place(other) && self.raw == other.raw
+    }
+}
+
+impl Eq for LogBatch {}
 
 impl LogBatch {
     /// Gives a batch its place. The bytes are shared with `batch`.
@@ -37,6 +48,7 @@ impl LogBatch {
             last_offset_delta: header.last_offset_delta,
             max_timestamp: header.max_timestamp,
             batch_length: header.batch_length,
+            is_crc_checked: batch.is_crc_checked(),
             raw: batch.into_raw(),
         }
     }
@@ -74,6 +86,42 @@ impl LogBatch {
         Self::stamp(batch, header.base_offset, header.partition_leader_epoch)
     }
 
+    /// A batch put together again from a header and the records section behind it. Length and
+    /// magic of the header are made right; so is the CRC, unless `crc` is what it has to say.
+    ///
+    /// # Errors
+    /// As [`LogBatch::parse_trusted`].
+    pub fn from_parts(
+        mut header: BatchHeader,
+        section: &[u8],
+        crc: Option<u32>,
+    ) -> Result<Self, BatchError> {
+        let raw = seal(&mut header, section);
+        let Some(crc) = crc else {
+            return Self::parse_trusted(raw);
+        };
+        header.crc = crc;
+        let mut told = BytesMut::from(raw);
+        if let Some(front) = told.first_chunk_mut::<HEADER_BYTES>() {
+            *front = header.write();
+        }
+        Self::parse_trusted(told.freeze())
+    }
+
+    /// Whether the CRC in the header is that of the bytes: one pass over them, unless that was
+    /// made when the batch was parsed.
+    #[must_use]
+    pub fn has_right_crc(&self) -> bool {
+        self.is_crc_checked
+            || crc32c::crc32c(self.raw.get(CRC_FROM..).unwrap_or_default()) == self.header().crc
+    }
+
+    /// The records section, as it stands behind the header.
+    #[must_use]
+    pub fn section(&self) -> &[u8] {
+        self.raw.get(HEADER_BYTES..).unwrap_or_default()
+    }
+
     /// Offset of the first record.
     #[must_use]
     pub const fn base_offset(&self) -> i64 {
@@ -107,7 +155,14 @@ impl LogBatch {
     /// The header with the stamp on.
     #[must_use]
     pub fn header(&self) -> BatchHeader {
-        BatchHeader::read(&self.stamped_header())
+        // A parsed batch has at least a header.
+        let raw = self.raw.first_chunk().unwrap_or(&[0; HEADER_BYTES]);
+        BatchHeader {
+            base_offset: self.base_offset,
+            batch_length: self.batch_length,
+            partition_leader_epoch: self.leader_epoch,
+            ..BatchHeader::read(raw)
+        }
     }
 
     /// The 61 bytes of the header with the stamp on.
@@ -296,6 +351,17 @@ mod tests {
             assert_eq!(records(&log), records(&packed));
         }
         assert!(matches!(packed.recoded(Codec::None, None, 100), Err(BatchError::Bomb { .. })));
+    }
+
+    #[test]
+    fn a_batch_put_together_from_its_parts_is_the_same_byte_for_byte() {
+        let log = LogBatch::stamp(batch(10), 1_000, 3);
+        assert!(log.has_right_crc());
+        let again = LogBatch::from_parts(log.header(), log.section(), None).unwrap();
+        assert_eq!(again.stamped_header(), log.stamped_header());
+        assert_eq!(again.section(), log.section());
+        let wrong = LogBatch::from_parts(log.header(), log.section(), Some(7)).unwrap();
+        assert_eq!((wrong.header().crc, wrong.has_right_crc()), (7, false));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::{
     AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
+    SpaceLeft,
 };
 use pool::Pool;
 
@@ -131,6 +132,10 @@ impl Disk for PortableDisk {
 
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
         self.on_path(DiskOp::SyncDir, dir, system::sync_dir).await
+    }
+
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        self.on_path(DiskOp::Space, "", system::space).await
     }
 
     async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError> {

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::disk::{AlignedBuf, BLOCK_BYTES_MIN, DirEntry, OpenMode};
+use crate::disk::{AlignedBuf, BLOCK_BYTES_MIN, DirEntry, OpenMode, SpaceLeft};
 
 /// The path below the data directory; one that would leave it is refused.
 pub(crate) fn resolve(root: &Path, path: &str) -> io::Result<PathBuf> {
@@ -165,6 +165,15 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     let fd =
         rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(rustix::fs::fsync(fd)?)
+}
+
+/// How full the file system of a directory is.
+pub(crate) fn space(dir: &Path) -> io::Result<SpaceLeft> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(SpaceLeft {
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+    })
 }
 
 /// Takes an exclusive lock on a file that is made if need be; `None` if another process has it.

@@ -23,6 +23,15 @@ pub(crate) enum CutMood {
     EachItsOwn,
 }
 
+/// What became of a file's unsynced writes at a power cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CutTally {
+    pub(crate) lost: u64,
+    pub(crate) torn: u64,
+    /// Kept, though an older one was not.
+    pub(crate) reordered: u64,
+}
+
 /// One file's content.
 #[derive(Default)]
 pub(crate) struct Inode {
@@ -38,6 +47,16 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// A file whose bytes are on the device.
+    pub(crate) fn durable(bytes: Vec<u8>) -> Inode {
+        Inode { live: bytes.clone(), durable: bytes, ..Inode::default() }
+    }
+
+    /// All bytes, as a reader sees them.
+    pub(crate) fn read_all(&self) -> &[u8] {
+        &self.live
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }
@@ -67,13 +86,32 @@ impl Inode {
         }
     }
 
-    /// The operation failed: nobody can say which of its sectors arrived.
-    pub(crate) fn fail(&mut self, op: u64, rng: &mut SimRng) {
+    /// The operation failed: nobody can say which of its sectors arrived. Those of a durable write
+    /// are seen by readers as well, since it went to the device; those of another are not.
+    pub(crate) fn fail(&mut self, op: u64, is_durable: bool, rng: &mut SimRng) {
         if let Some(change) = self.in_flight.remove(&op) {
             self.next_seq += 1;
             let seq = self.next_seq;
-            self.tear(seq, &change, rng);
+            for (at, part) in self.tear(seq, &change, rng) {
+                if is_durable {
+                    write(&mut self.live, at, part);
+                }
+            }
         }
+    }
+
+    /// Takes back an operation that was handed over.
+    pub(crate) fn take_in_flight(&mut self, op: u64) -> Option<Change> {
+        self.in_flight.remove(&op)
+    }
+
+    /// Whether a sync would have something to do.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(crate) fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// The newest change a sync that starts now will cover.
@@ -99,13 +137,14 @@ impl Inode {
             if seq > point {
                 self.pending.push((seq, change));
             } else if rng.chance(500) {
-                self.tear(seq, &change, rng);
+                let _ = self.tear(seq, &change, rng);
             }
         }
     }
 
-    /// The power goes.
-    pub(crate) fn cut(&mut self, mood: CutMood, rng: &mut SimRng) {
+    /// The power goes; what became of the writes that nobody had synced.
+    pub(crate) fn cut(&mut self, mood: CutMood, rng: &mut SimRng) -> CutTally {
+        let mut tally = CutTally::default();
         let mut fated = std::mem::take(&mut self.pending);
         for change in std::mem::take(&mut self.in_flight).into_values() {
             self.next_seq += 1;
@@ -118,20 +157,28 @@ impl Inode {
                 CutMood::EachItsOwn => rng.below(3),
             };
             match fate {
-                0 => {}
-                1 => self.make_durable(seq, &change),
-                _ => self.tear(seq, &change, rng),
+                0 => tally.lost += 1,
+                1 => {
+                    self.make_durable(seq, &change);
+                    tally.reordered += u64::from(tally.lost + tally.torn > 0);
+                }
+                _ => {
+                    let _ = self.tear(seq, &change, rng);
+                    tally.torn += 1;
+                }
             }
         }
         self.durable_seq.clear();
         self.live = self.durable.clone();
+        tally
     }
 
-    /// Flips one bit on the device and in the cache.
-    pub(crate) fn flip_bit(&mut self, offset: usize, bit: u8) {
-        for bytes in [&mut self.durable, &mut self.live] {
-            if let Some(byte) = bytes.get_mut(offset) {
-                *byte ^= 1 << (bit % 8);
+    /// Puts bytes in the place of others, on the device and in the cache, as far as each goes.
+    pub(crate) fn overwrite(&mut self, offset: usize, bytes: &[u8]) {
+        for content in [&mut self.durable, &mut self.live] {
+            let end = (offset + bytes.len()).min(content.len());
+            if let Some(place) = content.get_mut(offset..end) {
+                place.copy_from_slice(&bytes[..place.len()]);
             }
         }
     }
@@ -153,10 +200,16 @@ impl Inode {
         }
     }
 
-    /// Some of its sectors arrive, others do not.
-    fn tear(&mut self, seq: u64, change: &Change, rng: &mut SimRng) {
+    /// Some of its sectors arrive, others do not; answers those that do.
+    fn tear<'a>(
+        &mut self,
+        seq: u64,
+        change: &'a Change,
+        rng: &mut SimRng,
+    ) -> Vec<(usize, &'a [u8])> {
+        let mut arrived = Vec::new();
         let Change::Write { offset, bytes } = change else {
-            return;
+            return arrived;
         };
         let count = sectors(*offset, bytes).count() as u64;
         let is_prefix = rng.chance(500);
@@ -165,8 +218,10 @@ impl Inode {
             let arrives = if is_prefix { (index as u64) < cut_at } else { rng.chance(500) };
             if arrives {
                 self.store_sector(seq, sector, at, part);
+                arrived.push((at, part));
             }
         }
+        arrived
     }
 
     fn store_sector(&mut self, seq: u64, sector: usize, at: usize, part: &[u8]) {

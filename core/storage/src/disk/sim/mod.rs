@@ -2,25 +2,31 @@
 //! the clock that drive it. For tests: this crate's and those of the whole node.
 //!
 //! It is meaner than any file system: an unsynced write is lost, kept or torn by its sectors, each
-//! alone; an unsynced directory entry may vanish; a failed sync loses what it covered for good. It
-//! must never do anything that its seed does not decide.
+//! alone; an unsynced directory entry may vanish; a failed sync loses what it covered for good;
+//! writes go astray, bits flip, syncs take seconds, the file system becomes read-only. It must never
+//! do anything that its seed does not decide.
 
 mod clock;
 mod executor;
+mod faults;
+mod image;
 mod inode;
 mod names;
 mod ops;
 mod rng;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 pub use clock::{SimClock, SimSleep};
 pub use executor::{SimExecutor, SimGroup, SimTask};
+pub use faults::{SLOW_SYNC_NS, SimFault};
+pub use image::SimImage;
 pub use ops::SimFile;
 pub use rng::SimRng;
 
+use faults::Faults;
 use inode::{CutMood, Inode};
 use names::{InodeId, Names, Node};
 
@@ -45,22 +51,11 @@ impl Default for SimLatency {
     }
 }
 
-/// A fault to be met by one operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SimFault {
-    /// A sync of a file, or a durable write, answers EIO.
-    SyncError,
-    /// A write that need not be durable answers EIO.
-    WriteError,
-    /// A read answers EIO.
-    ReadError,
-    /// A write arrives in two parts with time between them.
-    ShortWrite,
-}
-
 /// What the disk was asked to do so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimDiskStats {
+    /// Operations of any kind that came to their end.
+    pub operations: u64,
     /// Writes, durable ones included.
     pub writes: u64,
     /// Bytes of those.
@@ -71,8 +66,25 @@ pub struct SimDiskStats {
     pub dir_syncs: u64,
     /// Power cuts.
     pub cuts: u64,
-    /// Operations that were in flight, and writes that were not synced, when the power went.
-    pub faults_met: u64,
+    /// Unsynced writes that a power cut lost.
+    pub writes_lost: u64,
+    /// Unsynced writes of which a power cut left some sectors.
+    pub writes_torn: u64,
+    /// Unsynced writes that outlived a power cut, though an older one of their file did not.
+    pub writes_reordered: u64,
+    /// Operations that met a fault, by [`SimFault`].
+    pub faults_met: [u64; SimFault::COUNT],
+    /// Operations that found the device full.
+    pub refused_full: u64,
+    /// Operations that found the file system read-only.
+    pub refused_read_only: u64,
+}
+
+impl SimDiskStats {
+    /// How many operations met this fault.
+    pub fn met(&self, fault: SimFault) -> u64 {
+        self.faults_met[fault as usize]
+    }
 }
 
 /// The simulated disk. Clones are the same disk; it outlives the processes that use it.
@@ -80,6 +92,8 @@ pub struct SimDiskStats {
 pub struct SimDisk {
     state: Rc<RefCell<State>>,
     clock: SimClock,
+    /// How many times a file is open.
+    open_files: Rc<Cell<u64>>,
 }
 
 struct State {
@@ -92,17 +106,12 @@ struct State {
     /// Counts power cuts: completions of an earlier life do not arrive.
     life: u64,
     locks: BTreeSet<String>,
-    faults: Vec<ArmedFault>,
+    faults: Faults,
     capacity_bytes: Option<u64>,
+    is_read_only: bool,
     extra_sync_ns: u64,
     block_bytes: usize,
     stats: SimDiskStats,
-}
-
-struct ArmedFault {
-    fault: SimFault,
-    path_part: String,
-    skip: u64,
 }
 
 impl SimDisk {
@@ -117,13 +126,14 @@ impl SimDisk {
             next_op: 1,
             life: 0,
             locks: BTreeSet::new(),
-            faults: Vec::new(),
+            faults: Faults::default(),
             capacity_bytes: None,
+            is_read_only: false,
             extra_sync_ns: 0,
             block_bytes: crate::disk::BLOCK_BYTES_MIN,
             stats: SimDiskStats::default(),
         };
-        SimDisk { state: Rc::new(RefCell::new(state)), clock }
+        SimDisk { state: Rc::new(RefCell::new(state)), clock, open_files: Rc::default() }
     }
 
     /// Changes the speed of the device.
@@ -141,16 +151,10 @@ impl SimDisk {
         self.state.borrow_mut().capacity_bytes = capacity_bytes;
     }
 
-    /// Lets the operation number `skip` (from 0) that `fault` fits, on a path that contains
-    /// `path_part`, meet the fault. Once.
-    pub fn inject(&self, fault: SimFault, path_part: &str, skip: u64) {
-        let armed = ArmedFault { fault, path_part: path_part.to_owned(), skip };
-        self.state.borrow_mut().faults.push(armed);
-    }
-
-    /// Takes back the faults that no operation has met.
-    pub fn disarm(&self) {
-        self.state.borrow_mut().faults.clear();
+    /// The file system lets nobody change it any more (`true`), as after an error of its own, or is
+    /// whole again (`false`).
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state.borrow_mut().is_read_only = is_read_only;
     }
 
     /// The power goes: what was not synced is lost, kept or torn as the seed has it; operations in
@@ -169,7 +173,10 @@ impl SimDisk {
         let named = state.names.inodes();
         state.inodes.retain(|id, _| named.contains(id));
         for inode in state.inodes.values_mut() {
-            inode.cut(mood, &mut state.rng);
+            let tally = inode.cut(mood, &mut state.rng);
+            state.stats.writes_lost += tally.lost;
+            state.stats.writes_torn += tally.torn;
+            state.stats.writes_reordered += tally.reordered;
         }
     }
 
@@ -179,40 +186,16 @@ impl SimDisk {
         self.state.borrow_mut().locks.clear();
     }
 
-    /// Flips a bit of a file at rest. False if there is no such byte.
-    pub fn corrupt(&self, path: &str, offset_bytes: u64) -> bool {
-        let state = &mut *self.state.borrow_mut();
-        let Some(Node::File(id)) = state.names.get(path) else {
-            return false;
-        };
-        let bit = state.rng.below(8) as u8;
-        let Some(inode) = state.inodes.get_mut(&id) else {
-            return false;
-        };
-        let offset = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
-        let exists = offset < inode.len();
-        inode.flip_bit(offset, bit);
-        exists
+    /// Whether an operation that the device was handed is not over.
+    pub fn has_in_flight(&self) -> bool {
+        self.state.borrow().inodes.values().any(Inode::has_in_flight)
     }
 
     /// The paths of all files, sorted.
     pub fn files(&self) -> Vec<String> {
         let state = self.state.borrow();
-        let mut dirs = vec![String::new()];
-        let mut files = Vec::new();
-        while let Some(dir) = dirs.pop() {
-            for entry in state.names.list(&dir) {
-                let path =
-                    if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
-                if entry.is_dir {
-                    dirs.push(path);
-                } else {
-                    files.push(path);
-                }
-            }
-        }
-        files.sort();
-        files
+        let files = state.names.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+        files.map(|(path, _)| path.to_owned()).collect()
     }
 
     /// A copy of a file's bytes as a reader would see them.
@@ -221,7 +204,17 @@ impl SimDisk {
         let Some(Node::File(id)) = state.names.get(path) else {
             return None;
         };
-        state.inodes.get(&id).map(|inode| inode.read(0, inode.len()).to_vec())
+        state.inodes.get(&id).map(|inode| inode.read_all().to_vec())
+    }
+
+    /// Files that are open now: descriptors, clones of one not counted.
+    pub fn open_files(&self) -> u64 {
+        self.open_files.get()
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.borrow().used_bytes()
     }
 
     /// What was asked so far.
@@ -236,25 +229,6 @@ impl State {
         let named = self.names.inodes();
         let used = self.inodes.iter().filter(|(id, _)| named.contains(id));
         used.map(|(_, inode)| inode.len() as u64).sum()
-    }
-
-    /// Whether an armed fault meets this operation now.
-    fn meets(&mut self, fault: SimFault, path: &str) -> bool {
-        let mut hit = None;
-        for (index, armed) in self.faults.iter_mut().enumerate() {
-            if armed.fault == fault && path.contains(&armed.path_part) {
-                if armed.skip == 0 {
-                    hit = Some(index);
-                    break;
-                }
-                armed.skip -= 1;
-            }
-        }
-        if let Some(index) = hit {
-            self.faults.remove(index);
-            self.stats.faults_met += 1;
-        }
-        hit.is_some()
     }
 
     fn delay_ns(&mut self, bounds: (u64, u64)) -> u64 {

@@ -59,6 +59,16 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// A tree that is on the device as it is.
+    pub(crate) fn durable(nodes: BTreeMap<String, Node>) -> Names {
+        Names { durable: nodes.clone(), live: nodes, pending: Vec::new() }
+    }
+
+    /// Every name, as a process sees it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Node)> {
+        self.live.iter().map(|(path, node)| (path.as_str(), *node))
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<Node> {
         self.live.get(path).copied()
     }

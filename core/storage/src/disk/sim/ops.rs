@@ -1,19 +1,19 @@
 //! The simulated disk's operations. Each is handed to the clock when it is called and completes
 //! there, whether or not anybody still waits for it, as in a kernel.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
 
-use super::inode::Change;
+use super::inode::{Change, Inode};
 use super::names::{InodeId, Node};
-use super::{SimDisk, SimFault, State};
+use super::{SLOW_SYNC_NS, SimDisk, SimFault, State};
 use crate::disk::{
     AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
-    parent_of,
+    SpaceLeft, parent_of,
 };
 
 /// An open file of a [`SimDisk`].
@@ -23,6 +23,25 @@ pub struct SimFile {
     inode: InodeId,
     path: Arc<str>,
     is_direct: bool,
+    _descriptor: Rc<Descriptor>,
+}
+
+/// One of the open files, shared by the clones of a [`SimFile`].
+struct Descriptor {
+    open_files: Rc<Cell<u64>>,
+}
+
+impl Descriptor {
+    fn new(open_files: &Rc<Cell<u64>>) -> Rc<Descriptor> {
+        open_files.set(open_files.get() + 1);
+        Rc::new(Descriptor { open_files: Rc::clone(open_files) })
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.open_files.set(self.open_files.get() - 1);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -46,7 +65,11 @@ impl SimDisk {
             let delay_ns = match speed {
                 Speed::Read => state.delay_ns(state.latency.read_ns),
                 Speed::Write => state.delay_ns(state.latency.write_ns),
-                Speed::Sync => state.delay_ns(state.latency.sync_ns) + state.extra_sync_ns,
+                Speed::Sync => {
+                    let stall_ns =
+                        if state.meets(SimFault::SlowSync, path) { SLOW_SYNC_NS } else { 0 };
+                    state.delay_ns(state.latency.sync_ns) + state.extra_sync_ns + stall_ns
+                }
             };
             (self.clock.now_ns() + delay_ns, state.life)
         };
@@ -59,6 +82,7 @@ impl SimDisk {
             };
             let state = &mut *state.borrow_mut();
             if state.life == life {
+                state.stats.operations += 1;
                 // Nobody may be waiting any more; the operation is done all the same.
                 let _ = sender.send(act(state));
             }
@@ -80,6 +104,29 @@ fn not_found(op: DiskOp, path: &str) -> DiskError {
 
 fn input_output_error(op: DiskOp, path: &str) -> DiskError {
     DiskError::new(op, path, io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
+}
+
+impl State {
+    /// An error if nobody may change the file system now.
+    fn check_writable(&mut self, op: DiskOp, path: &str) -> Result<(), DiskError> {
+        if !self.is_read_only {
+            return Ok(());
+        }
+        self.stats.refused_read_only += 1;
+        Err(DiskError::new(op, path, io::ErrorKind::ReadOnlyFilesystem.into()))
+    }
+
+    /// An error if the device has no room for so many bytes more.
+    fn check_room(&mut self, grows_bytes: u64, op: DiskOp, path: &str) -> Result<(), DiskError> {
+        let Some(capacity) = self.capacity_bytes else {
+            return Ok(());
+        };
+        if grows_bytes == 0 || self.used_bytes() + grows_bytes <= capacity {
+            return Ok(());
+        }
+        self.stats.refused_full += 1;
+        Err(DiskError::new(op, path, io::ErrorKind::StorageFull.into()))
+    }
 }
 
 impl Disk for SimDisk {
@@ -109,6 +156,8 @@ impl Disk for SimDisk {
                 if !mode.create || !state.names.has_dir(parent_of(&owned)) {
                     return Err(not_found(DiskOp::Open, &owned));
                 }
+                state.check_writable(DiskOp::Open, &owned)?;
+                state.check_room(1, DiskOp::Open, &owned)?;
                 let id = InodeId(state.next_inode);
                 state.next_inode += 1;
                 state.inodes.insert(id, Default::default());
@@ -116,7 +165,8 @@ impl Disk for SimDisk {
                 Ok(id)
             })
             .await?;
-        Ok(SimFile { disk: self.clone(), inode, path: name, is_direct: mode.direct })
+        let _descriptor = Descriptor::new(&self.open_files);
+        Ok(SimFile { disk: self.clone(), inode, path: name, is_direct: mode.direct, _descriptor })
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<DirEntry>, DiskError> {
@@ -128,6 +178,7 @@ impl Disk for SimDisk {
     async fn create_dir_all(&self, dir: &str) -> Result<(), DiskError> {
         let name = dir.to_owned();
         let act = move |state: &mut State| {
+            state.check_writable(DiskOp::CreateDir, &name)?;
             state.names.create_dir_all(&name);
             Ok(())
         };
@@ -136,9 +187,12 @@ impl Disk for SimDisk {
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let (from, target) = (from.to_owned(), to.to_owned());
-        let act = move |state: &mut State| match state.names.rename(&from, &target) {
-            true => Ok(()),
-            false => Err(not_found(DiskOp::Rename, &from)),
+        let act = move |state: &mut State| {
+            state.check_writable(DiskOp::Rename, &target)?;
+            match state.names.rename(&from, &target) {
+                true => Ok(()),
+                false => Err(not_found(DiskOp::Rename, &from)),
+            }
         };
         self.after_delay(Speed::Write, DiskOp::Rename, to, act).await
     }
@@ -146,6 +200,7 @@ impl Disk for SimDisk {
     async fn remove_file(&self, path: &str) -> Result<(), DiskError> {
         let name = path.to_owned();
         let act = move |state: &mut State| {
+            state.check_writable(DiskOp::Remove, &name)?;
             state.names.remove_tree(&name);
             Ok(())
         };
@@ -163,10 +218,22 @@ impl Disk for SimDisk {
             if !state.names.has_dir(&name) {
                 return Err(not_found(DiskOp::SyncDir, &name));
             }
+            if state.meets(SimFault::SyncDirError, &name) {
+                return Err(input_output_error(DiskOp::SyncDir, &name));
+            }
             state.names.sync_dir(&name);
             Ok(())
         };
         self.after_delay(Speed::Sync, DiskOp::SyncDir, dir, act).await
+    }
+
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        let act = |state: &mut State| {
+            let total_bytes = state.capacity_bytes.unwrap_or(UNLIMITED_BYTES);
+            let free_bytes = total_bytes.saturating_sub(state.used_bytes());
+            Ok(SpaceLeft { free_bytes, total_bytes })
+        };
+        self.after_delay(Speed::Read, DiskOp::Space, "", act).await
     }
 
     async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError> {
@@ -179,6 +246,9 @@ impl Disk for SimDisk {
         Ok(Some(Box::new(guard)))
     }
 }
+
+/// What a disk without a set capacity has.
+const UNLIMITED_BYTES: u64 = 1 << 50;
 
 struct SimLock {
     state: Weak<RefCell<State>>,
@@ -248,26 +318,26 @@ impl SimFile {
             state.stats.writes += 1;
             state.stats.written_bytes += bytes.len() as u64;
             state.stats.syncs += u64::from(is_durable);
-            let capacity = state.capacity_bytes;
-            let used = capacity.map_or(0, |_| state.used_bytes());
+            state.check_writable(op, &path)?;
+            let end = offset + bytes.len();
+            let len = state.inodes.get(&id).map_or(end, Inode::len);
+            state.check_room(end.saturating_sub(len) as u64, op, &path)?;
             if let Some(inode) = state.inodes.get_mut(&id) {
-                let end = offset + bytes.len();
-                let grows = end.saturating_sub(inode.len()) as u64;
-                if grows > 0 && capacity.is_some_and(|capacity| used + grows > capacity) {
-                    let source = io::Error::from(io::ErrorKind::StorageFull);
-                    return Err(DiskError::new(op, &path, source));
-                }
                 inode.begin(op_id, Change::Write { offset, bytes });
             }
         }
         let owned = Arc::clone(&path);
         let act = move |state: &mut State| {
             let fails = state.meets(fault, &owned);
+            if !fails && state.meets(SimFault::Misdirected, &owned) {
+                state.misdirect(id, op_id);
+                return Ok(());
+            }
             let Some(inode) = state.inodes.get_mut(&id) else {
                 return Err(not_found(op, &owned));
             };
             if fails {
-                inode.fail(op_id, &mut state.rng);
+                inode.fail(op_id, is_durable, &mut state.rng);
                 return Err(input_output_error(op, &owned));
             }
             inode.finish(op_id, is_durable);
@@ -322,6 +392,10 @@ impl DiskFile for SimFile {
             state.inodes.get(&id).map_or(0, |inode| inode.sync_point())
         };
         let act = move |state: &mut State| {
+            let has_dirty = state.inodes.get(&id).is_some_and(Inode::has_pending);
+            if has_dirty {
+                state.check_writable(DiskOp::Sync, &path)?;
+            }
             let fails = state.meets(SimFault::SyncError, &path);
             let Some(inode) = state.inodes.get_mut(&id) else {
                 return Err(not_found(DiskOp::Sync, &path));
@@ -349,6 +423,7 @@ impl DiskFile for SimFile {
         let (id, path) = (self.inode, Arc::clone(&self.path));
         let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
         let op_id = self.next_op();
+        self.disk.state.borrow_mut().check_writable(DiskOp::Length, &path)?;
         if let Some(inode) = self.disk.state.borrow_mut().inodes.get_mut(&id) {
             inode.begin(op_id, Change::SetLen(len));
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::portable::{PortableDisk, PortableFile, system};
 use super::{
     AlignedBuf, DirEntry, Disk, DiskError, DiskFile, DiskOp, LockGuard, OpenMode, Returned,
+    SpaceLeft,
 };
 use ring::{Call, Ring};
 
@@ -87,6 +88,10 @@ impl Disk for UringDisk {
 
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
         self.names.sync_dir(dir).await
+    }
+
+    async fn space(&self) -> Result<SpaceLeft, DiskError> {
+        self.names.space().await
     }
 
     async fn try_lock(&self, path: &str) -> Result<Option<LockGuard>, DiskError> {

@@ -141,7 +141,7 @@ impl Story<'_> {
     }
 }
 
-fn delete_topic(name: &str) -> Request {
+pub(super) fn delete_topic(name: &str) -> Request {
     Request::DeleteTopics(DeleteTopicsRequest {
         topics: vec![DeleteTopicState { name: Some(name.to_owned()), ..Default::default() }],
         topic_names: vec![name.to_owned()],

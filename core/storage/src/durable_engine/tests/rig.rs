@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use millpond_engine::{Effect, EngineConfig, Event, Now, PartitionKey, Peer, RequestId, SessionId};
-use millpond_wire::messages::create_topics_request::CreatableTopic;
+use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -155,6 +155,20 @@ impl Node {
 
     pub(super) fn create_topic(&self, name: &str, partitions: i32) {
         match self.call(create_topic_request(name, partitions), 7) {
+            Response::CreateTopics(response) => assert_eq!(response.topics[0].error_code, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A topic with a window of loss.
+    pub(super) fn create_topic_with(&self, name: &str, configs: &[(&str, &str)]) {
+        let Request::CreateTopics(mut request) = create_topic_request(name, 1) else { return };
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        };
+        request.topics[0].configs = configs.iter().map(config).collect();
+        match self.call(Request::CreateTopics(request), 7) {
             Response::CreateTopics(response) => assert_eq!(response.topics[0].error_code, 0),
             other => panic!("{other:?}"),
         }

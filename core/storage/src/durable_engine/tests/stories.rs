@@ -52,7 +52,8 @@ fn nothing_is_answered_before_the_journal_has_it() {
 
 #[test]
 fn history_is_read_from_segments_when_memory_has_let_it_go() {
-    let machine = Machine::new(3);
+    let mut machine = Machine::new(3);
+    machine.storage.packs = false;
     let node = machine.start();
     node.create_topic("t", 3);
     for index in 0..1_500 {
@@ -162,7 +163,8 @@ fn damage_of_a_segment_is_an_error_for_its_readers_only() {
     }
     let key = node.key("bad", 0);
     machine.stop(node);
-    let path = crate::segments::format::segment_path(key, 0);
+    let name = crate::segments::SegmentName { base_offset: 0, generation: 0 };
+    let path = crate::segments::format::segment_path(key, name);
     assert!(machine.disk.corrupt(&path, 64 + 100));
     let node = machine.start();
     let data = node.fetch("bad", 0, 0);
@@ -245,7 +247,8 @@ fn acknowledgements_go_on_while_a_checkpoint_is_taken() {
 
 #[test]
 fn bytes_and_syncs_are_counted_by_cause() {
-    let machine = Machine::new(13);
+    let mut machine = Machine::new(13);
+    machine.storage.packs = false;
     let node = machine.start();
     node.create_topic("t", 1);
     for index in 0..1_000 {

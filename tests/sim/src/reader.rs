@@ -1,0 +1,165 @@
+//! Readers: they follow the log, and read it all at the end. Whatever they are shown goes to the
+//! books. Must never look into the node.
+
+use crate::client::{Surroundings, code_of, decode_value};
+use crate::history::Partition;
+use crate::topics::place;
+use bytes::Bytes;
+use millpond_storage::disk::sim::SimRng;
+use millpond_wire::ErrorCode;
+use millpond_wire::messages::{
+    FetchRequest, ListOffsetsRequest, Request, Response, fetch_request, list_offsets_request,
+};
+use millpond_wire::record::LogBatch;
+
+const FETCH_VERSION: i16 = 11;
+const LIST_OFFSETS_VERSION: i16 = 4;
+/// The timestamp that asks ListOffsets for the end.
+const LATEST: i64 = -1;
+
+/// Follows a partition from its start; everything that it is shown must stay for ever.
+pub struct Reader {
+    /// Where it is.
+    pub world: Surroundings,
+    /// Its partition in the books.
+    pub partition: Partition,
+    /// Decides waits and limits.
+    pub rng: SimRng,
+}
+
+impl Reader {
+    /// Reads until the run is over.
+    pub async fn run(mut self) {
+        let mut offset = 0;
+        while !self.world.is_over.get() {
+            if self.rng.chance(50) {
+                offset = 0;
+            }
+            let limits = (self.rng.between(1, 20_000) as i32, self.rng.between(0, 80) as i32);
+            offset = read_once(&self.world, self.partition, offset, limits).await.unwrap_or(offset);
+            self.world.pause_ms(self.rng.between(0, 30)).await;
+        }
+    }
+}
+
+/// Reads a partition from its start to its end. What the node cannot read it must say; the rest is
+/// read around it.
+pub async fn read_all(world: &Surroundings, partition: Partition) {
+    let end = end_of(world, partition).await;
+    let mut offset = 0;
+    while offset < end {
+        let read = match read_once(world, partition, offset, (1 << 20, 0)).await {
+            // What stands before the damage may still come one by one.
+            None => read_once(world, partition, offset, (1, 0)).await,
+            read => read,
+        };
+        match read {
+            Some(next) if next > offset => offset = next,
+            Some(_) => {
+                let what = format!("partition {partition}: nothing at {offset}, its end is {end}");
+                return world.oracle.violated(what);
+            }
+            None if world.oracle.reads_may_fail() => world.pause_ms(20).await,
+            None => {
+                world.oracle.unreadable(partition, offset);
+                offset += 1;
+            }
+        }
+    }
+}
+
+/// The offset after a partition's last record.
+async fn end_of(world: &Surroundings, partition: Partition) -> i64 {
+    let (topic, index) = place(partition);
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![list_offsets_request::ListOffsetsTopic {
+            name: topic,
+            partitions: vec![list_offsets_request::ListOffsetsPartition {
+                partition_index: index,
+                current_leader_epoch: -1,
+                timestamp: LATEST,
+            }],
+        }],
+        ..ListOffsetsRequest::default()
+    };
+    loop {
+        let answer = world.ask(Request::ListOffsets(request.clone()), LIST_OFFSETS_VERSION).await;
+        let Response::ListOffsets(answer) = answer else {
+            panic!("ListOffsets was answered with {answer:?}");
+        };
+        let found = &answer.topics[0].partitions[0];
+        if found.error_code == ErrorCode::None.code() {
+            return found.offset;
+        }
+        world.oracle.read_refused(partition, LATEST, code_of(found.error_code));
+        world.pause_ms(20).await;
+    }
+}
+
+/// One fetch; answers where to read on, `None` if it was refused.
+async fn read_once(
+    world: &Surroundings,
+    partition: Partition,
+    offset: i64,
+    (max_bytes, max_wait_ms): (i32, i32),
+) -> Option<i64> {
+    let (topic, index) = place(partition);
+    let request = FetchRequest {
+        replica_id: -1,
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes,
+        session_epoch: -1,
+        topics: vec![fetch_request::FetchTopic {
+            topic,
+            partitions: vec![fetch_request::FetchPartition {
+                partition: index,
+                current_leader_epoch: -1,
+                fetch_offset: offset,
+                partition_max_bytes: max_bytes,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..FetchRequest::default()
+    };
+    let answer = world.ask(Request::Fetch(request), FETCH_VERSION).await;
+    let Response::Fetch(answer) = answer else {
+        panic!("Fetch was answered with {answer:?}");
+    };
+    let Some(data) = answer.responses.first().and_then(|topic| topic.partitions.first()) else {
+        return Some(offset);
+    };
+    if data.error_code != ErrorCode::None.code() {
+        let code = code_of(data.error_code);
+        world.oracle.read_refused(partition, offset, code);
+        return None;
+    }
+    let records = data.records.as_ref().map(|rope| rope.to_bytes()).unwrap_or_default();
+    Some(take_records(world, partition, offset, records, data.high_watermark))
+}
+
+fn take_records(
+    world: &Surroundings,
+    partition: Partition,
+    offset: i64,
+    records: Bytes,
+    high_watermark: i64,
+) -> i64 {
+    let batches = LogBatch::split(records, 10_000).expect("whole batches with right checksums");
+    let mut next = offset;
+    for batch in batches {
+        assert!(batch.last_offset() < high_watermark, "read above the high watermark");
+        let plain = batch.to_batch().expect("a parsed batch");
+        let section = plain.decompress(1 << 24).expect("a small batch");
+        for record in plain.records(&section) {
+            let record = record.expect("a whole record");
+            let at = batch.base_offset() + i64::from(record.offset_delta);
+            let id = decode_value(record.value.unwrap_or_default());
+            world.oracle.read(partition, at, id);
+            next = next.max(at + 1);
+        }
+    }
+    next
+}

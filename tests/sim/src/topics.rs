@@ -1,0 +1,146 @@
+//! The topics of a run: how each kind is made, what its producers send, and what the oracle demands
+//! of its log. A new kind of topic is a new variant here, and nothing elsewhere if its rule is one
+//! that there is. Must never know the node.
+
+use crate::history::{Partition, RecordId};
+use millpond_storage::disk::sim::SimRng;
+
+/// A kind of topic; each run has one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopicKind {
+    /// Stored as it is sent.
+    Plain,
+    /// Its transform drops every record with an odd sequence.
+    Sifted,
+    /// One small record a batch, as devices send them.
+    Dust,
+    /// Batches of 64 KiB and more, now and then.
+    Bulk,
+}
+
+/// What the oracle demands of a topic's log, beyond that nothing is invented, doubled or
+/// overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Every acknowledged record is there for ever, at the offset of its acknowledgement.
+    KeepsAll,
+    /// The same, but a record with an odd sequence is nowhere.
+    KeepsEven,
+}
+
+/// How a batch is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Records.
+    pub records: u64,
+    /// Bytes that each value has beyond its name, at most.
+    pub padding: u64,
+    /// Whether each has exactly so many.
+    pub is_exact: bool,
+}
+
+/// In the oracle's books the partitions of a kind begin at a multiple of this.
+const PARTITIONS_MAX: Partition = 100;
+/// In the oracle's books the topics that come and go begin here.
+pub const FLEETING_BASE: Partition = 1_000;
+
+impl TopicKind {
+    /// All kinds.
+    pub const ALL: [TopicKind; 4] =
+        [TopicKind::Plain, TopicKind::Sifted, TopicKind::Dust, TopicKind::Bulk];
+
+    /// The topic's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            TopicKind::Plain => "plain",
+            TopicKind::Sifted => "sifted",
+            TopicKind::Dust => "dust",
+            TopicKind::Bulk => "bulk",
+        }
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(self) -> i32 {
+        match self {
+            TopicKind::Plain | TopicKind::Sifted => 3,
+            TopicKind::Dust => 2,
+            TopicKind::Bulk => 1,
+        }
+    }
+
+    /// Its settings, as CreateTopics takes them.
+    pub fn settings(self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// What the oracle demands of it.
+    pub fn rule(self) -> Rule {
+        match self {
+            TopicKind::Sifted => Rule::KeepsEven,
+            TopicKind::Plain | TopicKind::Dust | TopicKind::Bulk => Rule::KeepsAll,
+        }
+    }
+
+    /// What its producers send next.
+    pub fn next_shape(self, rng: &mut SimRng) -> BatchShape {
+        match self {
+            TopicKind::Plain | TopicKind::Sifted => BatchShape {
+                records: rng.between(1, 4),
+                padding: if rng.chance(50) { 9_000 } else { 200 },
+                is_exact: false,
+            },
+            TopicKind::Dust => BatchShape { records: 1, padding: 60, is_exact: false },
+            TopicKind::Bulk if rng.chance(100) => BatchShape {
+                records: rng.between(1, 2),
+                padding: rng.between(64 << 10, 100 << 10),
+                is_exact: true,
+            },
+            TopicKind::Bulk => BatchShape { records: 2, padding: 2_000, is_exact: false },
+        }
+    }
+
+    /// Its partitions as the oracle counts them.
+    pub fn places(self) -> impl Iterator<Item = Partition> {
+        let base = self as Partition * PARTITIONS_MAX;
+        (0..self.partitions()).map(move |index| base + index)
+    }
+
+    /// The kind of a partition as the oracle counts it; `None` for a topic that comes and goes.
+    pub fn of(partition: Partition) -> Option<TopicKind> {
+        TopicKind::ALL.get(usize::try_from(partition / PARTITIONS_MAX).ok()?).copied()
+    }
+}
+
+/// A partition as the oracle counts it: its topic and its index there.
+pub fn place(partition: Partition) -> (String, i32) {
+    match TopicKind::of(partition) {
+        Some(kind) => (kind.name().to_owned(), partition % PARTITIONS_MAX),
+        None => (fleeting_name(partition), 0),
+    }
+}
+
+/// The partition of a topic as the oracle counts it; `None` for a topic that comes and goes.
+pub fn partition_of(topic: &str, index: i32) -> Option<Partition> {
+    let kind = TopicKind::ALL.into_iter().find(|kind| kind.name() == topic)?;
+    Some(kind as Partition * PARTITIONS_MAX + index)
+}
+
+/// The name of a topic that comes and goes: each of its lives is a partition of its own in the
+/// books, all of one lane have one name.
+fn fleeting_name(partition: Partition) -> String {
+    format!("fleeting-{}", (partition - FLEETING_BASE) / FLEETING_LIVES_MAX)
+}
+
+/// The most lives of such a topic in a run.
+pub const FLEETING_LIVES_MAX: Partition = 10_000;
+
+/// Whether the transform of the run drops this record.
+pub fn is_dropped(partition: Partition, record: RecordId) -> bool {
+    let rule = TopicKind::of(partition).map(TopicKind::rule);
+    rule == Some(Rule::KeepsEven) && record.sequence % 2 == 1
+}
+
+/// Every partition of the run, but those of topics that come and go.
+pub fn partitions() -> impl Iterator<Item = Partition> {
+    TopicKind::ALL.into_iter().flat_map(TopicKind::places)
+}
