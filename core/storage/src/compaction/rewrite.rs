@@ -6,6 +6,7 @@ use super::keys::OffsetMap;
 use crate::packing::{MergeError, Merger, PackPolicy, Source, class_of, delete_horizon, is_dense};
 use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
 use millpond_wire::record::{Batch, LogBatch, Record};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A round cannot go on. Nothing of it may be used; the log stays as it is.
@@ -26,8 +27,9 @@ pub struct Round {
     pub keys: OffsetMap,
     /// Where the scan ended: no key at or above it is known.
     pub end_offset: i64,
-    /// The time, in ms since 1970.
-    pub now_ms: i64,
+    /// The time, in ms since 1970; `None` while the clock cannot be believed: then no tombstone
+    /// goes, and none is told when it may.
+    pub now_ms: Option<i64>,
     /// `delete.retention.ms` of the topic.
     pub delete_retention_ms: i64,
 }
@@ -101,9 +103,9 @@ impl Judge<'_> {
 }
 
 /// Takes the batches of a log, gives those that replace them.
-pub struct Rewriter<'r> {
-    round: &'r Round,
-    policy: &'r PackPolicy,
+pub struct Rewriter {
+    round: Arc<Round>,
+    policy: PackPolicy,
     merger: Merger,
     stats: RewriteStats,
     /// Something older could not be gone through: what a tombstone deletes may be in it.
@@ -113,13 +115,13 @@ pub struct Rewriter<'r> {
     last_max_timestamp: i64,
 }
 
-impl<'r> Rewriter<'r> {
+impl Rewriter {
     /// A rewriter that also packs what is small, as `policy` says.
     #[must_use]
-    pub fn new(round: &'r Round, policy: &'r PackPolicy) -> Self {
+    pub fn new(round: Arc<Round>, policy: &PackPolicy) -> Self {
         Self {
             round,
-            policy,
+            policy: policy.clone(),
             merger: Merger::new(policy),
             stats: RewriteStats::default(),
             holds_tombstones: false,
@@ -127,6 +129,14 @@ impl<'r> Rewriter<'r> {
             last_epoch: 0,
             last_max_timestamp: 0,
         }
+    }
+
+    /// For a part of the log that follows a hole in it: `before` is what the part in front of the
+    /// hole came to.
+    #[must_use]
+    pub fn after_hole(mut self, before: &RewriteStats) -> Self {
+        self.holds_tombstones = before.stuck > 0;
+        self
     }
 
     /// Takes the next batch.
@@ -146,7 +156,7 @@ impl<'r> Rewriter<'r> {
             self.merger.cover(batch.last_offset(), batch.leader_epoch);
             return Ok(());
         }
-        let class = class_of(&header, self.policy);
+        let class = class_of(&header, &self.policy);
         let source = class.map(|class| Source::open(batch, class, DECOMPRESSED_BYTES_MAX));
         match source {
             Some(Ok(source)) => self.rewrite(batch, &source),
@@ -158,9 +168,9 @@ impl<'r> Rewriter<'r> {
         let header = batch.header();
         let horizon = delete_horizon(&header);
         let judge = Judge {
-            round: self.round,
+            round: &self.round,
             is_transactional: header.attributes.is_transactional(),
-            is_expired: !self.holds_tombstones && horizon.is_some_and(|at| at <= self.round.now_ms),
+            is_expired: !self.holds_tombstones && self.is_reached(horizon),
         };
         let mut stats = self.stats;
         let mut tombstones = 0_u64;
@@ -185,7 +195,7 @@ impl<'r> Rewriter<'r> {
         self.stats = stats;
         self.stats.marked += u64::from(horizon.is_some() && delete_horizon(&header).is_none());
         let is_same = survey.dropped == 0 && horizon == delete_horizon(&header);
-        if is_same && is_dense(&header, batch, self.policy) {
+        if is_same && is_dense(&header, batch, &self.policy) {
             return Ok(self.merger.pass(batch)?);
         }
         let keep = |record: &Record<'_>| {
@@ -199,7 +209,12 @@ impl<'r> Rewriter<'r> {
     /// that they can delete.
     fn new_horizon(&self, batch: &LogBatch) -> Option<i64> {
         let is_seen = batch.next_offset() <= self.round.end_offset && !self.holds_tombstones;
-        is_seen.then(|| self.round.now_ms.saturating_add(self.round.delete_retention_ms.max(0)))
+        let now_ms = self.round.now_ms.filter(|_| is_seen)?;
+        Some(now_ms.saturating_add(self.round.delete_retention_ms.max(0)))
+    }
+
+    fn is_reached(&self, horizon: Option<i64>) -> bool {
+        horizon.zip(self.round.now_ms).is_some_and(|(at_ms, now_ms)| at_ms <= now_ms)
     }
 
     fn stuck(&mut self, batch: &LogBatch) -> Result<(), CompactionError> {

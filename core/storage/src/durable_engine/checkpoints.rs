@@ -34,7 +34,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let space = self.space.moved.count();
             let is_stopping = self.life.get() >= Life::Stopping;
             if is_stopping || self.is_checkpoint_due() {
-                match self.checkpoint().await {
+                self.compactions.checkpoint_begins();
+                let checkpoint = self.checkpoint().await;
+                self.compactions.checkpoint_ended();
+                match checkpoint {
                     Ok(true) if is_stopping => {
                         self.journal.stop();
                         // The journal's end is the end of it all.
@@ -161,6 +164,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         };
         let upto = last.next_offset();
         let bytes = batches.iter().map(LogBatch::size_bytes).sum();
+        let newest = newest.filter(|newest| self.compactions.may_continue(key, newest));
         let mut flush = self.segments.begin_flush(key, newest, bytes);
         self.pack_and_write(key, &batches, &mut flush).await?;
         let segments = flush.finish().await?;

@@ -5,10 +5,13 @@
 //! the device failed a write.
 
 mod checkpoints;
+mod compaction_round;
+mod compactions;
 mod entry;
 mod error;
 mod history;
 mod open;
+mod pace;
 mod packing;
 mod shell;
 mod space;
@@ -36,6 +39,8 @@ use crate::journal::Journal;
 use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::Segments;
 use crate::signal::Signal;
+use compactions::Compactions;
+use pace::Pace;
 use shell::ShellClock;
 use space::Space;
 
@@ -63,6 +68,8 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     unflushed_bytes: Cell<u64>,
     checkpoint_number: Cell<u64>,
     space: Space,
+    compactions: Compactions,
+    pace: Pace,
     life: Cell<Life>,
     life_moved: Signal,
     _lock: LockGuard,
@@ -133,7 +140,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
     }
 
-    /// Drives journal, checkpoints, history reads and ticks. Ends after
+    /// Drives journal, checkpoints, history reads, compaction and ticks. Ends after
     /// [`DurableEngine::shutdown`], or with the error that ends the process: no answer that rests
     /// on a later entry is given after it.
     pub async fn run(&self) -> Result<(), FatalDiskError> {
@@ -150,6 +157,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut journal = pin!(self.journal.run(&clock, on_durable));
         let mut checkpoints = pin!(self.take_checkpoints());
         let mut history = pin!(self.read_history());
+        let mut compaction = pin!(self.compact());
         let mut ticks = pin!(self.tick());
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(ended) = journal.as_mut().poll(cx) {
@@ -158,8 +166,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             if let Poll::Ready(error) = checkpoints.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            // These two never end.
+            // These never end.
             let _ = history.as_mut().poll(cx);
+            let _ = compaction.as_mut().poll(cx);
             let _ = ticks.as_mut().poll(cx);
             Poll::Pending
         })

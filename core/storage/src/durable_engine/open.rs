@@ -8,8 +8,10 @@ use std::rc::Rc;
 use millpond_engine::{Engine, EngineConfig, Entry, EntrySeq, Event, Fact, LostRange};
 use millpond_wire::limits::LOST_RANGES_REPORTED_MAX;
 
+use super::compactions::Compactions;
 use super::entry::partition_of;
 use super::error::ReplayFault;
+use super::pace::Pace;
 use super::space::{Space, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
 use crate::checkpoint::{self, Checkpoint};
@@ -75,6 +77,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             unflushed_bytes: Cell::new(found.unflushed_bytes),
             checkpoint_number: Cell::new(found.checkpoint_number),
             space: Space::default(),
+            compactions: Compactions::default(),
+            pace: Pace::default(),
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,
