@@ -254,26 +254,41 @@ impl Broker {
     /// Panics if it died by itself.
     #[track_caller]
     pub fn expect_alive(&mut self) {
-        let ended = self.process.as_mut().map(Child::try_wait);
-        assert!(matches!(ended, Some(Ok(None))), "the broker does not run: {ended:?}");
+        if let Err(trouble) = self.alive() {
+            panic!("{trouble}");
+        }
+    }
+
+    fn alive(&mut self) -> Result<(), String> {
+        match self.process.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            ended => Err(format!("the broker does not run: {ended:?}")),
+        }
     }
 
     /// Wait until it serves; it must not die on the way.
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
+        if let Err(trouble) = self.ready() {
+            panic!("{trouble}");
+        }
+    }
+
+    /// The same; what went wrong is in the error.
+    pub fn ready(&mut self) -> Result<(), String> {
         let give_up = Instant::now() + PATIENCE;
         let url = format!("{}/readyz", self.http());
         let mut last = String::new();
         while Instant::now() < give_up {
             match get(&url) {
-                Ok(_) => return,
+                Ok(_) => return Ok(()),
                 Err(error) => last = error,
             }
-            self.expect_alive();
+            self.alive()?;
             // Every line that it prints is an occasion to look again.
             self.log.wait_for_news(Duration::from_millis(10));
         }
-        panic!("the broker was not ready after {PATIENCE:?}: {last}");
+        Err(format!("the broker was not ready after {PATIENCE:?}: {last}"))
     }
 }
 

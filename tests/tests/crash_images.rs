@@ -175,6 +175,7 @@ impl Tally {
         assert!(self.around_deletion > 0 && self.blackouts > 0, "too few kinds: {self:?}");
         if cuts >= 100 {
             assert!(self.in_checkpoint > 0 && self.absent > 0, "too few kinds: {self:?}");
+            assert!(self.expired > 0, "too few kinds: {self:?}");
             assert!(self.at_first_start > 0 && self.in_recovery > 0, "too few kinds: {self:?}");
         }
     }
@@ -367,14 +368,16 @@ impl Cut {
             Moment::Any | Moment::Segments => {}
         }
         let started = Instant::now();
-        let mut broker = broker_on(&disk).start();
-        let started_ms = started.elapsed().as_millis();
-        let has_strays = strays(&broker) > 0;
-        tally.in_checkpoint += u64::from(has_unnamed || has_strays);
-        tally.slowest_start_ms = tally.slowest_start_ms.max(started_ms);
+        let mut broker = broker_on(&disk).start_without_waiting();
         let mut complaints = Complaints::new();
-        let judged = judge(&mut kafka(&broker), &before, &after, tally, &mut complaints);
-        complaints.extend(judged.err().map(|error| format!("it cannot be judged: {error}")));
+        complaints.extend(broker.ready().err());
+        let started_ms = started.elapsed().as_millis();
+        tally.slowest_start_ms = tally.slowest_start_ms.max(started_ms);
+        if complaints.is_empty() {
+            tally.in_checkpoint += u64::from(has_unnamed || strays(&broker) > 0);
+            let judged = judge(&mut kafka(&broker), &before, &after, tally, &mut complaints);
+            complaints.extend(judged.err().map(|error| format!("it cannot be judged: {error}")));
+        }
         broker.kill();
         drop(disk);
         complaints.extend(image.complaints());

@@ -65,16 +65,6 @@ pub(crate) enum Verdict {
     Refused(ErrorCode),
 }
 
-impl Verdict {
-    /// What should come before may have been there and be lost to damage.
-    fn unless_lost(self, is_doubtful: bool) -> Verdict {
-        match self {
-            Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber) if is_doubtful => Verdict::Next,
-            verdict => verdict,
-        }
-    }
-}
-
 impl SentRange {
     pub(crate) fn of(batch: &Batch) -> Option<SentRange> {
         let header = batch.header();
@@ -174,15 +164,12 @@ impl Pending {
         let last = self.last_of(range.producer_id);
         let epoch = last.map(|last| last.epoch).or(committed.map(|state| state.epoch));
         let refused = self.refused.get(&range.producer_id);
-        let is_doubtful = last.is_none() && committed.is_some_and(|state| state.is_doubtful);
         match epoch.or(refused.map(|(epoch, _)| *epoch)) {
             Some(current) if range.epoch < current => {
                 return Verdict::Refused(ErrorCode::InvalidProducerEpoch);
             }
             // A new epoch begins at 0.
-            Some(current) if range.epoch > current => {
-                return follow(Some(0), range).unless_lost(is_doubtful);
-            }
+            Some(current) if range.epoch > current => return follow(Some(0), range),
             _ => {}
         }
         if let Some(index) = self.queue.iter().position(|other| other.range == Some(range)) {
@@ -198,7 +185,7 @@ impl Pending {
             .map(|last| sequence_add(last.last_sequence, 1))
             .or_else(|| committed.and_then(ProducerState::next_sequence))
             .or(refused.map(|(_, next)| *next));
-        match follow(expected, range).unless_lost(is_doubtful) {
+        match follow(expected, range) {
             Verdict::Refused(ErrorCode::DuplicateSequenceNumber)
                 if self.gaps.get(&range.producer_id).is_some_and(|gap| gap.holds(range)) =>
             {

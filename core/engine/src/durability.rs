@@ -232,8 +232,14 @@ impl Engine {
         range: SentRange,
         known: Option<&ProducerState>,
     ) -> Option<i32> {
-        let known = known.filter(|state| state.touched <= self.durability.recovered_upto)?;
-        self.state.catalog.by_id(key.topic_id)?.window()?;
+        let known = known?;
+        // Damage to the journal may have taken them as well.
+        if !known.is_doubtful {
+            if known.touched > self.durability.recovered_upto {
+                return None;
+            }
+            self.state.catalog.by_id(key.topic_id)?.window()?;
+        }
         // The first batches of a new epoch may be among what was lost.
         let expected = if range.epoch == known.epoch { known.next_sequence()? } else { 0 };
         let log = self.state.catalog.partition(key)?;

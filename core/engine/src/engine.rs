@@ -72,8 +72,10 @@ pub(crate) enum Then {
     /// Consumers may read the partition up to here.
     Watermark(PartitionKey, i64),
     DropFiles(Vec<PartitionKey>),
-    /// What lies below the log start need not be in memory.
-    ForgetBelowStart(PartitionKey),
+    /// What lies below this offset is gone for good.
+    ForgetBelow(PartitionKey, i64),
+    /// Segments can go: storage may want to take a checkpoint for it.
+    Reclaim,
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -184,7 +186,7 @@ impl Engine {
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
                 partition.high_watermark = partition.log_end;
-                self.state.tail_bytes -= partition.forget_below_start();
+                self.state.tail_bytes -= partition.forget_below(partition.log_start);
                 partition.stored.begin_doubt(partition.log_end);
             }
         }
@@ -343,9 +345,10 @@ impl Engine {
             Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
-            Then::ForgetBelowStart(key) => {
+            Then::Reclaim => self.ask_reclaim(),
+            Then::ForgetBelow(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
-                    self.state.tail_bytes -= partition.forget_below_start();
+                    self.state.tail_bytes -= partition.forget_below(offset);
                 }
             }
             Then::Watermark(key, offset) => {

@@ -17,6 +17,8 @@ pub const FIRST_LEADER_EPOCH: i32 = 1;
 #[derive(Debug)]
 pub struct Partition {
     pub(crate) log_start: i64,
+    /// The log start that no power cut takes back.
+    durable_start: i64,
     pub(crate) log_end: i64,
     pub(crate) high_watermark: i64,
     pub(crate) leader_epoch: i32,
@@ -63,6 +65,7 @@ impl Partition {
     ) -> Partition {
         Partition {
             log_start,
+            durable_start: log_start,
             log_end,
             high_watermark: log_end,
             leader_epoch,
@@ -203,18 +206,25 @@ impl Partition {
         self.stored.bytes()
     }
 
-    /// Forgets batches in memory that lie wholly below the log start: no segment needs them either.
-    /// Returns what it freed.
-    pub(crate) fn forget_below_start(&mut self) -> usize {
+    /// What lies below is gone even after a power cut: its files may go before the next checkpoint.
+    #[must_use]
+    pub fn durable_start(&self) -> i64 {
+        self.durable_start
+    }
+
+    /// A log start is durable. Forgets batches in memory that lie wholly below it: no segment needs
+    /// them either. Returns what it freed.
+    pub(crate) fn forget_below(&mut self, offset: i64) -> usize {
+        self.durable_start = self.durable_start.max(offset);
         let mut freed = 0;
         while let Some(first) = self.tail.front()
-            && first.batch.last_offset() < self.log_start
+            && first.batch.last_offset() < self.durable_start
         {
             freed += first.batch.size_bytes();
             self.tail.pop_front();
         }
         self.tail_bytes -= freed;
-        self.flushed = self.flushed.max(self.log_start.min(self.tail_start()));
+        self.flushed = self.flushed.max(self.durable_start.min(self.tail_start()));
         freed
     }
 

@@ -155,9 +155,9 @@ impl Engine {
         if let Some(topic) = self.state.catalog.topic_mut(key.topic_id) {
             topic.note_dropped(cause, records, bytes);
         }
-        self.after(self.current_seq(), Then::ForgetBelowStart(key));
+        self.after(self.current_seq(), Then::ForgetBelow(key, offset));
         if bytes > 0 {
-            self.ask_reclaim();
+            self.after(self.current_seq(), Then::Reclaim);
         }
     }
 

@@ -34,6 +34,8 @@ pub struct SpaceReport {
     pub budget_bytes: u64,
     /// What must stay free for the next checkpoint, which is written beside the last one.
     pub reserve_bytes: u64,
+    /// What may gather in memory until it is written to segments.
+    pub flush_bytes: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
     /// How much of what the engine has let go (`Engine::let_go_bytes`) is off the device.
@@ -123,7 +125,10 @@ impl SpaceReport {
     fn soft_bytes(&self) -> u64 {
         let hard = self.hard_bytes();
         let fixed = self.fixed_bytes.min(hard);
-        fixed + (hard - fixed) / 10 * 9
+        let room = hard - fixed;
+        // What is dropped is off the device a checkpoint later: room for a few until then.
+        let ahead = (room / 10).max(self.flush_bytes.saturating_mul(3)).min(room / 2);
+        hard - ahead
     }
 
     /// Up to where topics of a priority may fill the node.

@@ -110,6 +110,14 @@ pub struct StorageMetrics {
     pub journal_size_bytes: u64,
     /// Bytes of entries that wait for a commit.
     pub queued_bytes: u64,
+    /// Bytes of all segments.
+    pub segment_bytes: u64,
+    /// Bytes of the newest checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Checkpoints that the disk refused for want of space.
+    pub checkpoints_refused: u64,
+    /// Whether it refuses now.
+    pub is_refusing: bool,
     /// Checkpoints that were finished.
     pub checkpoints: u64,
     /// Bytes of batches that packing looked at.

@@ -54,3 +54,16 @@ impl Future for Past<'_> {
         Poll::Pending
     }
 }
+
+/// Lets the other tasks of the thread have their turn.
+pub(crate) async fn pause() {
+    let mut is_first = true;
+    std::future::poll_fn(|cx| {
+        if std::mem::take(&mut is_first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}

@@ -243,6 +243,17 @@ pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
 pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
 /// Least time between two checkpoints that are taken only to give space back.
 pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
+/// A checkpoint that would give back less than this (or a segment, if that is less) waits longer.
+pub const RECLAIM_BYTES_LEAST: usize = MIB;
+/// How long.
+pub const RECLAIM_LAZY_MS: u64 = 600_000;
+/// Time between two looks at the free space of the file system, while something is written.
+pub const SPACE_LOOK_MS: u64 = 10_000;
+/// Wait before a checkpoint that the disk refused is tried again; doubled every time, up to
+/// `SPACE_RETRY_MS_MAX`.
+pub const SPACE_RETRY_MS_MIN: u64 = 1_000;
+/// Longest wait between two such tries.
+pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
 /// Longest path below the data directory.
 pub const DATA_PATH_BYTES_MAX: usize = 512;
 
@@ -527,8 +538,8 @@ pub const SEGMENT_FLUSHES_AT_ONCE: usize = 4;
 pub const SEGMENT_GATHER_BYTES: usize = MIB;
 /// Bytes that end a linger of the journal, or the window of topics that are synced after the answer.
 pub const DEFAULT_COMMIT_LINGER_BYTES: usize = 256 * KIB;
-/// Largest buffer of a commit that is kept for the next one.
-pub const COMMIT_BUFFER_KEPT_BYTES: usize = MIB;
+/// Largest buffer of a commit that is kept for the next one, while writes go on.
+pub const COMMIT_BUFFER_KEPT_BYTES: usize = COMMIT_GATHER_BYTES;
 /// Bytes of entries that may wait for a commit before connections are not read.
 pub const DEFAULT_JOURNAL_QUEUE_BYTES: usize = 8 * MIB;
 /// Findings of `millpond log verify` that are kept and shown; the rest is counted.

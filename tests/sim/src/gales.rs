@@ -37,20 +37,20 @@ impl Run {
 
     /// Brown-outs repeat: sometimes the power goes again while the node still recovers.
     fn cut_power(&mut self) -> bool {
-        self.report.cut_under_way += u64::from(self.machine.power_cut());
+        self.report.cut_under_way += u64::from(self.cut());
         self.pass_ms(2);
         while self.rng.chance(250) && !self.has_failed() {
             self.turn_on();
             let us = self.rng.between(1, 8_000);
             self.pass_us(us);
-            self.machine.power_cut();
+            self.cut();
         }
         self.turn_on();
         true
     }
 
     fn kill_process(&mut self) -> bool {
-        self.machine.power_off();
+        self.kill();
         let now_ns = self.executor.clock().now_ns();
         self.restart_at_ns = Some(now_ns + self.rng.between(0, 20_000_000));
         self.pass_ms(START_MS);
@@ -72,7 +72,7 @@ impl Run {
 
     fn fail_recovery(&mut self) -> bool {
         let before = self.met(SimFault::ReadError);
-        self.machine.power_cut();
+        self.cut();
         let part = ["journal", "checkpoint"][self.rng.below(2) as usize];
         let skip = if part == "journal" { self.rng.below(6) } else { 0 };
         self.machine.disk().inject(SimFault::ReadError, part, skip);
@@ -158,7 +158,7 @@ impl Run {
 
     /// While the power is off; then the node starts over it, or refuses to.
     fn damage_while_off(&mut self, gale: Gale) -> bool {
-        self.machine.power_cut();
+        self.cut();
         let disk = self.machine.disk();
         let damage = match gale {
             Gale::DamagedJournal => damage::strike_journal(disk, &mut self.rng),

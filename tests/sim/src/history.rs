@@ -7,7 +7,7 @@ use std::fmt;
 
 /// One producer's n-th record for one partition; the record's value names it. Counted from 0
 /// without gaps, so that the checker can index instead of search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
     /// Which producer.
     pub producer: u32,
@@ -53,6 +53,15 @@ struct Lane {
 struct Commits {
     acknowledged: Option<i64>,
     attempted: Option<i64>,
+}
+
+/// What a log may lack, for reasons that its owner has accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Excuses {
+    /// Offsets that the broker owns up to have damaged.
+    pub unreadable: BTreeSet<i64>,
+    /// Acknowledged records that a declared window of loss covers.
+    pub lost: BTreeSet<RecordId>,
 }
 
 /// What does not hold; its text says it in a sentence.
@@ -173,20 +182,19 @@ impl History {
         first_offset: i64,
         found: impl IntoIterator<Item = (i64, RecordId)>,
     ) -> Vec<Violation> {
-        self.check_damaged_partition(before, partition, first_offset, found, &BTreeSet::new())
+        self.check_excused(before, partition, first_offset, found, &Excuses::default())
     }
 
-    /// Judge a partition some of whose offsets the broker owns up to have damaged: what was
-    /// promised there need not be found. Everything else must be.
-    pub fn check_damaged_partition(
+    /// Judge a partition that may lack some of what was promised. Everything else must be found.
+    pub fn check_excused(
         &self,
         before: &History,
         partition: Partition,
         first_offset: i64,
         found: impl IntoIterator<Item = (i64, RecordId)>,
-        unreadable: &BTreeSet<i64>,
+        excuses: &Excuses,
     ) -> Vec<Violation> {
-        let mut judge = Judge::new(self, partition, first_offset, unreadable);
+        let mut judge = Judge::new(self, partition, first_offset, excuses);
         for (offset, record) in found {
             judge.see(offset, record);
         }
@@ -218,9 +226,9 @@ impl History {
 struct Judge<'a> {
     history: &'a History,
     partition: Partition,
+    first_offset: i64,
     next_offset: i64,
-    /// What the broker cannot read and says so.
-    unreadable: &'a BTreeSet<i64>,
+    excuses: &'a Excuses,
     /// Per producer: where each of its records was found, and the highest sequence so far.
     seen: HashMap<u32, (Vec<Option<i64>>, Option<u32>)>,
     violations: Vec<Violation>,
@@ -231,13 +239,14 @@ impl<'a> Judge<'a> {
         history: &'a History,
         partition: Partition,
         first_offset: i64,
-        unreadable: &'a BTreeSet<i64>,
+        excuses: &'a Excuses,
     ) -> Judge<'a> {
         Judge {
             history,
             partition,
+            first_offset,
             next_offset: first_offset,
-            unreadable,
+            excuses,
             seen: HashMap::new(),
             violations: Vec::new(),
         }
@@ -245,7 +254,7 @@ impl<'a> Judge<'a> {
 
     fn see(&mut self, offset: i64, record: RecordId) {
         let partition = self.partition;
-        while self.next_offset < offset && self.unreadable.contains(&self.next_offset) {
+        while self.next_offset < offset && self.excuses.unreadable.contains(&self.next_offset) {
             self.next_offset += 1;
         }
         if offset != self.next_offset {
@@ -293,7 +302,7 @@ impl<'a> Judge<'a> {
     fn finish(mut self, before: &History) -> Vec<Violation> {
         let partition = self.partition;
         // What has no promised offset may be any of what cannot be read, each once.
-        let mut hidden = self.unreadable.len();
+        let mut hidden = self.excuses.unreadable.len();
         for (&(lane_partition, producer), lane) in &before.lanes {
             if lane_partition != partition {
                 continue;
@@ -306,15 +315,19 @@ impl<'a> Judge<'a> {
                     Promise::Open | Promise::Nowhere => continue,
                 };
                 if places.is_none_or(|places| places[sequence].is_none()) {
-                    let is_excused = match promised {
-                        Some(offset) => self.unreadable.contains(&offset),
+                    let record = RecordId { producer, sequence: sequence as u32 };
+                    let is_hidden = match promised {
+                        Some(offset) => self.excuses.unreadable.contains(&offset),
                         None => hidden > 0,
                     };
-                    if is_excused {
+                    if is_hidden {
                         hidden = hidden.saturating_sub(1);
                         continue;
                     }
-                    let record = RecordId { producer, sequence: sequence as u32 };
+                    let is_deleted = promised.is_some_and(|offset| offset < self.first_offset);
+                    if is_deleted || self.excuses.lost.contains(&record) {
+                        continue;
+                    }
                     self.violations.push(Violation::Lost { partition, record, promised });
                 }
             }
@@ -362,11 +375,11 @@ mod tests {
 
     #[test]
     fn what_the_broker_says_it_cannot_read_is_excused_and_nothing_else() {
-        let unreadable = BTreeSet::from([1]);
+        let excuses = Excuses { unreadable: BTreeSet::from([1]), ..Excuses::default() };
         let check = |found: &[(i64, RecordId)]| {
             let history = history();
             let found = found.iter().copied();
-            history.check_damaged_partition(&history, 0, 0, found, &unreadable)
+            history.check_excused(&history, 0, 0, found, &excuses)
         };
         assert_eq!(check(&[(0, id(0, 0))]), []);
         assert_eq!(check(&[(0, id(0, 0)), (2, id(0, 2))]), []);

@@ -12,6 +12,7 @@ mod gales;
 pub mod group;
 pub mod history;
 pub mod lab;
+mod losses;
 pub mod network;
 pub mod node;
 pub mod oracle;
@@ -23,6 +24,7 @@ pub mod stop;
 pub mod storm;
 pub mod topics;
 pub mod trace;
+pub mod trimmer;
 
 pub use run::{Report, run_seed};
 pub use storm::{Gale, Storm};

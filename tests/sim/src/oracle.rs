@@ -1,8 +1,9 @@
 //! The books of a run: what was promised, what was seen, and whether they agree. Shared by the
 //! clients. Must never talk to the node.
 
-use crate::history::{History, Partition, RecordId};
-use crate::topics::is_dropped;
+use crate::history::{Excuses, History, Partition, RecordId};
+use crate::losses::Acks;
+use crate::topics::{Rule, is_dropped, rule_of};
 use crate::trace::Trace;
 use millpond_wire::ErrorCode;
 use std::cell::RefCell;
@@ -34,7 +35,19 @@ struct Books {
     /// Offsets that the node said it cannot read.
     unreadable: BTreeMap<Partition, BTreeSet<i64>>,
     topics_ended: u64,
+    /// When the node died, in ns.
+    deaths_ns: Vec<u64>,
+    /// Acknowledgements of partitions with a window of loss.
+    early: BTreeMap<Partition, Acks>,
+    lost_early: u64,
+    /// The first offset of each partition, as the node tells it.
+    starts: BTreeMap<Partition, i64>,
+    /// Where clients made a partition start: for sure, and at most.
+    deleted: BTreeMap<Partition, (i64, i64)>,
 }
+
+/// A partition that keeps its newest bytes only must have so many records left, if any are gone.
+const NEWEST_MIN: i64 = 10;
 
 /// So many refusals of the same oldest batch are no accident.
 const REFUSALS_MAX: u32 = 2_000;
@@ -65,6 +78,53 @@ impl Oracle {
         } else {
             books.history.acknowledged(partition, record, offset);
         }
+        if let (Rule::MayLoseLast { .. }, Some(offset)) = (rule_of(partition), offset) {
+            let now_ns = self.trace.now_ns();
+            books.early.entry(partition).or_default().note(now_ns, offset, record);
+        }
+    }
+
+    /// The node died, in whatever way.
+    pub fn node_died(&self) {
+        let now_ns = self.trace.now_ns();
+        self.books.borrow_mut().deaths_ns.push(now_ns);
+    }
+
+    /// Records below `offset` are about to be deleted.
+    pub fn deleting(&self, partition: Partition, offset: i64) {
+        let mut books = self.books.borrow_mut();
+        let (_, most) = books.deleted.entry(partition).or_default();
+        *most = offset.max(*most);
+    }
+
+    /// Records below `offset` are deleted.
+    pub fn deleted(&self, partition: Partition, offset: i64) {
+        let mut books = self.books.borrow_mut();
+        let (least, _) = books.deleted.entry(partition).or_default();
+        *least = offset.max(*least);
+    }
+
+    /// The node tells where a partition starts.
+    pub fn starts_at(&self, partition: Partition, offset: i64) {
+        let mut books = self.books.borrow_mut();
+        books.starts.insert(partition, offset);
+        let (least, most) = books.deleted.get(&partition).copied().unwrap_or_default();
+        drop(books);
+        let holds = match rule_of(partition) {
+            Rule::LosesDeleted => (least..=most).contains(&offset),
+            Rule::KeepsNewest => offset >= 0,
+            _ => offset == 0,
+        };
+        if !holds {
+            self.violated(format!(
+                "partition {partition} starts at {offset}, deleted were {least} to {most}"
+            ));
+        }
+    }
+
+    /// How many acknowledged records went as their topic's window of loss allows.
+    pub fn lost_early(&self) -> u64 {
+        self.books.borrow().lost_early
     }
 
     /// The oldest batch of a producer was refused: it will be sent again, so it must be retriable.
@@ -162,6 +222,10 @@ impl Oracle {
                 let ranges = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
                 books.reads_may_fail || ranges.iter().any(|(_, upto)| offset < *upto)
             }
+            ErrorCode::OffsetOutOfRange => match rule_of(partition) {
+                Rule::LosesDeleted => books.deleted.get(&partition).is_some_and(|at| offset < at.1),
+                rule => rule == Rule::KeepsNewest,
+            },
             _ => code.is_retriable(),
         };
         drop(books);
@@ -214,21 +278,31 @@ impl Oracle {
 
     /// Judges the final reading of a partition.
     pub fn judge(&self, partition: Partition, shown: &BTreeMap<(Partition, i64), RecordId>) {
-        let range = (partition, i64::MIN)..=(partition, i64::MAX);
-        let books = self.books.borrow();
+        let mut books = self.books.borrow_mut();
+        let first = books.starts.get(&partition).copied().unwrap_or(0);
+        let range = (partition, first)..=(partition, i64::MAX);
         let found: Vec<(i64, RecordId)> = books
             .seen
             .range(range.clone())
             .map(|((_, offset), record)| (*offset, *record))
             .collect();
-        let none = BTreeSet::new();
-        let unreadable = books.unreadable.get(&partition).unwrap_or(&none);
+        let excuses = match books.excuses(partition, &found) {
+            Ok(excuses) => excuses,
+            Err(what) => {
+                drop(books);
+                return self.violated(format!("partition {partition}: {what}"));
+            }
+        };
+        books.lost_early += excuses.lost.len() as u64;
+        let too_few = first > 0
+            && rule_of(partition) == Rule::KeepsNewest
+            && (found.len() as i64) < NEWEST_MIN;
         let history = &books.history;
-        let violations = history.check_damaged_partition(history, partition, 0, found, unreadable);
+        let violations = history.check_excused(history, partition, first, found, &excuses);
         let vanished: Vec<String> = shown
             .range(range)
             .filter(|(key, record)| books.seen.get(key) != Some(record))
-            .filter(|((_, offset), _)| !unreadable.contains(offset))
+            .filter(|((_, offset), _)| !excuses.unreadable.contains(offset))
             .map(|((_, offset), record)| {
                 format!(
                     "partition {partition}, offset {offset}: {record} was shown and is not there"
@@ -241,6 +315,9 @@ impl Oracle {
         }
         for violation in vanished {
             self.violated(violation);
+        }
+        if too_few {
+            self.violated(format!("partition {partition}: hardly anything is left"));
         }
     }
 
@@ -257,5 +334,24 @@ impl Oracle {
     /// Everything that did not hold.
     pub fn violations(&self) -> Vec<String> {
         self.books.borrow().violations.clone()
+    }
+}
+
+impl Books {
+    /// What a partition may lack.
+    fn excuses(&self, partition: Partition, found: &[(i64, RecordId)]) -> Result<Excuses, String> {
+        let unreadable = self.unreadable.get(&partition).cloned().unwrap_or_default();
+        let mut lost = BTreeSet::new();
+        // Behind damage nobody can tell what a death took; that run is judged by what it shows.
+        if let Rule::MayLoseLast { window_ms } = rule_of(partition)
+            && let Some(acks) = self.early.get(&partition)
+        {
+            let found = found.iter().map(|(_, record)| *record).collect();
+            lost = match unreadable.is_empty() {
+                true => acks.excused(&found, &self.deaths_ns, window_ms)?,
+                false => acks.missing(&found),
+            };
+        }
+        Ok(Excuses { unreadable, lost })
     }
 }

@@ -15,7 +15,9 @@ use millpond_wire::record::LogBatch;
 const FETCH_VERSION: i16 = 11;
 const LIST_OFFSETS_VERSION: i16 = 4;
 /// The timestamp that asks ListOffsets for the end.
-const LATEST: i64 = -1;
+pub const LATEST: i64 = -1;
+/// The timestamp that asks ListOffsets for the start.
+pub const EARLIEST: i64 = -2;
 
 /// Follows a partition from its start; everything that it is shown must stay for ever.
 pub struct Reader {
@@ -36,7 +38,11 @@ impl Reader {
                 offset = 0;
             }
             let limits = (self.rng.between(1, 20_000) as i32, self.rng.between(0, 80) as i32);
-            offset = read_once(&self.world, self.partition, offset, limits).await.unwrap_or(offset);
+            offset = match read_once(&self.world, self.partition, offset, limits).await {
+                Some(next) => next,
+                // Its start may have moved.
+                None => offset.max(offset_at(&self.world, self.partition, EARLIEST).await),
+            };
             self.world.pause_ms(self.rng.between(0, 30)).await;
         }
     }
@@ -45,8 +51,9 @@ impl Reader {
 /// Reads a partition from its start to its end. What the node cannot read it must say; the rest is
 /// read around it.
 pub async fn read_all(world: &Surroundings, partition: Partition) {
-    let end = end_of(world, partition).await;
-    let mut offset = 0;
+    let end = offset_at(world, partition, LATEST).await;
+    let mut offset = offset_at(world, partition, EARLIEST).await;
+    world.oracle.starts_at(partition, offset);
     while offset < end {
         let read = match read_once(world, partition, offset, (1 << 20, 0)).await {
             // What stands before the damage may still come one by one.
@@ -61,15 +68,21 @@ pub async fn read_all(world: &Surroundings, partition: Partition) {
             }
             None if world.oracle.reads_may_fail() => world.pause_ms(20).await,
             None => {
-                world.oracle.unreadable(partition, offset);
-                offset += 1;
+                let first = offset_at(world, partition, EARLIEST).await;
+                if first > offset {
+                    world.oracle.starts_at(partition, first);
+                    offset = first;
+                } else {
+                    world.oracle.unreadable(partition, offset);
+                    offset += 1;
+                }
             }
         }
     }
 }
 
-/// The offset after a partition's last record.
-async fn end_of(world: &Surroundings, partition: Partition) -> i64 {
+/// The offset of a partition's first record, or the one after its last.
+pub async fn offset_at(world: &Surroundings, partition: Partition, timestamp: i64) -> i64 {
     let (topic, index) = place(partition);
     let request = ListOffsetsRequest {
         replica_id: -1,
@@ -78,7 +91,7 @@ async fn end_of(world: &Surroundings, partition: Partition) -> i64 {
             partitions: vec![list_offsets_request::ListOffsetsPartition {
                 partition_index: index,
                 current_leader_epoch: -1,
-                timestamp: LATEST,
+                timestamp,
             }],
         }],
         ..ListOffsetsRequest::default()
@@ -92,7 +105,7 @@ async fn end_of(world: &Surroundings, partition: Partition) -> i64 {
         if found.error_code == ErrorCode::None.code() {
             return found.offset;
         }
-        world.oracle.read_refused(partition, LATEST, code_of(found.error_code));
+        world.oracle.read_refused(partition, timestamp, code_of(found.error_code));
         world.pause_ms(20).await;
     }
 }

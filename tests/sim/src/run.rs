@@ -15,6 +15,7 @@ use crate::stop::{Cause, Stop};
 use crate::storm::{Gale, Storm};
 use crate::topics::{TopicKind, partitions};
 use crate::trace::Trace;
+use crate::trimmer::Trimmer;
 use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng, SimTask};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -48,6 +49,8 @@ pub struct Report {
     pub unreadable: u64,
     /// Topics that were filled, judged and deleted.
     pub topics_ended: u64,
+    /// Acknowledged records that went, as their topic's window of loss allows.
+    pub lost_early: u64,
     /// Decides whether two runs were the same.
     pub trace_hash: u64,
 }
@@ -70,6 +73,7 @@ impl Report {
         self.refused += other.refused;
         self.unreadable += other.unreadable;
         self.topics_ended += other.topics_ended;
+        self.lost_early += other.lost_early;
     }
 
     /// How often a kind of gale was met.
@@ -123,6 +127,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         checkpoints: run.machine.checkpoints(),
         unreadable: oracle.unreadable_count(),
         topics_ended: oracle.topics_ended(),
+        lost_early: oracle.lost_early(),
         trace_hash: trace.hash(),
         torn_tails: run.machine.torn_tails(),
         unsynced: {
@@ -244,6 +249,18 @@ impl Run {
         }
     }
 
+    /// Cuts the power. True if the node was at work.
+    pub(crate) fn cut(&mut self) -> bool {
+        self.world.oracle.node_died();
+        self.machine.power_cut()
+    }
+
+    /// Kills the process.
+    pub(crate) fn kill(&mut self) {
+        self.world.oracle.node_died();
+        self.machine.power_off();
+    }
+
     /// Switches the machine on.
     pub(crate) fn turn_on(&mut self) {
         self.restart_at_ns = None;
@@ -289,7 +306,7 @@ impl Run {
             }
             _ => return self.world.oracle.violated(format!("the node stopped: {stop}")),
         }
-        self.machine.power_off();
+        self.kill();
         if self.rng.chance(300) {
             self.machine.disk().power_cut();
         }
@@ -322,6 +339,10 @@ fn start_clients(
         let partition = kind.places().next().expect("every topic has partitions");
         let committer = Committer { world: world.clone(), partition, rng: rng.fork() };
         tasks.push(executor.spawn(committer.run()));
+    }
+    for partition in TopicKind::Trimmed.places() {
+        let trimmer = Trimmer { world: world.clone(), partition, rng: rng.fork() };
+        tasks.push(executor.spawn(trimmer.run()));
     }
     for partition in all {
         let reader = Reader { world: world.clone(), partition, rng: rng.fork() };

@@ -81,12 +81,12 @@ impl Storm {
         kinds: &[Gale::PowerCut],
         gales: 4,
         calm_ms: (5, 400),
-        lanes: 6,
+        lanes: 7,
     };
 
     /// Everything that a disk can do, five gales a run.
     pub const DISK_FAULTS: Storm =
-        Storm { test: "disk_faults", kinds: &Gale::ALL, gales: 5, calm_ms: (5, 300), lanes: 6 };
+        Storm { test: "disk_faults", kinds: &Gale::ALL, gales: 5, calm_ms: (5, 300), lanes: 7 };
 
     /// The gales of one run: each kind is on or off, and those that are on come in any order.
     pub fn draw(&self, rng: &mut SimRng) -> Vec<Gale> {

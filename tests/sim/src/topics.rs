@@ -4,6 +4,7 @@
 
 use crate::history::{Partition, RecordId};
 use millpond_storage::disk::sim::SimRng;
+use millpond_wire::limits::LOSS_WINDOW_GRACE_MS;
 
 /// A kind of topic; each run has one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,10 +13,16 @@ pub enum TopicKind {
     Plain,
     /// Its transform drops every record with an odd sequence.
     Sifted,
-    /// One small record a batch, as devices send them.
+    /// One or two small records a batch, as devices send them.
     Dust,
     /// Batches of 64 KiB and more, now and then.
     Bulk,
+    /// Declares a window of loss: answered before it is synced.
+    Windowed,
+    /// A client deletes its records from the front.
+    Trimmed,
+    /// Keeps so many bytes only.
+    Bounded,
 }
 
 /// What the oracle demands of a topic's log, beyond that nothing is invented, doubled or
@@ -26,6 +33,16 @@ pub enum Rule {
     KeepsAll,
     /// The same, but a record with an odd sequence is nowhere.
     KeepsEven,
+    /// When the node dies, the last acknowledged records may go: only the last ones, and only such
+    /// as were acknowledged within one window of this many ms. What a reader was shown stays.
+    MayLoseLast {
+        /// Between the first and the last acknowledgement of what goes at once.
+        window_ms: u64,
+    },
+    /// The first records go when a client asks for it, no more and no less.
+    LosesDeleted,
+    /// The first records go, by the topic's limit.
+    KeepsNewest,
 }
 
 /// How a batch is filled.
@@ -46,8 +63,15 @@ pub const FLEETING_BASE: Partition = 1_000;
 
 impl TopicKind {
     /// All kinds.
-    pub const ALL: [TopicKind; 4] =
-        [TopicKind::Plain, TopicKind::Sifted, TopicKind::Dust, TopicKind::Bulk];
+    pub const ALL: [TopicKind; 7] = [
+        TopicKind::Plain,
+        TopicKind::Sifted,
+        TopicKind::Dust,
+        TopicKind::Bulk,
+        TopicKind::Windowed,
+        TopicKind::Trimmed,
+        TopicKind::Bounded,
+    ];
 
     /// The topic's name.
     pub fn name(self) -> &'static str {
@@ -56,21 +80,27 @@ impl TopicKind {
             TopicKind::Sifted => "sifted",
             TopicKind::Dust => "dust",
             TopicKind::Bulk => "bulk",
+            TopicKind::Windowed => "windowed",
+            TopicKind::Trimmed => "trimmed",
+            TopicKind::Bounded => "bounded",
         }
     }
 
     /// How many partitions it has.
     pub fn partitions(self) -> i32 {
         match self {
-            TopicKind::Plain | TopicKind::Sifted => 3,
-            TopicKind::Dust => 2,
-            TopicKind::Bulk => 1,
+            TopicKind::Plain | TopicKind::Sifted => 2,
+            _ => 1,
         }
     }
 
     /// Its settings, as CreateTopics takes them.
     pub fn settings(self) -> &'static [(&'static str, &'static str)] {
-        &[]
+        match self {
+            TopicKind::Windowed => &[("flush.ms", "40")],
+            TopicKind::Bounded => &[("retention.bytes", "60000")],
+            _ => &[],
+        }
     }
 
     /// What the oracle demands of it.
@@ -78,18 +108,23 @@ impl TopicKind {
         match self {
             TopicKind::Sifted => Rule::KeepsEven,
             TopicKind::Plain | TopicKind::Dust | TopicKind::Bulk => Rule::KeepsAll,
+            TopicKind::Windowed => Rule::MayLoseLast { window_ms: 40 + LOSS_WINDOW_GRACE_MS },
+            TopicKind::Trimmed => Rule::LosesDeleted,
+            TopicKind::Bounded => Rule::KeepsNewest,
         }
     }
 
     /// What its producers send next.
     pub fn next_shape(self, rng: &mut SimRng) -> BatchShape {
         match self {
-            TopicKind::Plain | TopicKind::Sifted => BatchShape {
+            TopicKind::Plain | TopicKind::Sifted | TopicKind::Bounded => BatchShape {
                 records: rng.between(1, 4),
                 padding: if rng.chance(50) { 9_000 } else { 200 },
                 is_exact: false,
             },
-            TopicKind::Dust => BatchShape { records: 1, padding: 60, is_exact: false },
+            TopicKind::Dust | TopicKind::Windowed | TopicKind::Trimmed => {
+                BatchShape { records: rng.between(1, 2), padding: 60, is_exact: false }
+            }
             TopicKind::Bulk if rng.chance(100) => BatchShape {
                 records: rng.between(1, 2),
                 padding: rng.between(64 << 10, 100 << 10),
@@ -125,6 +160,11 @@ pub fn partition_of(topic: &str, index: i32) -> Option<Partition> {
     Some(kind as Partition * PARTITIONS_MAX + index)
 }
 
+/// What the oracle demands of a partition's log.
+pub fn rule_of(partition: Partition) -> Rule {
+    TopicKind::of(partition).map_or(Rule::KeepsAll, TopicKind::rule)
+}
+
 /// The name of a topic that comes and goes: each of its lives is a partition of its own in the
 /// books, all of one lane have one name.
 fn fleeting_name(partition: Partition) -> String {
@@ -136,8 +176,7 @@ pub const FLEETING_LIVES_MAX: Partition = 10_000;
 
 /// Whether the transform of the run drops this record.
 pub fn is_dropped(partition: Partition, record: RecordId) -> bool {
-    let rule = TopicKind::of(partition).map(TopicKind::rule);
-    rule == Some(Rule::KeepsEven) && record.sequence % 2 == 1
+    rule_of(partition) == Rule::KeepsEven && record.sequence % 2 == 1
 }
 
 /// Every partition of the run, but those of topics that come and go.

@@ -34,6 +34,11 @@ impl Trace {
         Trace { clock, events: Rc::default(), chapters: Rc::default(), hash: Rc::default() }
     }
 
+    /// Virtual time.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     /// Notes an event.
     pub fn note(&self, who: &str, what: impl FnOnce() -> String) {
         let now_us = self.clock.now_ns() / 1_000;

@@ -257,7 +257,7 @@ impl Engine {
         self.after(self.current_seq(), Then::DropFiles(keys));
         if stored_bytes > 0 {
             self.space.let_go(stored_bytes);
-            self.ask_reclaim();
+            self.after(self.current_seq(), Then::Reclaim);
         }
         self.resume_produces();
     }

@@ -100,6 +100,14 @@ fn a_producer_whose_batch_was_lost_goes_on_and_its_known_duplicates_stay_known()
         let (code, offset) = produce(&mut rig, 9, next, "w");
         assert!(code == 0 && offset >= 3, "{next}");
         assert_eq!(produce(&mut rig, 9, next, "w"), (0, offset), "now it is known");
+        if next == 3 {
+            let late = produce(&mut rig, 9, 2, "v").0;
+            assert_eq!(
+                late,
+                ErrorCode::OutOfOrderSequenceNumber.code(),
+                "no duplicate: it is lost"
+            );
+        }
         let gap = produce(&mut rig, 9, next + 2, "x").0;
         assert_eq!(gap, ErrorCode::OutOfOrderSequenceNumber.code(), "and judged as ever");
     }

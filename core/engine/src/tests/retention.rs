@@ -304,3 +304,40 @@ fn settings_are_changed_one_by_one_or_all_at_once_and_checked_as_at_creation() {
     assert_eq!(topic.config("segment.bytes"), "1048576");
     assert_eq!(topic.configs.len(), 2);
 }
+
+#[test]
+fn a_segment_is_closed_by_size_by_age_and_in_time_for_a_short_retention() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let key = rig.key("t", 0);
+    assert!(!rig.engine.wants_new_segment(key), "there is none");
+    let mut stored = Vec::new();
+    fill(&mut rig, &mut stored, START_MS);
+    assert!(!rig.engine.wants_new_segment(key));
+    assert_eq!(alter(&mut rig, "segment.bytes", "1000"), 0);
+    assert!(rig.engine.wants_new_segment(key), "it has as many");
+    assert_eq!(alter(&mut rig, "segment.ms", "7200000"), 0);
+    assert!(!rig.engine.wants_new_segment(key));
+    rig.pass_ms(7_300_000);
+    rig.handle(Event::Tick);
+    assert!(rig.engine.wants_new_segment(key), "it is old");
+    assert_eq!(alter(&mut rig, "retention.ms", "14400000"), 0);
+    fill(&mut rig, &mut stored, START_MS);
+    assert!(!rig.engine.wants_new_segment(key));
+    rig.pass_ms(3_700_000);
+    rig.handle(Event::Tick);
+    assert!(rig.engine.wants_new_segment(key), "a quarter of its retention has passed");
+}
+
+#[test]
+fn the_largest_timestamp_is_found_although_the_batch_that_had_it_is_gone() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let mut stored = Vec::new();
+    for time_ms in [9_000, 3_000, 5_000] {
+        fill(&mut rig, &mut stored, time_ms);
+    }
+    assert_eq!(delete_records(&mut rig, 10), (10, Some(ErrorCode::None)));
+    let log = rig.engine.catalog().partition(rig.key("t", 0)).expect("a partition");
+    assert_eq!(log.newest(), (5_000, 20));
+}

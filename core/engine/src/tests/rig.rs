@@ -93,7 +93,7 @@ impl Rig {
         engine.finish_recovery();
         let mut rig = Rig::around(engine);
         rig.entries = self.entries.clone();
-        rig.appended = self.appended;
+        rig.appended = EntrySeq(self.entries.len() as u64);
         rig.next_id = self.next_id;
         rig.pump();
         rig

@@ -11,7 +11,7 @@ use millpond_wire::limits::{CHECKPOINT_BYTES_MAX, SEGMENT_GATHER_BYTES};
 
 pub use format::Checkpoint;
 
-use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode};
+use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, DiskOp, OpenMode};
 use crate::metrics::{Meter, WriteCause};
 
 /// The directory of checkpoints.
@@ -48,10 +48,11 @@ pub(crate) fn path_of_number(number: u64) -> String {
     path_of(number, SUFFIX)
 }
 
-/// Makes a checkpoint the one that the next start finds.
+/// Makes a checkpoint, encoded, the one that the next start finds.
 pub(crate) async fn store<D: Disk>(
     disk: &D,
-    checkpoint: &Checkpoint,
+    number: u64,
+    bytes: &[u8],
     meter: &Meter,
 ) -> Result<(), DiskError> {
     if disk.list(CHECKPOINT_DIR).await?.is_empty() {
@@ -59,8 +60,7 @@ pub(crate) async fn store<D: Disk>(
         disk.sync_dir("").await?;
         meter.synced(WriteCause::Metadata);
     }
-    let bytes = checkpoint.encode();
-    let temporary = path_of(checkpoint.number, TEMPORARY_SUFFIX);
+    let temporary = path_of(number, TEMPORARY_SUFFIX);
     let file = disk.open(&temporary, OpenMode::CREATE).await?;
     file.set_len_bytes(0).await?;
     let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES.min(bytes.len()), ALIGN_BYTES);
@@ -76,10 +76,18 @@ pub(crate) async fn store<D: Disk>(
     meter.wrote(WriteCause::Checkpoint, at);
     file.sync().await?;
     meter.synced(WriteCause::Checkpoint);
-    disk.rename(&temporary, &path_of(checkpoint.number, SUFFIX)).await?;
+    disk.rename(&temporary, &path_of(number, SUFFIX)).await?;
     disk.sync_dir(CHECKPOINT_DIR).await?;
     meter.synced(WriteCause::Checkpoint);
     Ok(())
+}
+
+/// Whether a checkpoint that failed like this is as if it had never been tried: the disk refused, and
+/// nothing has got the name of a checkpoint. Once it has, only a sync of the directory can fail, and
+/// then nobody knows which one the next start finds.
+pub(crate) fn is_abandonable(error: &DiskError) -> bool {
+    let is_named = error.op == DiskOp::SyncDir && &*error.path == CHECKPOINT_DIR;
+    error.is_refusal() && !is_named
 }
 
 /// Removes all checkpoints but this one, which is durable. They may come back after a power cut;

@@ -43,14 +43,14 @@ fn a_power_cut_leaves_the_old_checkpoint_or_the_new_one_whole() {
         let disk = SimDisk::new(executor.clock(), seed);
         let first = disk.clone();
         executor.block_on(async move {
-            store(&first, &sample(1), &Meter::default()).await.expect("stored");
+            store(&first, 1, &sample(1).encode(), &Meter::default()).await.expect("stored");
             remove_others(&first, 1).await.expect("removed");
         });
         let second = disk.clone();
         let done = Rc::new(std::cell::Cell::new(false));
         let told = Rc::clone(&done);
         executor.spawn_in(PROCESS, async move {
-            store(&second, &sample(2), &Meter::default()).await.expect("stored");
+            store(&second, 2, &sample(2).encode(), &Meter::default()).await.expect("stored");
             told.set(true);
             remove_others(&second, 2).await.expect("removed");
         });
@@ -74,7 +74,9 @@ fn a_damaged_checkpoint_is_refused_even_if_an_older_one_is_there() {
     let writer = disk.clone();
     executor.block_on(async move {
         for number in 1..=2 {
-            store(&writer, &sample(number), &Meter::default()).await.expect("stored");
+            store(&writer, number, &sample(number).encode(), &Meter::default())
+                .await
+                .expect("stored");
         }
     });
     assert!(disk.corrupt(&path_of(2, SUFFIX), 500));
@@ -88,8 +90,8 @@ fn an_error_of_the_sync_is_an_error_of_the_checkpoint() {
     let disk = SimDisk::new(executor.clock(), 1);
     disk.inject(SimFault::SyncError, "checkpoint/", 0);
     let writer = disk.clone();
-    let stored =
-        executor.block_on(async move { store(&writer, &sample(1), &Meter::default()).await });
+    let stored = executor
+        .block_on(async move { store(&writer, 1, &sample(1).encode(), &Meter::default()).await });
     assert!(stored.is_err());
     assert!(load_now(&executor, &disk).expect("readable").is_none(), "it never got its name");
 }

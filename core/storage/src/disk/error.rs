@@ -81,10 +81,14 @@ impl DiskError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// Whether the device is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// Whether the device takes no more: it is full, over quota or read-only. Nothing was lost then
     /// but what this operation was to write.
     pub fn is_refusal(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        matches!(self.source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+        self.is_no_space() || self.source.kind() == io::ErrorKind::ReadOnlyFilesystem
     }
 }

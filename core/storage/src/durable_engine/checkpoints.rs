@@ -2,20 +2,27 @@
 //! free again. All of it beside the journal's own writes, which never wait for it unless the ring
 //! is full.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use futures::future::select;
 use futures::stream::{self, StreamExt};
-use millpond_engine::{EntrySeq, Event, FlushedRange, Partition, PartitionKey};
+use millpond_engine::{EntrySeq, Event, FlushedRange, FrozenState, PartitionKey, StoredPartition};
 use millpond_wire::limits::SEGMENT_FLUSHES_AT_ONCE;
 use millpond_wire::record::LogBatch;
 
+use super::shell::offload;
 use super::space::stored_between;
 use super::{DurableEngine, FatalDiskError, Life, Shell};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, DiskError};
 use crate::segments::{Draft, SegmentMeta, WrittenSegment};
+use crate::signal::pause;
+
+/// Partitions of which the engine is told in one event: what it does with them takes about a
+/// microsecond each.
+const PARTITIONS_TOLD_AT_ONCE: usize = 4_096;
 
 /// A partition's part of a checkpoint.
 struct Flushed {
@@ -33,18 +40,26 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let life = self.life_moved.count();
             let space = self.space.moved.count();
             let is_stopping = self.life.get() >= Life::Stopping;
-            if is_stopping || self.is_checkpoint_due() {
+            self.look_at_space().await;
+            let may_try = !self.space.is_refusing() || self.may_try_again().await;
+            if is_stopping || may_try && self.is_checkpoint_due() {
                 self.compactions.checkpoint_begins();
                 let checkpoint = self.checkpoint().await;
                 self.compactions.checkpoint_ended();
                 match checkpoint {
-                    Ok(true) if is_stopping => {
-                        self.journal.stop();
-                        // The journal's end is the end of it all.
-                        std::future::pending::<Infallible>().await;
-                    }
+                    Ok(true) if is_stopping => self.end_journal().await,
                     // Abandoned ones are tried again at once.
                     Ok(_) => {}
+                    // What the journal holds needs no checkpoint to survive.
+                    Err(error) if checkpoint::is_abandonable(&error) => {
+                        self.checkpoint_refused(&error).await;
+                        if is_stopping && !self.journal.is_starved() {
+                            self.end_journal().await;
+                        }
+                        if is_stopping {
+                            return FatalDiskError::Checkpoint(error);
+                        }
+                    }
                     Err(error) => return FatalDiskError::Checkpoint(error),
                 }
                 continue;
@@ -52,11 +67,21 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let progress = self.journal.progress_past(progress);
             let moved = select(self.life_moved.past(life), self.space.moved.past(space));
             let moved = select(progress, moved);
-            match self.space.reclaim_due_ms() {
-                Some(due_ms) => drop(select(moved, self.shell.sleep_until_ms(due_ms)).await),
-                None => drop(moved.await),
+            match self.space.next_look_ms() {
+                Some(due_ms) => {
+                    select(moved, self.shell.sleep_until_ms(due_ms)).await;
+                }
+                None => {
+                    moved.await;
+                }
             }
         }
+    }
+
+    /// The journal's end is the end of it all.
+    async fn end_journal(&self) {
+        self.journal.stop();
+        std::future::pending::<Infallible>().await;
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -64,49 +89,106 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.unflushed_bytes.get() >= self.config.tail_bytes as u64
             || self.journal.used_bytes() >= half
             || self.journal.is_starved()
+            || self.space.is_refusing()
             || self.space.reclaim_due_ms().is_some_and(|due_ms| self.shell.now().mono_ms >= due_ms)
     }
 
     /// Takes a checkpoint of this moment. False if a topic was deleted under it.
     async fn checkpoint(&self) -> Result<bool, DiskError> {
-        self.space.checkpoint_begins();
         // Nothing may come between these: cut, snapshot and sequence are of one moment.
         self.journal.cut();
         let unflushed_bytes = self.unflushed_bytes.take();
-        let (seq, snapshot) = self.with_engine(|engine| (engine.last_seq(), engine.snapshot()));
+        let (seq, frozen, let_go) =
+            self.with_engine(|engine| (engine.last_seq(), engine.freeze(), engine.let_go_bytes()));
         let log_starts = self.log_starts();
-        let mut draft = self.segments.draft(&log_starts).await?;
-        let Some(ranges) = self.flush_all(seq, &log_starts, &mut draft).await? else {
-            self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
-            self.segments.abandon(draft);
-            return Ok(false);
+        self.space.checkpoint_begins(let_go);
+        let mut draft = match self.segments.draft(&log_starts).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
+                return Err(error);
+            }
+        };
+        let written = self.write_out(seq, frozen, &log_starts, &mut draft).await;
+        let (checkpoint, ranges) = match written {
+            Ok(Some(written)) => written,
+            other => {
+                self.unflushed_bytes.set(self.unflushed_bytes.get() + unflushed_bytes);
+                self.segments.abandon(draft);
+                return other.map(|_| false);
+            }
+        };
+        self.checkpoint_number.set(checkpoint.number);
+        self.journal.release(checkpoint.resume);
+        let stored =
+            self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
+        pause().await;
+        let published = self.segments.publish(checkpoint.segments, draft.written, &log_starts);
+        // The files are no part of the checkpoint any more: a disk that refuses to remove them only
+        // keeps strays.
+        unless_refused(published.await)?;
+        self.tell(&ranges, &stored).await;
+        unless_refused(checkpoint::remove_others(&self.disk, checkpoint.number).await)?;
+        self.meter.checkpointed();
+        self.checkpoint_ended().await;
+        Ok(true)
+    }
+
+    /// Writes segments, waits for the journal, writes the checkpoint; `None` if a topic was deleted
+    /// under it.
+    async fn write_out(
+        &self,
+        seq: EntrySeq,
+        frozen: FrozenState,
+        log_starts: &BTreeMap<PartitionKey, i64>,
+        draft: &mut Draft,
+    ) -> Result<Option<(Checkpoint, Vec<FlushedRange>)>, DiskError> {
+        let Some(ranges) = self.flush_all(seq, log_starts, draft).await? else {
+            return Ok(None);
         };
         let resume = self.journal.cut_ready().await;
         assert_eq!(resume.next_entry, seq.0 + 1, "journal and snapshot are of one moment");
         let number = self.checkpoint_number.get() + 1;
         let journal_id = self.journal.id();
-        let checkpoint = Checkpoint { number, journal_id, resume, segments: draft.table, snapshot };
-        checkpoint::store(&self.disk, &checkpoint, &self.meter).await?;
-        self.checkpoint_number.set(number);
-        self.journal.release(resume);
-        let stored =
-            self.segments.with_table(|before| stored_between(before, &checkpoint.segments));
-        self.segments.publish(checkpoint.segments, draft.written, &log_starts).await?;
-        self.submit(Event::Flushed(ranges));
-        self.submit(Event::Stored(stored));
-        checkpoint::remove_others(&self.disk, number).await?;
-        self.meter.checkpointed();
-        self.checkpoint_ended();
-        Ok(true)
+        let segments = draft.table.clone();
+        // With many producers and segments this is a matter of tens of milliseconds, which the
+        // journal must not wait for.
+        let encode = move || {
+            let snapshot = frozen.encode();
+            let checkpoint = Checkpoint { number, journal_id, resume, segments, snapshot };
+            (checkpoint.encode(), checkpoint)
+        };
+        let encoded = offload(&self.shell, encode).await;
+        let (bytes, checkpoint) =
+            encoded.expect("encoding a checkpoint panicked; the panic is in the log");
+        checkpoint::store(&self.disk, number, &bytes, &self.meter).await?;
+        self.space.set_checkpoint_bytes(bytes.len() as u64);
+        Ok(Some((checkpoint, ranges)))
+    }
+
+    /// Tells the engine what is in segments now; a part at a time, so that others get their turn.
+    async fn tell(&self, ranges: &[FlushedRange], stored: &[StoredPartition]) {
+        let mut parts = ranges.chunks(PARTITIONS_TOLD_AT_ONCE);
+        self.submit(Event::Flushed(parts.next().unwrap_or_default().to_vec()));
+        for part in parts {
+            pause().await;
+            self.submit(Event::Flushed(part.to_vec()));
+        }
+        pause().await;
+        let mut parts = stored.chunks(PARTITIONS_TOLD_AT_ONCE);
+        self.submit(Event::Stored(parts.next().unwrap_or_default().to_vec()));
+        for part in parts {
+            pause().await;
+            self.submit(Event::Stored(part.to_vec()));
+        }
     }
 
     /// Where the log of each partition that there is begins.
     fn log_starts(&self) -> BTreeMap<PartitionKey, i64> {
         self.with_engine(|engine| {
             let catalog = engine.catalog();
-            let keys = catalog.iter().flat_map(|topic| topic.keys());
-            let start = |key| catalog.partition(key).map_or(0, Partition::log_start);
-            keys.map(|key| (key, start(key))).collect()
+            let logs = catalog.iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+            logs.map(|(key, log)| (key, log.log_start())).collect()
         })
     }
 
@@ -118,30 +200,51 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         log_starts: &BTreeMap<PartitionKey, i64>,
         draft: &mut Draft,
     ) -> Result<Option<Vec<FlushedRange>>, DiskError> {
-        let keys = log_starts.keys().filter(|key| self.has_unflushed(**key, upto));
-        let keys: Vec<_> = keys.map(|key| (*key, draft.table.of(*key).last().copied())).collect();
-        let new = keys.iter().filter(|(_, newest)| newest.is_none()).map(|(key, _)| *key);
+        let keys = self.unflushed(upto).into_iter().filter(|key| log_starts.contains_key(key));
+        let newest = |key: &PartitionKey| {
+            let is_closed = self.with_engine(|engine| engine.wants_new_segment(*key));
+            draft.table.of(*key).last().filter(|_| !is_closed).copied()
+        };
+        let keys: Vec<_> = keys.map(|key| (key, newest(&key))).collect();
+        pause().await;
+        let new = keys.iter().map(|(key, _)| *key).filter(|key| draft.table.of(*key).is_empty());
         self.segments.make_directories(new).await?;
-        let flushes = keys.into_iter().map(|(key, newest)| self.flush_partition(key, newest, upto));
+        let has_failed = Cell::new(false);
+        let failed = &has_failed;
+        let flushes = keys.into_iter().map(|(key, newest)| async move {
+            if failed.get() { Ok(None) } else { self.flush_partition(key, newest, upto).await }
+        });
         // Syncs of several share the file system's own journal commits.
         let mut flushing = stream::iter(flushes).buffer_unordered(SEGMENT_FLUSHES_AT_ONCE);
         let mut ranges = Vec::new();
+        let mut result = Ok(());
+        // To the last one: a write under way must not meet those of the next try.
         while let Some(flushed) = flushing.next().await {
-            let Some(Flushed { key, segments, upto }) = flushed? else {
-                return Ok(None);
-            };
-            for segment in segments {
-                draft.put(key, segment);
+            match flushed {
+                Ok(Some(Flushed { key, segments, upto })) => {
+                    segments.into_iter().for_each(|segment| draft.put(key, segment));
+                    ranges.push(FlushedRange { partition: key, upto });
+                }
+                Ok(None) => has_failed.set(true),
+                Err(error) => {
+                    has_failed.set(true);
+                    // A device that failed is worse than one that is full.
+                    if result.as_ref().err().is_none_or(DiskError::is_refusal) {
+                        result = Err(error);
+                    }
+                }
             }
-            ranges.push(FlushedRange { partition: key, upto });
         }
-        Ok(Some(ranges))
+        result.map(|()| (!has_failed.get()).then_some(ranges))
     }
 
-    fn has_unflushed(&self, key: PartitionKey, upto: EntrySeq) -> bool {
+    /// The partitions that have something in no segment, of entries up to `upto`.
+    fn unflushed(&self, upto: EntrySeq) -> BTreeSet<PartitionKey> {
         self.with_engine(|engine| {
-            let partition = engine.catalog().partition(key);
-            partition.is_some_and(|partition| partition.unflushed(upto).next().is_some())
+            let logs =
+                engine.catalog().iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+            let unflushed = logs.filter(|(_, log)| log.unflushed(upto).next().is_some());
+            unflushed.map(|(key, _)| key).collect()
         })
     }
 
@@ -169,5 +272,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.pack_and_write(key, &batches, &mut flush).await?;
         let segments = flush.finish().await?;
         Ok(Some(Flushed { key, segments, upto }))
+    }
+}
+
+/// A refusal is taken as success: what was to be done can wait.
+fn unless_refused(result: Result<(), DiskError>) -> Result<(), DiskError> {
+    match result {
+        Err(error) if error.is_refusal() => {
+            tracing::warn!(%error, "files that are not needed any more stay until the next start");
+            Ok(())
+        }
+        other => other,
     }
 }

@@ -14,6 +14,7 @@ use millpond_wire::record::LogBatch;
 use thiserror::Error;
 
 use super::shell::offload;
+use super::space::space_left;
 use super::{DurableEngine, Shell};
 use crate::compaction::{KeyScan, RewriteStats, Rewriter, Round};
 use crate::disk::{Disk, DiskError};
@@ -21,9 +22,6 @@ use crate::metrics::WriteCause;
 use crate::segments::{
     Fault, Replacement, SegmentMeta, SegmentName, SegmentWriter, Segments, Walk,
 };
-
-/// What is left free beside what a round may write.
-const SPARE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a round is to do.
 pub(super) struct Job {
@@ -77,14 +75,9 @@ struct Output<'a, D: Disk> {
 }
 
 impl<D: Disk, S: Shell> DurableEngine<D, S> {
-    /// Does a round and stages what came of it.
-    pub(super) async fn compaction_round(&self, job: &Job) -> Result<(), GivenUp> {
-        let needed_bytes = job.metas.iter().map(|meta| meta.trusted_bytes).sum::<u64>();
-        let needed_bytes = needed_bytes.saturating_add(SPARE_BYTES);
-        let free_bytes = self.disk.space().await?.free_bytes;
-        if free_bytes < needed_bytes {
-            return Err(GivenUp::NoRoom { free_bytes, needed_bytes });
-        }
+    /// Does a round and stages what came of it; answers how many bytes that saves.
+    pub(super) async fn compaction_round(&self, job: &Job) -> Result<u64, GivenUp> {
+        self.check_room(job).await?;
         let (scan, boundary) = self.scan(job).await?;
         let round = Arc::new(Round {
             end_offset: scan.end_offset(),
@@ -102,8 +95,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                     metrics.expired_tombstones += stats.expired;
                 });
                 let (partition, add) = (job.key, output.done);
+                let saved_bytes = bytes_of(&metas).saturating_sub(bytes_of(&add));
                 self.segments.stage(Replacement { partition, remove: metas, add });
-                Ok(())
+                Ok(saved_bytes)
             }
             Err(given_up) => {
                 output.writer = None;
@@ -114,6 +108,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 Err(given_up)
             }
         }
+    }
+
+    /// Old and new segments stand beside each other for a while; checkpoints must go on.
+    async fn check_room(&self, job: &Job) -> Result<(), GivenUp> {
+        let left = space_left(&self.disk).await;
+        let reserve_bytes = self.space_report(left).reserve_bytes;
+        let needed_bytes = bytes_of(&job.metas).saturating_add(reserve_bytes);
+        let free_bytes = left.free_bytes;
+        if free_bytes < needed_bytes {
+            return Err(GivenUp::NoRoom { free_bytes, needed_bytes });
+        }
+        Ok(())
     }
 
     /// The keys of what is new, and where the round ends: at the end of the last segment, or, where
@@ -249,11 +255,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }
 
-    async fn write(
-        &self,
-        batches: &[LogBatch],
-        output: &mut Output<'_, D>,
-    ) -> Result<(), GivenUp> {
+    async fn write(&self, batches: &[LogBatch], output: &mut Output<'_, D>) -> Result<(), GivenUp> {
         let mut bytes = 0;
         for batch in batches {
             output.add(batch).await?;
@@ -303,6 +305,10 @@ fn given_up(name: SegmentName, fault: Fault) -> GivenUp {
         Fault::Read(ReadFault::Damaged(what)) => GivenUp::Damaged { name, what },
         Fault::Read(fault) => GivenUp::Failed(fault.to_string()),
     }
+}
+
+fn bytes_of(metas: &[SegmentMeta]) -> u64 {
+    metas.iter().map(|meta| meta.trusted_bytes).sum()
 }
 
 fn panicked() -> GivenUp {

@@ -82,18 +82,20 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.compactions.closed.borrow_mut().clear();
         let due = self.due_partitions();
         self.meter.compaction(|metrics| metrics.partitions_waiting = due.len() as u64);
-        let mut has_new_segments = false;
+        let mut saved_bytes = None;
         for key in due {
             let is_off = self.shell.now().mono_ms < self.compactions.resume_ms.get();
-            if self.is_stopping() || is_off {
+            if self.is_stopping() || is_off || self.space.is_refusing() {
                 break;
             }
-            has_new_segments |= self.compact_partition(key).await;
+            if let Some(saved) = self.compact_partition(key).await {
+                saved_bytes = Some(saved_bytes.unwrap_or(0) + saved);
+            }
             self.meter.compaction(|metrics| metrics.partitions_waiting -= 1);
         }
-        if has_new_segments {
-            // The next checkpoint names them, and the old files go.
-            self.space.ask_reclaim();
+        if let Some(saved_bytes) = saved_bytes {
+            // The next checkpoint names the new files, and the old ones go.
+            self.ask_exchange(saved_bytes);
         }
     }
 
@@ -117,24 +119,23 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         keys.into_iter().filter(|key| self.job(*key).is_some()).collect()
     }
 
-    /// A round of one partition, from now on; true if it made new segments.
-    async fn compact_partition(&self, key: PartitionKey) -> bool {
+    /// A round of one partition, from now on; by how much its new segments are smaller than the old
+    /// ones, if it came to any.
+    async fn compact_partition(&self, key: PartitionKey) -> Option<u64> {
         // From here to the closing nothing may come between.
         self.between_checkpoints().await;
-        let Some(job) = self.job(key) else {
-            return false;
-        };
+        let job = self.job(key)?;
         if let Some(last) = job.metas.last() {
             self.compactions.closed.borrow_mut().insert((key, last.name()));
         }
         match self.compaction_round(&job).await {
-            Ok(()) => {
+            Ok(saved_bytes) => {
                 self.meter.compaction(|metrics| metrics.rounds += 1);
-                true
+                Some(saved_bytes)
             }
             Err(given_up) => {
                 self.give_up(key, &given_up);
-                false
+                None
             }
         }
     }

@@ -37,7 +37,7 @@ use crate::config::StorageConfig;
 use crate::disk::{Disk, LockGuard};
 use crate::journal::Journal;
 use crate::metrics::{Meter, StorageMetrics};
-use crate::segments::Segments;
+use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
 use compactions::Compactions;
 use pace::Pace;
@@ -134,7 +134,11 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                     self.jobs.borrow_mut().push_back(job);
                     self.jobs_came.raise();
                 }
-                Some(Effect::Reclaim) => self.space.ask_reclaim(),
+                Some(Effect::Reclaim) => self.ask_reclaim(),
+                Some(Effect::TopicDeleted(keys)) => {
+                    self.space.note_dead(&keys);
+                    self.shell.effect(Effect::TopicDeleted(keys));
+                }
                 Some(effect) => self.shell.effect(effect),
             }
         }
@@ -201,20 +205,27 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             journal_used_bytes: self.journal.used_bytes(),
             journal_size_bytes: self.journal.shape().total_bytes(),
             queued_bytes: self.journal.queued_bytes(),
+            segment_bytes: self.segments.with_table(SegmentTable::size_bytes),
+            checkpoint_bytes: self.space.checkpoint_bytes(),
+            checkpoints_refused: self.space.refusals(),
+            is_refusing: self.space.is_refusing(),
             ..self.meter.picture()
         }
     }
 
     /// Waits while more bytes wait for the journal than [`StorageConfig::queue_bytes`]. Whoever
-    /// reads produce requests from peers should wait here first.
+    /// reads produce requests from peers should wait here first. While the disk refuses nobody
+    /// waits: requests are refused then.
     pub async fn room(&self) {
         loop {
             let seen = self.journal.progress_count();
+            let moved = self.space.moved.count();
             let is_full = self.journal.queued_bytes() > self.config.queue_bytes as u64;
-            if !is_full || self.life.get() == Life::Stopped {
+            let is_waited_for = is_full && !self.space.is_refusing();
+            if !is_waited_for || self.life.get() == Life::Stopped {
                 return;
             }
-            self.journal.progress_past(seen).await;
+            select(self.journal.progress_past(seen), self.space.moved.past(moved)).await;
         }
     }
 

@@ -12,8 +12,9 @@ use super::compactions::Compactions;
 use super::entry::partition_of;
 use super::error::ReplayFault;
 use super::pace::Pace;
-use super::space::{Space, stored_between};
+use super::space::{Space, space_left, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
+use crate::checkpoint::format::{CHECKPOINT_HEADER_BYTES, SEGMENT_ROW_BYTES};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StorageConfig;
 use crate::disk::Disk;
@@ -59,7 +60,9 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         };
         let nothing = SegmentTable::default();
         let stored = found.segments.with_table(|table| stored_between(&nothing, table));
-        Ok(Rc::new(DurableEngine {
+        let left = space_left(&disk).await;
+        let checkpoint_bytes = checkpoint_bytes(&found);
+        let opened = Rc::new(DurableEngine {
             disk,
             config,
             shell,
@@ -82,8 +85,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,
-        }))
+        });
+        opened.space.set_checkpoint_bytes(checkpoint_bytes);
+        let report = opened.space_report(left);
+        opened.inbox.borrow_mut().push_front(Event::Space(report));
+        Ok(opened)
     }
+}
+
+/// What a checkpoint takes, more or less.
+fn checkpoint_bytes<D: Disk>(found: &Found<D>) -> u64 {
+    let rows = found.segments.with_table(SegmentTable::len) * SEGMENT_ROW_BYTES;
+    (CHECKPOINT_HEADER_BYTES + rows + found.engine.snapshot().len()) as u64
 }
 
 /// A new data directory. Its first checkpoint is written last: a start that dies before begins
@@ -113,7 +126,7 @@ async fn make<D: Disk>(
         segments: SegmentTable::default(),
         snapshot: engine.snapshot(),
     };
-    checkpoint::store(disk, &checkpoint, meter).await?;
+    checkpoint::store(disk, checkpoint.number, &checkpoint.encode(), meter).await?;
     let table = SegmentTable::default();
     let segments = Segments::new(disk.clone(), config.segment_bytes, table, Rc::clone(meter));
     Ok(Found { engine, journal, segments, checkpoint_number: 1, unflushed_bytes: 0 })
@@ -152,6 +165,7 @@ async fn recover<D: Disk, S: Shell>(
     report.lost_ranges = engine.lost_ranges().take(LOST_RANGES_REPORTED_MAX).collect();
     tell_losses(&report);
     meter.recovered(report.clone());
+    let segments = trimmed(segments, &engine);
     let segments = Segments::new(disk.clone(), config.segment_bytes, segments, Rc::clone(meter));
     let strays = segments.remove_strays().await?;
     checkpoint::remove_others(disk, number).await?;
@@ -234,6 +248,19 @@ fn tell_losses(report: &RecoveryReport) {
     for LostRange { partition, from, upto } in &report.lost_ranges {
         tracing::error!(%partition, from, upto, "these offsets are lost: they are not served");
     }
+}
+
+/// The checkpoint's segments without those that the journal has let go since: their files may have
+/// been removed already, to make room.
+fn trimmed(mut table: SegmentTable, engine: &Engine) -> SegmentTable {
+    let keys: Vec<_> = table.keys().collect();
+    for key in keys {
+        // Deleted ones stay: the next checkpoint removes their directories.
+        if let Some(partition) = engine.catalog().partition(key) {
+            table.trim(key, partition.log_start());
+        }
+    }
+    table
 }
 
 fn journal_config(config: &StorageConfig, id: u64) -> JournalConfig {

@@ -14,6 +14,9 @@ use crate::disk::{AlignedBuf, BLOCK_BYTES_MIN, Disk, DiskError, DiskFile, OpenMo
 use crate::metrics::{Meter, RecoveryReport, WriteCause};
 use crate::signal::Signal;
 
+/// False in the mutant that does not sync: a direct write would be on the device all the same.
+const IS_DIRECT: bool = !cfg!(feature = "mutant-no-sync");
+
 /// The directory of the ring.
 pub const JOURNAL_DIR: &str = "journal";
 /// Zeros are written in pieces of this size.
@@ -226,7 +229,8 @@ async fn make_file<D: Disk>(
     mut zeros: AlignedBuf,
     meter: &Meter,
 ) -> Result<(D::File, AlignedBuf), DiskError> {
-    let file = disk.open(&file_name(index), OpenMode::CREATE_DIRECT).await?;
+    let mode = OpenMode { create: true, direct: IS_DIRECT };
+    let file = disk.open(&file_name(index), mode).await?;
     if file.len_bytes().await? > header.file_bytes {
         file.set_len_bytes(header.file_bytes).await?;
     }
@@ -268,10 +272,8 @@ pub(super) async fn open_files<D: Disk, R>(
         let reason = "its header describes an impossible ring".to_owned();
         return Err(OpenJournalError::File { file: file_name(0), reason });
     }
-    // A device that needs larger blocks than the ring was made for is gone around by the cache. So
-    // is every device by the mutant that does not sync: a direct write would be on it all the same.
-    let direct = disk.block_bytes() <= shape.block_bytes as usize;
-    let direct = direct && !cfg!(feature = "mutant-no-sync");
+    // A device that needs larger blocks than the ring was made for is gone around by the cache.
+    let direct = IS_DIRECT && disk.block_bytes() <= shape.block_bytes as usize;
     let mut files = Vec::new();
     for index in 0..shape.files as usize {
         let wanted = FileHeader { journal_id, file_index: index as u32, ..first };

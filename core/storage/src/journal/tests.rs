@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::format::{COMMIT_HEADER_BYTES, CommitHeader};
 use super::open::{OpenJournalError, file_name};
 use super::*;
+use crate::disk::AlignedBuf;
 use crate::disk::sim::{SimClock, SimDisk, SimExecutor, SimFault, SimGroup, SimTask};
 
 /// What a process of these tests is: its tasks die together.
@@ -264,6 +265,22 @@ fn an_entry_that_nobody_waits_for_goes_when_it_is_due_or_with_one_that_is_waited
     let counts: Vec<_> =
         commits_in(&machine.disk, 0).iter().map(|(_, header)| header.entry_count).collect();
     assert_eq!(counts, [2, 2]);
+}
+
+#[test]
+fn large_buffers_are_kept_while_writes_go_on_and_given_back_when_idle() {
+    let mut machine = Machine::new(24);
+    machine.config.file_bytes = 1024 * 1024;
+    let (journal, _) = machine.create();
+    machine.run(&journal);
+    let kept = || journal.state.borrow().spare.iter().map(AlignedBuf::capacity).sum::<usize>();
+    for seq in 1..=3 {
+        machine.append(&journal, seq, 300_000);
+        machine.run_for_ms(100);
+        assert_eq!(kept(), 512 * 1024);
+    }
+    machine.run_for_ms(10_000);
+    assert!(kept() <= 128 * 1024, "{}", kept());
 }
 
 #[test]

@@ -193,6 +193,7 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         if position.0 + block as u64 > state.tail.0 + self.shape.total_bytes() {
             return None;
         }
+        state.spare.retain(|buf| buf.capacity() <= SPARE_BUFFER_BYTES_MIN);
         let buf = take_buffer(&mut state.spare, block, block);
         let place = self.place_of(state.head, position, state.durable_commit);
         let (commit, sum) = build::<E>(&place, Vec::new(), buf);
@@ -275,8 +276,10 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
             assert_eq!(written.number, state.durable_commit + 1, "commits are released in order");
             state.durable_commit = written.number;
             state.durable_entry = written.last_entry;
-            // Larger buffers are given back: an idle node should be small.
-            if buf.capacity() <= COMMIT_BUFFER_KEPT_BYTES && state.spare.len() < SPARE_BUFFERS_MAX {
+            // Large buffers are kept while writes go on; an idle node should be small.
+            let kept_bytes =
+                if state.is_sealed { SPARE_BUFFER_BYTES_MIN } else { COMMIT_BUFFER_KEPT_BYTES };
+            if buf.capacity() <= kept_bytes && state.spare.len() < SPARE_BUFFERS_MAX {
                 state.spare.push(buf);
             }
         }

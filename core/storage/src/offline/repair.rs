@@ -17,7 +17,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode, parent_of};
 use crate::metrics::Meter;
 use crate::segments::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use crate::segments::{SegmentMeta, SegmentTable};
+use crate::segments::{SegmentMeta, SegmentName, SegmentTable};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ async fn rewrite_of<D: Disk>(
     key: PartitionKey,
     meta: SegmentMeta,
 ) -> Result<Option<RepairStep>, DiskError> {
-    let file = segment_path(key, meta.base_offset);
+    let file = segment_path(key, meta.name());
     let everything = (meta.base_offset, meta.end_offset);
     let Some(mut scan) = SegmentScan::open(disk, key, meta).await? else {
         let lost = vec![everything];
@@ -141,8 +141,7 @@ pub async fn repair<D: Disk>(
             RepairStep::Rewrite { partition, file, .. } => {
                 quarantine.copy(file).await?;
                 let metas = checkpoint.segments.of(*partition);
-                let is_it =
-                    |meta: &&SegmentMeta| segment_path(*partition, meta.base_offset) == *file;
+                let is_it = |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
                 let Some(meta) = metas.iter().find(is_it).copied() else { continue };
                 let made = rewrite(disk, *partition, meta).await?;
                 checkpoint.segments = with(&checkpoint.segments, *partition, made);
@@ -183,7 +182,7 @@ fn with(table: &SegmentTable, key: PartitionKey, made: SegmentMeta) -> SegmentTa
 /// A checkpoint after the present one, with another table.
 async fn publish<D: Disk>(disk: &D, checkpoint: Checkpoint) -> Result<(), DiskError> {
     let next = Checkpoint { number: checkpoint.number + 1, ..checkpoint };
-    checkpoint::store(disk, &next, &Meter::default()).await
+    checkpoint::store(disk, next.number, &next.encode(), &Meter::default()).await
 }
 
 /// Writes a segment anew: the same offsets, the same batches, without what is damaged.
@@ -212,12 +211,8 @@ async fn write_empty<D: Disk>(
     key: PartitionKey,
     lost: (i64, i64),
 ) -> Result<SegmentMeta, DiskError> {
-    let meta = SegmentMeta {
-        base_offset: lost.0,
-        end_offset: lost.1,
-        trusted_bytes: 0,
-        max_timestamp: i64::MIN,
-    };
+    let name = SegmentName { base_offset: lost.0, generation: 0 };
+    let meta = SegmentMeta { end_offset: lost.1, ..SegmentMeta::empty(name) };
     Writer::create(disk, key, meta).await?.finish(disk).await
 }
 
@@ -237,16 +232,17 @@ impl<F: DiskFile> Writer<F> {
         key: PartitionKey,
         meta: SegmentMeta,
     ) -> Result<Writer<F>, DiskError> {
-        let path = segment_path(key, meta.base_offset);
+        let path = segment_path(key, meta.name());
         let beside = format!("{path}.new");
         disk.create_dir_all(parent_of(&path)).await?;
         let file = disk.open(&beside, OpenMode::CREATE).await?;
         file.set_len_bytes(0).await?;
         let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, ALIGN_BYTES);
-        let header = SegmentHeader { partition: key, base_offset: meta.base_offset };
+        let header = SegmentHeader { partition: key, name: meta.name() };
         buf.extend_from_slice(&header.encode());
         let trusted_bytes = SEGMENT_HEADER_BYTES as u64;
-        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, ..meta };
+        // It has gaps now, as one that compaction made.
+        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, is_clean: true, ..meta };
         Ok(Writer { file, path, beside, meta, buf, at: 0 })
     }
 

@@ -102,13 +102,13 @@ impl<D: Disk> Segments<D> {
         written: Vec<(SegmentId, SegmentIndex)>,
         log_starts: &BTreeMap<PartitionKey, i64>,
     ) -> Result<(), DiskError> {
-        let names = table.names();
         let gone: BTreeSet<SegmentId> = {
             let state = &mut *self.state.borrow_mut();
-            let gone = state.table.names().difference(&names).copied().collect();
+            let before = state.table.iter().map(|(key, meta)| (key, meta.name()));
+            let gone = before.filter(|(key, name)| !table.holds(*key, *name)).collect();
+            state.open.retain(|(key, name), _| table.holds(*key, *name));
+            state.indexes.retain(|(key, name), _| table.holds(*key, *name));
             state.table = table;
-            state.open.retain(|id, _| names.contains(id));
-            state.indexes.retain(|id, _| names.contains(id));
             state.marks = state.indexes.values().map(SegmentIndex::len).sum();
             for (id, index) in written {
                 state.learn(id, index);
@@ -120,6 +120,36 @@ impl<D: Disk> Segments<D> {
         self.remove_files(replaced).await?;
         let dead = dead.into_iter().map(|(key, _)| key).collect();
         self.remove_partitions(&dead, log_starts).await
+    }
+
+    /// Removes, without a checkpoint, the files of segments that no start would read any more: those
+    /// below `starts`, which are durable, and those of the partitions `dead`. The newest checkpoint
+    /// still names them; a start forgets them before it looks.
+    pub(crate) async fn trim_now(
+        &self,
+        starts: &BTreeMap<PartitionKey, i64>,
+        dead: &BTreeSet<PartitionKey>,
+    ) -> Result<usize, DiskError> {
+        let gone = {
+            let state = &mut *self.state.borrow_mut();
+            let before = state.table.names();
+            for (key, start) in starts {
+                state.table.trim(*key, *start);
+            }
+            for key in dead {
+                state.table.remove(*key);
+            }
+            let names = state.table.names();
+            state.open.retain(|id, _| names.contains(id));
+            state.indexes.retain(|id, _| names.contains(id));
+            state.marks = state.indexes.values().map(SegmentIndex::len).sum();
+            before.difference(&names).copied().collect::<BTreeSet<_>>()
+        };
+        let count = gone.len();
+        let is_alive = |(key, _): &SegmentId| !dead.contains(key);
+        self.remove_files(gone.into_iter().filter(is_alive).collect()).await?;
+        self.remove_partitions(dead, starts).await?;
+        Ok(count)
     }
 
     /// Removes files of segments, then syncs each directory once.

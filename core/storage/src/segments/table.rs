@@ -117,7 +117,7 @@ impl SegmentTable {
 
     /// Whether this very segment is there, at any length.
     pub fn holds(&self, key: PartitionKey, name: SegmentName) -> bool {
-        self.of(key).iter().any(|meta| meta.name() == name)
+        self.of(key).binary_search_by_key(&name, SegmentMeta::name).is_ok()
     }
 
     /// Adds a segment, or replaces the one of the same name.

@@ -272,29 +272,6 @@ fn bytes_and_syncs_are_counted_by_cause() {
 }
 
 #[test]
-fn a_disk_that_fills_up_stops_the_node_cleanly_and_a_larger_one_goes_on() {
-    let machine = Machine::new(14);
-    let node = machine.start();
-    node.create_topic("t", 1);
-    machine.disk.set_capacity_bytes(Some(3 * 256 * 1024 + 100_000));
-    let mut acknowledged = 0;
-    for index in 0..3_000 {
-        let id = node.send_value("t", 0, &value(index, 300));
-        machine.run_for_ms(2);
-        acknowledged += u64::from(node.produced(id).is_some());
-        if node.run.is_done() {
-            break;
-        }
-    }
-    let error = node.run.take().expect("run ended").expect_err("with the error");
-    assert!(matches!(error, FatalDiskError::Checkpoint(_)), "{error}");
-    machine.power_cut(node);
-    machine.disk.set_capacity_bytes(None);
-    let node = machine.start();
-    assert!(node.read("t", 0).len() as u64 >= acknowledged);
-}
-
-#[test]
 fn a_read_waits_for_room_when_too_much_is_queued() {
     let machine = Machine::new(15);
     let node = machine.start();
