@@ -22,6 +22,7 @@ mod event;
 mod fetch;
 mod group;
 mod holes;
+mod keyed;
 mod loss;
 mod offsets;
 mod parked;

@@ -46,10 +46,17 @@ pub(super) enum GivenUp {
     Damaged { name: SegmentName, what: String },
     #[error("the disk has {free_bytes} bytes left, a round needs {needed_bytes}: make room")]
     NoRoom { free_bytes: u64, needed_bytes: u64 },
-    #[error(transparent)]
-    Disk(#[from] DiskError),
+    #[error("{0}")]
+    Disk(DiskError),
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<DiskError> for GivenUp {
+    fn from(error: DiskError) -> GivenUp {
+        // The topic was deleted, and its directory with it.
+        if error.is_not_found() { GivenUp::Replaced } else { GivenUp::Disk(error) }
+    }
 }
 
 /// Batches of some segments, piece by piece, oldest first.
@@ -258,6 +265,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     async fn write(&self, batches: &[LogBatch], output: &mut Output<'_, D>) -> Result<(), GivenUp> {
         let mut bytes = 0;
         for batch in batches {
+            // Nothing may be made in a directory that is about to go.
+            if self.with_engine(|engine| engine.catalog().partition(output.key).is_none()) {
+                return Err(GivenUp::Replaced);
+            }
             output.add(batch).await?;
             bytes += batch.size_bytes() as u64;
         }
