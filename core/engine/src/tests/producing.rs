@@ -299,8 +299,7 @@ fn a_compacted_topic_takes_no_record_without_a_key() {
         let id = rig.send_batch("kept", 2, batch);
         let refused = rig.produced(id);
         assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
-        let message =
-            "Compacted topic cannot accept message without key in topic partition kept-2";
+        let message = "Compacted topic cannot accept message without key in topic partition kept-2";
         assert_eq!(refused.error_message.as_deref(), Some(message));
         let id = rig.send_batch("kept", 2, keyed(codec, &[Some("a"), Some("")]));
         assert_eq!(rig.produced(id).error_code, 0);

@@ -131,10 +131,10 @@ impl Rewriter {
         }
     }
 
-    /// For a part of the log that follows a hole in it: `before` is what the part in front of the
-    /// hole came to.
+    /// For a later part of a log that is not written in one go: `before` is what the parts in front
+    /// of it came to.
     #[must_use]
-    pub fn after_hole(mut self, before: &RewriteStats) -> Self {
+    pub fn after(mut self, before: &RewriteStats) -> Self {
         self.holds_tombstones = before.stuck > 0;
         self
     }

@@ -33,6 +33,8 @@ pub(super) struct Job {
     /// See [`Round::now_ms`].
     pub(super) now_ms: Option<i64>,
     pub(super) delete_retention_ms: i64,
+    /// How far apart the times of segments may lie that become one.
+    pub(super) span_ms: i64,
 }
 
 /// Why a round came to nothing.
@@ -95,7 +97,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let metas: Vec<_> =
             job.metas.iter().filter(|meta| meta.base_offset < boundary).copied().collect();
         let mut output = self.output(job.key);
-        match self.rewrite(job.key, &metas, boundary, &round, &mut output).await {
+        let parts = parts(&metas, job.span_ms);
+        match self.rewrite(job.key, &parts, boundary, &round, &mut output).await {
             Ok(stats) => {
                 self.meter.compaction(|metrics| {
                     metrics.superseded_records += stats.superseded;
@@ -154,21 +157,21 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         Ok((scan, end_offset))
     }
 
-    /// Writes the log up to `boundary` anew, and what `metas` hold above it as it is.
+    /// Writes the log up to `boundary` anew, and what `parts` hold above it as it is.
     async fn rewrite(
         &self,
         key: PartitionKey,
-        metas: &[SegmentMeta],
+        parts: &[&[SegmentMeta]],
         boundary: i64,
         round: &Arc<Round>,
         output: &mut Output<'_, D>,
     ) -> Result<RewriteStats, GivenUp> {
         let mut stats = RewriteStats::default();
-        for run in metas.chunk_by(|before, after| before.end_offset == after.base_offset) {
-            let Some((first, last)) = run.first().zip(run.last()) else { continue };
+        for part in parts {
+            let Some((first, last)) = part.first().zip(part.last()) else { continue };
             let end_offset = last.end_offset.min(boundary);
             output.begin_part(first.base_offset, true);
-            let rest = self.rewrite_run(key, run, end_offset, round, &mut stats, output).await?;
+            let rest = self.rewrite_part(key, part, end_offset, round, &mut stats, output).await?;
             output.close(end_offset).await?;
             if end_offset < last.end_offset {
                 output.begin_part(end_offset, false);
@@ -181,18 +184,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
 
     /// Goes over segments without a hole between them. What is left of them above `end_offset`
     /// comes back.
-    async fn rewrite_run<'a>(
+    async fn rewrite_part<'a>(
         &'a self,
         key: PartitionKey,
-        run: &'a [SegmentMeta],
+        part: &'a [SegmentMeta],
         end_offset: i64,
         round: &Arc<Round>,
         stats: &mut RewriteStats,
         output: &mut Output<'_, D>,
     ) -> Result<(Vec<LogBatch>, Feed<'a, D>), GivenUp> {
         let policy = self.compaction_policy(key);
-        let mut rewriter = Rewriter::new(Arc::clone(round), &policy).after_hole(stats);
-        let mut feed = self.feed(key, run);
+        let mut rewriter = Rewriter::new(Arc::clone(round), &policy).after(stats);
+        let mut feed = self.feed(key, part);
         let mut rest = Vec::new();
         while let Some(mut piece) = self.next_piece(&mut feed).await? {
             let below = piece.partition_point(|batch| batch.base_offset() < end_offset);
@@ -213,11 +216,11 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
         let finished = offload(&self.shell, move || rewriter.finish(end_offset)).await;
         let finished = finished.ok_or_else(panicked)?;
-        let (batches, of_run) = finished.map_err(|error| GivenUp::Failed(error.to_string()))?;
+        let (batches, of_part) = finished.map_err(|error| GivenUp::Failed(error.to_string()))?;
         self.write(&batches, output).await?;
-        stats.superseded += of_run.superseded;
-        stats.expired += of_run.expired;
-        stats.stuck += of_run.stuck;
+        stats.superseded += of_part.superseded;
+        stats.expired += of_part.expired;
+        stats.stuck += of_part.stuck;
         Ok((rest, feed))
     }
 
@@ -316,6 +319,25 @@ fn given_up(name: SegmentName, fault: Fault) -> GivenUp {
         Fault::Read(ReadFault::Damaged(what)) => GivenUp::Damaged { name, what },
         Fault::Read(fault) => GivenUp::Failed(fault.to_string()),
     }
+}
+
+/// What is written anew in one go: no part has a hole in it, where offsets were lost, or reaches
+/// over more than `span_ms`.
+fn parts(metas: &[SegmentMeta], span_ms: i64) -> Vec<&[SegmentMeta]> {
+    let mut parts = Vec::new();
+    let mut rest = metas;
+    while let Some(first) = rest.first() {
+        let is_together = |pair: &&[SegmentMeta]| {
+            let [before, after] = pair else { return false };
+            let span_ms_now = after.max_timestamp.saturating_sub(first.max_timestamp);
+            before.end_offset == after.base_offset && span_ms_now <= span_ms
+        };
+        let len = rest.windows(2).take_while(is_together).count() + 1;
+        let (part, later) = rest.split_at(len);
+        parts.push(part);
+        rest = later;
+    }
+    parts
 }
 
 fn bytes_of(metas: &[SegmentMeta]) -> u64 {

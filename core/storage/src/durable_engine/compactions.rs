@@ -149,11 +149,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return None;
         }
         let now = self.shell.now();
-        let (policy, stable_offset, is_steady, is_full) = self.with_engine(|engine| {
+        let (policy, span_ms, stable_offset, is_steady, is_full) = self.with_engine(|engine| {
             let topic = engine.catalog().by_id(key.topic_id).filter(|topic| is_compacted(topic))?;
             let stable = engine.catalog().partition(key).map(Partition::high_watermark)?;
             let is_steady = engine.is_clock_steady();
-            Some((policy_of(topic), stable, is_steady, engine.wants_new_segment(key)))
+            let is_full = engine.wants_new_segment(key);
+            Some((policy_of(topic), span_of(topic), stable, is_steady, is_full))
         })?;
         let mut summaries: Vec<_> = metas.iter().map(|meta| self.summary(key, meta)).collect();
         if !self.may_close(key, metas.last()?, is_full) {
@@ -169,6 +170,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             dirty_offset: range.dirty_offset,
             now_ms: is_steady.then_some(now.wall_ms),
             delete_retention_ms: policy.delete_retention_ms,
+            span_ms,
         })
     }
 
@@ -229,7 +231,19 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
 }
 
 fn is_compacted(topic: &Topic) -> bool {
-    topic.config("cleanup.policy").split(',').any(|policy| policy.trim() == "compact")
+    has_policy(topic, "compact")
+}
+
+fn has_policy(topic: &Topic, wanted: &str) -> bool {
+    topic.config("cleanup.policy").split(',').any(|policy| policy.trim() == wanted)
+}
+
+/// Only whole segments expire: what is old must not become one with what is new where old records
+/// are deleted as well.
+fn span_of(topic: &Topic) -> i64 {
+    let retention_ms = topic.config("retention.ms").parse().ok().filter(|ms: &i64| *ms >= 0);
+    let retention_ms = retention_ms.filter(|_| has_policy(topic, "delete"));
+    retention_ms.map_or(i64::MAX, |ms| ms / 4)
 }
 
 fn policy_of(topic: &Topic) -> CompactionPolicy {

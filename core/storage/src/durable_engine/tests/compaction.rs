@@ -24,6 +24,8 @@ struct Story {
     model: Model,
     /// All records, by offset.
     written: Vec<(String, Option<String>)>,
+    /// Added to the time of records.
+    later_ms: i64,
 }
 
 impl Story {
@@ -34,10 +36,12 @@ impl Story {
     fn on(mut machine: Machine, configs: &[(&str, &str)]) -> Story {
         machine.storage.tail_bytes = 4 * 1024;
         let node = machine.start();
-        let compact = ("cleanup.policy", "compact");
-        let configs: Vec<_> = [compact].iter().chain(configs).copied().collect();
+        let mut configs = configs.to_vec();
+        if !configs.iter().any(|(name, _)| *name == "cleanup.policy") {
+            configs.push(("cleanup.policy", "compact"));
+        }
         node.create_topic_with("t", &configs);
-        Story { machine, node: Some(node), model: Model::new(), written: Vec::new() }
+        Story { machine, node: Some(node), model: Model::new(), written: Vec::new(), later_ms: 0 }
     }
 
     fn node(&self) -> &Node {
@@ -46,7 +50,7 @@ impl Story {
 
     fn put(&mut self, key: &str, value: Option<&str>) {
         let mut builder = BatchBuilder::new(Codec::None, None);
-        let time = WALL_MS + self.written.len() as i64;
+        let time = WALL_MS + self.later_ms + self.written.len() as i64;
         let pushed = builder.push(time, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
         pushed.expect("a small record");
         let batch = builder.build().expect("a small batch");
@@ -69,10 +73,20 @@ impl Story {
         }
     }
 
+    /// So much that all before it goes to segments.
+    fn flush(&mut self) {
+        for index in 0..60 {
+            self.put("other", Some(&format!("{index:0>100}")));
+        }
+    }
+
     /// All records that are there: each one that was written at its offset.
     fn read(&self) -> BTreeMap<i64, (String, Option<String>)> {
+        self.read_from(0)
+    }
+
+    fn read_from(&self, mut at: i64) -> BTreeMap<i64, (String, Option<String>)> {
         let mut found = BTreeMap::new();
-        let mut at = 0;
         loop {
             let data = self.node().fetch("t", 0, at);
             assert_eq!(data.error_code, 0, "fetch at {at}");
@@ -277,36 +291,59 @@ fn gaps_are_passed_over_by_offset_and_by_time() {
 
 #[test]
 fn tombstones_go_after_their_time_and_not_before() {
-    let mut story = Story::new(55, &[("delete.retention.ms", "7200000")]);
+    let configs = [("delete.retention.ms", "7200000"), ("min.cleanable.dirty.ratio", "0.01")];
+    let mut story = Story::new(55, &configs);
     // A clock is believed when it has run steadily for a while.
     story.machine.run_for_ms(20 * MINUTE_MS);
-    story.fill(30, 3);
+    story.fill(60, 3);
     story.put("key-0", None);
-    story.put("other", Some("x"));
-    story.restart();
-    story.machine.run_for_ms(20 * MINUTE_MS);
-    story.fill(30, 2);
-    story.put("other", Some("y"));
-    story.model.insert("key-0".to_owned(), story.model["key-0"].clone());
-    story.put("key-0", None);
-    story.restart();
-    story.machine.run_for_ms(40 * MINUTE_MS);
-    assert_eq!(story.latest().get("key-0"), Some(&None), "it is there for whoever must hear of it");
-    story.machine.run_for_ms(3 * 60 * MINUTE_MS);
-    story.fill(300, 2);
-    story.put("key-0", None);
-    story.put("key-1", None);
-    story.restart();
-    story.machine.run_for_ms(4 * 60 * MINUTE_MS);
-    assert_eq!(story.latest().get("key-1"), Some(&None));
-    for index in 0..400 {
-        story.put("other", Some(&format!("{index:0>100}")));
-    }
-    story.restart();
+    story.flush();
     story.machine.run_for_ms(QUIET_MS);
-    assert_eq!(story.latest().into_keys().collect::<Vec<_>>(), ["other"]);
-    assert!(story.node().engine.metrics().compaction.expired_tombstones >= 1);
+    assert_eq!(story.latest().get("key-0"), Some(&None), "whoever missed it hears of it");
+    story.machine.run_for_ms(60 * MINUTE_MS);
+    story.flush();
+    story.machine.run_for_ms(QUIET_MS);
+    assert_eq!(story.rounds(), 2);
+    assert_eq!(story.latest().get("key-0"), Some(&None));
+    story.machine.run_for_ms(60 * MINUTE_MS);
+    story.flush();
+    story.machine.run_for_ms(QUIET_MS);
+    let keys: Vec<_> = story.latest().into_keys().collect();
+    assert_eq!(keys, ["key-1", "key-2", "other"]);
+    assert_eq!(story.node().engine.metrics().compaction.expired_tombstones, 1);
+    story.power_cut();
     story.check();
+}
+
+#[test]
+fn compact_and_delete_lets_old_records_go_and_keeps_the_newest_of_the_others() {
+    let configs = [
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "36000000"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+    ];
+    let mut story = Story::new(61, &configs);
+    story.put("old", Some("1"));
+    for _ in 0..5 {
+        story.fill(60, 3);
+        story.machine.run_for_ms(180 * MINUTE_MS);
+        story.later_ms = story.machine.clock.now_ms() as i64;
+    }
+    assert!(story.rounds() >= 4, "{}", story.rounds());
+    let key = story.node().key("t", 0);
+    let log = |story: &Story| {
+        let look = |log: &millpond_engine::Partition| (log.log_start(), log.log_end());
+        story.node().engine.with_engine(|engine| engine.catalog().partition(key).map(look))
+    };
+    let (log_start, log_end) = log(&story).expect("a log");
+    assert!(log_start > 60 && log_end == 301, "{log_start} {log_end}");
+    let found = story.read_from(log_start);
+    assert!(found.len() < 120, "{}", found.len());
+    let latest: Model = found.into_values().collect();
+    story.model.remove("old");
+    assert_eq!(latest, story.model);
+    story.power_cut();
+    assert_eq!(log(&story), Some((log_start, log_end)));
 }
 
 #[test]
