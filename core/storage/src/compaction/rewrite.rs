@@ -110,6 +110,8 @@ pub struct Rewriter {
     stats: RewriteStats,
     /// Something older could not be gone through: what a tombstone deletes may be in it.
     holds_tombstones: bool,
+    /// Nothing is written.
+    only_looks: bool,
     first_offset: Option<i64>,
     last_epoch: i32,
     last_max_timestamp: i64,
@@ -125,6 +127,7 @@ impl Rewriter {
             merger: Merger::new(policy),
             stats: RewriteStats::default(),
             holds_tombstones: false,
+            only_looks: false,
             first_offset: None,
             last_epoch: 0,
             last_max_timestamp: 0,
@@ -139,6 +142,13 @@ impl Rewriter {
         self
     }
 
+    /// Only counts what would go: whether a part of the log has to be written anew at all.
+    #[must_use]
+    pub fn only_looking(mut self) -> Self {
+        self.only_looks = true;
+        self
+    }
+
     /// Takes the next batch.
     ///
     /// # Errors
@@ -150,7 +160,7 @@ impl Rewriter {
         self.first_offset.get_or_insert(batch.base_offset());
         (self.last_epoch, self.last_max_timestamp) = (batch.leader_epoch, batch.max_timestamp());
         if batch.base_offset() >= self.round.end_offset || header.attributes.is_control() {
-            return Ok(self.merger.pass(batch)?);
+            return self.pass(batch);
         }
         if header.records_count == 0 {
             self.merger.cover(batch.last_offset(), batch.leader_epoch);
@@ -194,6 +204,9 @@ impl Rewriter {
         }
         self.stats = stats;
         self.stats.marked += u64::from(horizon.is_some() && delete_horizon(&header).is_none());
+        if self.only_looks {
+            return Ok(());
+        }
         let is_same = survey.dropped == 0 && horizon == delete_horizon(&header);
         if is_same && is_dense(&header, batch, &self.policy) {
             return Ok(self.merger.pass(batch)?);
@@ -221,7 +234,14 @@ impl Rewriter {
         self.stats.stuck += 1;
         self.stats.kept += u64::try_from(batch.header().records_count).unwrap_or(0);
         self.holds_tombstones = true;
-        Ok(self.merger.pass(batch)?)
+        self.pass(batch)
+    }
+
+    fn pass(&mut self, batch: &LogBatch) -> Result<(), CompactionError> {
+        if !self.only_looks {
+            self.merger.pass(batch)?;
+        }
+        Ok(())
     }
 
     /// The batches that are done, to be written while the round goes on. At most one more batch

@@ -75,6 +75,8 @@ struct Output<'a, D: Disk> {
     key: PartitionKey,
     segment_bytes: u64,
     writer: Option<SegmentWriter<D>>,
+    /// Segments in which nothing changes: they stay.
+    kept: Vec<SegmentMeta>,
     /// Names of all files that were begun.
     begun: Vec<SegmentName>,
     done: Vec<SegmentMeta>,
@@ -97,7 +99,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let metas: Vec<_> =
             job.metas.iter().filter(|meta| meta.base_offset < boundary).copied().collect();
         let mut output = self.output(job.key);
-        let parts = parts(&metas, job.span_ms);
+        let parts = parts(&metas, job.span_ms, self.full_bytes());
         match self.rewrite(job.key, &parts, boundary, &round, &mut output).await {
             Ok(stats) => {
                 self.meter.compaction(|metrics| {
@@ -105,8 +107,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                     metrics.expired_tombstones += stats.expired;
                 });
                 let (partition, add) = (job.key, output.done);
-                let saved_bytes = bytes_of(&metas).saturating_sub(bytes_of(&add));
-                self.segments.stage(Replacement { partition, remove: metas, add });
+                let mut remove = metas;
+                remove.retain(|meta| !output.kept.contains(meta));
+                let saved_bytes = bytes_of(&remove).saturating_sub(bytes_of(&add));
+                self.segments.stage(Replacement { partition, remove, add });
                 Ok(saved_bytes)
             }
             Err(given_up) => {
@@ -169,6 +173,12 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut stats = RewriteStats::default();
         for part in parts {
             let Some((first, last)) = part.first().zip(part.last()) else { continue };
+            if let [only] = part
+                && self.is_unchanged(key, part, round, &mut stats).await?
+            {
+                output.kept.push(*only);
+                continue;
+            }
             let end_offset = last.end_offset.min(boundary);
             output.begin_part(first.base_offset, true);
             let rest = self.rewrite_part(key, part, end_offset, round, &mut stats, output).await?;
@@ -180,6 +190,41 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             }
         }
         Ok(stats)
+    }
+
+    /// Whether a segment is large and clean, and a round changes nothing in it.
+    async fn is_unchanged(
+        &self,
+        key: PartitionKey,
+        part: &[SegmentMeta],
+        round: &Arc<Round>,
+        stats: &mut RewriteStats,
+    ) -> Result<bool, GivenUp> {
+        if !part.iter().all(|meta| is_settled(meta, self.full_bytes())) {
+            return Ok(false);
+        }
+        let policy = self.compaction_policy(key);
+        let mut looker = Rewriter::new(Arc::clone(round), &policy).after(stats).only_looking();
+        let mut feed = self.feed(key, part);
+        while let Some(piece) = self.next_piece(&mut feed).await? {
+            let work = move || {
+                let result = piece.iter().try_for_each(|batch| looker.add(batch));
+                (looker, result)
+            };
+            let result;
+            (looker, result) = offload(&self.shell, work).await.ok_or_else(panicked)?;
+            result.map_err(|error| GivenUp::Failed(error.to_string()))?;
+            if looker.stats().is_changed() {
+                return Ok(false);
+            }
+        }
+        stats.stuck += looker.stats().stuck;
+        Ok(true)
+    }
+
+    /// Smaller segments are written anew together with their neighbours.
+    fn full_bytes(&self) -> u64 {
+        self.config.segment_bytes as u64 / 2
     }
 
     /// Goes over segments without a hole between them. What is left of them above `end_offset`
@@ -246,6 +291,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             key,
             segment_bytes: self.config.segment_bytes as u64,
             writer: None,
+            kept: Vec::new(),
             begun: Vec::new(),
             done: Vec::new(),
             end_offset: 0,
@@ -321,16 +367,22 @@ fn given_up(name: SegmentName, fault: Fault) -> GivenUp {
     }
 }
 
+/// Whether a segment need not be written anew for its own sake.
+fn is_settled(meta: &SegmentMeta, full_bytes: u64) -> bool {
+    meta.is_clean && meta.trusted_bytes >= full_bytes
+}
+
 /// What is written anew in one go: no part has a hole in it, where offsets were lost, or reaches
-/// over more than `span_ms`.
-fn parts(metas: &[SegmentMeta], span_ms: i64) -> Vec<&[SegmentMeta]> {
+/// over more than `span_ms`. Clean segments of `full_bytes` are parts of their own.
+fn parts(metas: &[SegmentMeta], span_ms: i64, full_bytes: u64) -> Vec<&[SegmentMeta]> {
     let mut parts = Vec::new();
     let mut rest = metas;
     while let Some(first) = rest.first() {
         let is_together = |pair: &&[SegmentMeta]| {
             let [before, after] = pair else { return false };
             let span_ms_now = after.max_timestamp.saturating_sub(first.max_timestamp);
-            before.end_offset == after.base_offset && span_ms_now <= span_ms
+            let is_settled = [before, after].iter().any(|meta| is_settled(meta, full_bytes));
+            before.end_offset == after.base_offset && span_ms_now <= span_ms && !is_settled
         };
         let len = rest.windows(2).take_while(is_together).count() + 1;
         let (part, later) = rest.split_at(len);
