@@ -13,6 +13,7 @@ mod history;
 mod open;
 mod pace;
 mod packing;
+mod scrub;
 mod shell;
 mod space;
 
@@ -163,6 +164,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut history = pin!(self.read_history());
         let mut compaction = pin!(self.compact());
         let mut ticks = pin!(self.tick());
+        let mut scrub = pin!(self.scrub());
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(ended) = journal.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(FatalDiskError::from));
@@ -174,6 +176,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let _ = history.as_mut().poll(cx);
             let _ = compaction.as_mut().poll(cx);
             let _ = ticks.as_mut().poll(cx);
+            let _ = scrub.as_mut().poll(cx);
             Poll::Pending
         })
         .await

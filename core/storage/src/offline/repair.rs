@@ -80,11 +80,14 @@ pub async fn plan_repair<D: Disk>(dir: &DataDir<D>) -> Result<RepairPlan, Offlin
     let mut steps = Vec::new();
     if report.checkpoint.is_some() {
         let checkpoint = dir.checkpoint().await?;
-        for (key, meta) in checkpoint.segments.iter() {
+        let names = TopicNames::of_snapshot(checkpoint.snapshot.clone());
+        let names = names.map(|names| names.without_let_go(&report.names));
+        let table = names.as_ref().map(|names| names.segments_of(&checkpoint.segments));
+        for (key, meta) in table.as_ref().unwrap_or(&checkpoint.segments).iter() {
             steps.extend(rewrite_of(dir.disk(), key, *meta).await?);
         }
-        if let Ok(names) = TopicNames::of_snapshot(checkpoint.snapshot.clone()) {
-            let lost = holes(&checkpoint.segments, &names).into_iter();
+        if let (Ok(names), Ok(table)) = (&names, &table) {
+            let lost = holes(table, names).into_iter();
             steps.extend(lost.map(|(partition, lost)| RepairStep::GiveUp { partition, lost }));
         }
         let strays = strays(dir.disk(), &checkpoint.segments).await?;
