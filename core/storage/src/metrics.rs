@@ -138,6 +138,8 @@ pub struct StorageMetrics {
     pub history_bytes: u64,
     /// History reads that met damage or a read error.
     pub history_faults: u64,
+    /// What compaction did.
+    pub compaction: CompactionMetrics,
     /// Bytes of segments that the scrub has read.
     pub scrubbed_bytes: u64,
     /// How often it came to the end of all segments.
@@ -146,6 +148,30 @@ pub struct StorageMetrics {
     pub scrub_damaged_segments: u64,
     /// What recovery did at the last start.
     pub recovery: RecoveryReport,
+}
+
+/// What compaction did since the start. Bytes that it wrote stand under
+/// [`WriteCause::Compaction`] as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompactionMetrics {
+    /// Rounds that came to their end: new segments were handed to a checkpoint.
+    pub rounds: u64,
+    /// Rounds that were given up: damage, a full disk, a topic deleted under them.
+    pub rounds_given_up: u64,
+    /// Bytes of segments that were read.
+    pub read_bytes: u64,
+    /// Bytes of segments that were written.
+    pub written_bytes: u64,
+    /// Records that went because their key has a newer one.
+    pub superseded_records: u64,
+    /// Tombstones that went because `delete.retention.ms` was over.
+    pub expired_tombstones: u64,
+    /// Partitions that are due for a round and wait for it.
+    pub partitions_waiting: u64,
+    /// Partitions that are not compacted because a segment of theirs is damaged.
+    pub partitions_damaged: u64,
+    /// Why the last round that was given up was.
+    pub last_error: Option<String>,
 }
 
 /// What recovery found.
@@ -219,6 +245,10 @@ impl Meter {
 
     pub(crate) fn history_fault(&self) {
         self.metrics.borrow_mut().history_faults += 1;
+    }
+
+    pub(crate) fn compaction(&self, note: impl FnOnce(&mut CompactionMetrics)) {
+        note(&mut self.metrics.borrow_mut().compaction);
     }
 
     pub(crate) fn scrubbed(&self, bytes: u64) {

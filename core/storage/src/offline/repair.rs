@@ -150,7 +150,7 @@ pub async fn repair<D: Disk>(
         }
     }
     let table = checkpoint.segments.clone();
-    let segments = Segments::new(disk.clone(), usize::MAX, table, Rc::default(), BTreeSet::new());
+    let segments = Segments::new(disk.clone(), usize::MAX, table, BTreeSet::new(), Rc::default());
     let mut replaced = Vec::new();
     for step in &plan.steps {
         let made = match step {
