@@ -245,7 +245,8 @@ impl<F: DiskFile> Writer<F> {
         buf.extend_from_slice(&header.encode());
         let trusted_bytes = SEGMENT_HEADER_BYTES as u64;
         // It has gaps now, as one that compaction made.
-        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, is_clean: true, ..meta };
+        let empty = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, records: 0, ..meta };
+        let meta = SegmentMeta { is_clean: true, ..empty };
         Ok(Writer { file, path, beside, meta, buf, at: 0 })
     }
 
