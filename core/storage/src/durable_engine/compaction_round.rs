@@ -3,25 +3,21 @@
 //! are staged for the next checkpoint. Cut short at any point it has changed nothing: files that
 //! no checkpoint names go at once, or at the next start.
 //!
-//! It must never hold more than [`COMPACTION_JOB_BYTES`] of batches beside the map of keys, and
-//! never work on the engine's thread.
+//! It must never hold more than a piece of the log and one batch in the making beside the map of
+//! keys, and never compute on the engine's thread.
 
 use std::sync::Arc;
 
-use millpond_engine::{PartitionKey, ReadFault};
-use millpond_wire::limits::COMPACTION_JOB_BYTES;
+use millpond_engine::PartitionKey;
 use millpond_wire::record::LogBatch;
-use thiserror::Error;
 
+use super::compaction_io::{Feed, GivenUp, Output};
 use super::shell::offload;
 use super::space::space_left;
 use super::{DurableEngine, Shell};
 use crate::compaction::{KeyScan, RewriteStats, Rewriter, Round};
-use crate::disk::{Disk, DiskError};
-use crate::metrics::WriteCause;
-use crate::segments::{
-    Fault, Replacement, SegmentMeta, SegmentName, SegmentWriter, Segments, Walk,
-};
+use crate::disk::Disk;
+use crate::segments::{Replacement, SegmentMeta};
 
 /// What a round is to do.
 pub(super) struct Job {
@@ -37,54 +33,6 @@ pub(super) struct Job {
     pub(super) span_ms: i64,
 }
 
-/// Why a round came to nothing.
-#[derive(Debug, Error)]
-pub(super) enum GivenUp {
-    #[error("the node stops")]
-    Stopping,
-    #[error("its segments were dropped or replaced meanwhile")]
-    Replaced,
-    #[error("{what}")]
-    Damaged { name: SegmentName, what: String },
-    #[error("the disk has {free_bytes} bytes left, a round needs {needed_bytes}: make room")]
-    NoRoom { free_bytes: u64, needed_bytes: u64 },
-    #[error("{0}")]
-    Disk(DiskError),
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<DiskError> for GivenUp {
-    fn from(error: DiskError) -> GivenUp {
-        // The topic was deleted, and its directory with it.
-        if error.is_not_found() { GivenUp::Replaced } else { GivenUp::Disk(error) }
-    }
-}
-
-/// Batches of some segments, piece by piece, oldest first.
-struct Feed<'a, D: Disk> {
-    segments: &'a Segments<D>,
-    key: PartitionKey,
-    rest: std::slice::Iter<'a, SegmentMeta>,
-    open: Option<(SegmentName, Walk<'a, D>)>,
-}
-
-/// What a round writes.
-struct Output<'a, D: Disk> {
-    segments: &'a Segments<D>,
-    key: PartitionKey,
-    segment_bytes: u64,
-    writer: Option<SegmentWriter<D>>,
-    /// Segments in which nothing changes: they stay.
-    kept: Vec<SegmentMeta>,
-    /// Names of all files that were begun.
-    begun: Vec<SegmentName>,
-    done: Vec<SegmentMeta>,
-    /// Up to here the log is written.
-    end_offset: i64,
-    is_clean: bool,
-}
-
 impl<D: Disk, S: Shell> DurableEngine<D, S> {
     /// Does a round and stages what came of it; answers how many bytes that saves.
     pub(super) async fn compaction_round(&self, job: &Job) -> Result<u64, GivenUp> {
@@ -98,7 +46,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         });
         let metas: Vec<_> =
             job.metas.iter().filter(|meta| meta.base_offset < boundary).copied().collect();
-        let mut output = self.output(job.key);
+        let segment_bytes = self.config.segment_bytes as u64;
+        let mut output = Output::new(&self.segments, job.key, segment_bytes);
         let parts = parts(&metas, job.span_ms, self.full_bytes());
         match self.rewrite(job.key, &parts, boundary, &round, &mut output).await {
             Ok(stats) => {
@@ -114,11 +63,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 Ok(saved_bytes)
             }
             Err(given_up) => {
-                output.writer = None;
-                // If that fails as well, the next start does it.
-                if let Err(error) = self.segments.discard(job.key, &output.begun).await {
-                    tracing::debug!(%error, "files of a round that was given up are left");
-                }
+                output.discard().await;
                 Err(given_up)
             }
         }
@@ -282,21 +227,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     }
 
     fn feed<'a>(&'a self, key: PartitionKey, metas: &'a [SegmentMeta]) -> Feed<'a, D> {
-        Feed { segments: &self.segments, key, rest: metas.iter(), open: None }
-    }
-
-    fn output(&self, key: PartitionKey) -> Output<'_, D> {
-        Output {
-            segments: &self.segments,
-            key,
-            segment_bytes: self.config.segment_bytes as u64,
-            writer: None,
-            kept: Vec::new(),
-            begun: Vec::new(),
-            done: Vec::new(),
-            end_offset: 0,
-            is_clean: true,
-        }
+        Feed::new(&self.segments, key, metas)
     }
 
     /// The next batches, at the pace of background work; `None` at the end.
@@ -324,46 +255,6 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.meter.compaction(|metrics| metrics.written_bytes += bytes);
         self.pace(bytes).await;
         Ok(())
-    }
-}
-
-impl<D: Disk> Feed<'_, D> {
-    /// The next batches, [`COMPACTION_JOB_BYTES`] of them; none at the end.
-    async fn next(&mut self) -> Result<Vec<LogBatch>, GivenUp> {
-        let mut piece = Vec::new();
-        let mut bytes = 0;
-        while bytes < COMPACTION_JOB_BYTES {
-            let Some((name, walk)) = &mut self.open else {
-                let Some(meta) = self.rest.next() else { break };
-                let walk = self.segments.walk_all(self.key, *meta).await;
-                let walk = walk.map_err(|fault| given_up(meta.name(), fault))?;
-                self.open = Some((meta.name(), walk));
-                continue;
-            };
-            match take_next(walk).await.map_err(|fault| given_up(*name, fault))? {
-                Some(batch) => {
-                    bytes += batch.size_bytes();
-                    piece.push(batch);
-                }
-                None => self.open = None,
-            }
-        }
-        Ok(piece)
-    }
-}
-
-async fn take_next<D: Disk>(walk: &mut Walk<'_, D>) -> Result<Option<LogBatch>, Fault> {
-    match walk.peek().await? {
-        Some(header) => Ok(Some(walk.take(&header).await?)),
-        None => Ok(None),
-    }
-}
-
-fn given_up(name: SegmentName, fault: Fault) -> GivenUp {
-    match fault {
-        Fault::Gone | Fault::BadMark => GivenUp::Replaced,
-        Fault::Read(ReadFault::Damaged(what)) => GivenUp::Damaged { name, what },
-        Fault::Read(fault) => GivenUp::Failed(fault.to_string()),
     }
 }
 
@@ -398,46 +289,4 @@ fn bytes_of(metas: &[SegmentMeta]) -> u64 {
 
 fn panicked() -> GivenUp {
     GivenUp::Failed("its computation failed; see the log".to_owned())
-}
-
-impl<D: Disk> Output<'_, D> {
-    /// What follows begins at `offset`, in a new segment.
-    fn begin_part(&mut self, offset: i64, is_clean: bool) {
-        self.end_offset = offset;
-        self.is_clean = is_clean;
-    }
-
-    async fn add(&mut self, batch: &LogBatch) -> Result<(), DiskError> {
-        if self.writer.as_ref().is_some_and(|writer| writer.len_bytes() >= self.segment_bytes) {
-            self.close(batch.base_offset()).await?;
-        }
-        if self.writer.is_none() {
-            let (base_offset, generation) = (self.end_offset, self.segments.fresh_generation());
-            let name = SegmentName { base_offset, generation };
-            self.begun.push(name);
-            let expected_bytes = self.segment_bytes as usize;
-            let cause = WriteCause::Compaction;
-            let begun = self.segments.begin_segment(self.key, name, expected_bytes, cause);
-            let mut writer = begun.await?;
-            if self.is_clean {
-                writer.set_clean();
-            }
-            self.writer = Some(writer);
-        }
-        if let Some(writer) = &mut self.writer {
-            writer.add(batch).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the segment in the making; it stands for all offsets up to this one.
-    async fn close(&mut self, end_offset: i64) -> Result<(), DiskError> {
-        if let Some(writer) = self.writer.take() {
-            let mut meta = writer.finish().await?.meta;
-            meta.end_offset = end_offset;
-            self.done.push(meta);
-        }
-        self.end_offset = end_offset;
-        Ok(())
-    }
 }

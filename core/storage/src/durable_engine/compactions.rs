@@ -20,7 +20,8 @@ use std::convert::Infallible;
 use millpond_engine::{Partition, PartitionKey, Topic};
 use millpond_wire::limits::{COMPACTION_BACKOFF_MS, COMPACTION_CLOSE_BYTES, COMPACTION_CLOSE_MS};
 
-use super::compaction_round::{GivenUp, Job};
+use super::compaction_io::GivenUp;
+use super::compaction_round::Job;
 use super::{DurableEngine, Life, Shell};
 use crate::compaction::{CompactionPolicy, SegmentSummary, choose};
 use crate::disk::Disk;

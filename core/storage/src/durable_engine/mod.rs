@@ -5,6 +5,7 @@
 //! the device failed a write.
 
 mod checkpoints;
+mod compaction_io;
 mod compaction_round;
 mod compactions;
 mod direct;

@@ -430,6 +430,23 @@ fn a_damaged_segment_is_told_and_nothing_of_its_partition_is_touched() {
 }
 
 #[test]
+fn zeros_in_the_place_of_batches_of_a_clean_segment_are_damage() {
+    let mut machine = Machine::new(63);
+    machine.storage.packs = false;
+    let mut story = Story::on(machine, &[("min.cleanable.dirty.ratio", "0.01")]);
+    story.fill(200, 200);
+    story.machine.run_for_ms(QUIET_MS);
+    let clean = story.segments().remove(0);
+    assert!(story.machine.disk.overwrite(&clean, 8_192, &[0; 4_096]).is_some());
+    let rounds = story.rounds();
+    story.flush();
+    story.machine.run_for_ms(QUIET_MS);
+    let metrics = story.node().engine.metrics().compaction;
+    assert_eq!((metrics.rounds, metrics.partitions_damaged), (rounds, 1), "{metrics:?}");
+    assert!(story.segments().contains(&clean), "what is left is kept for a repair");
+}
+
+#[test]
 fn a_map_of_keys_that_is_too_small_takes_several_rounds() {
     let mut machine = Machine::new(59);
     machine.storage.compaction_map_bytes = 0;
