@@ -303,27 +303,25 @@ impl Kafka {
         let end = self.list_offset(topic, partition, -1)?;
         let mut found = Vec::new();
         while offset < end {
-            let before = found.len();
-            self.fetch(topic, partition, offset, &mut found)?;
-            match found.last() {
-                Some(last) if found.len() > before => offset = last.offset + 1,
-                _ => {
-                    let what = format!("nothing served at {offset}, below the end {end}");
-                    return Err(CallError::Nonsense(what));
-                }
+            let next = self.fetch(topic, partition, offset, &mut found)?;
+            if next <= offset {
+                let what = format!("nothing served at {offset}, below the end {end}");
+                return Err(CallError::Nonsense(what));
             }
+            offset = next;
         }
         Ok(found)
     }
 
-    /// What one fetch at `offset` brings, as records.
+    /// What one fetch at `offset` brings, as records; the offset behind its last batch, which may
+    /// hold none any more.
     fn fetch(
         &mut self,
         topic: &str,
         partition: i32,
         offset: i64,
         found: &mut Vec<Found>,
-    ) -> Result<(), CallError> {
+    ) -> Result<i64, CallError> {
         records_of(self.fetch_bytes(topic, partition, offset)?, offset, found)
     }
 
@@ -421,13 +419,15 @@ impl Kafka {
     }
 }
 
-/// The records of fetched bytes from `offset` on. A last batch that is cut off is left out, as
-/// every consumer does.
-fn records_of(mut rest: Bytes, offset: i64, found: &mut Vec<Found>) -> Result<(), CallError> {
+/// The records of fetched bytes from `offset` on, and the offset behind them. A last batch that is
+/// cut off is left out, as every consumer does.
+fn records_of(mut rest: Bytes, offset: i64, found: &mut Vec<Found>) -> Result<i64, CallError> {
     let bad = |what: String| CallError::Nonsense(format!("fetched at {offset}: {what}"));
+    let mut next = offset;
     while let Some(size) = whole_batch(&rest) {
         let batch = LogBatch::parse(rest.split_to(size)).map_err(|error| bad(error.to_string()))?;
         let base = batch.base_offset();
+        next = batch.next_offset();
         let batch = batch.to_batch().map_err(|error| bad(error.to_string()))?;
         let section = batch.decompress(limits::DECOMPRESSED_BYTES_MAX);
         let section = section.map_err(|error| bad(error.to_string()))?;
@@ -439,7 +439,7 @@ fn records_of(mut rest: Bytes, offset: i64, found: &mut Vec<Found>) -> Result<()
             }
         }
     }
-    Ok(())
+    Ok(next)
 }
 
 fn found_record(offset: i64, record: &Record<'_>) -> Found {

@@ -18,9 +18,11 @@
 //! Numbers are varints (seven bits a byte, the lowest first), signed ones zigzag; what is unsigned
 //! here and signed in a batch is taken bit by bit. Length and magic of a batch follow from the rest.
 
-use crate::codec::{CodecError, Take, zigzag};
-use crate::entry::{EntryError, Fact, SENT_BYTES, Sent, SentAnswer};
+use crate::codec::{CodecError, Take, put_varint, varint_len, zigzag};
+use crate::entry::{COMPACT_TAG, EXTENT_TAG, EntryError, Fact};
+use crate::extent::{self, Extent};
 use crate::partition::FIRST_LEADER_EPOCH;
+use crate::sent::{SENT_BYTES, Sent, SentAnswer};
 use crate::units::PartitionKey;
 use bytes::BufMut;
 use millpond_wire::limits;
@@ -37,8 +39,62 @@ const HAS_CRC: u8 = 32;
 const HAS_SENT: u8 = 64;
 const HAS_OWN_SENT: u8 = 128;
 
+/// A fact in the form in which it is written.
+pub(crate) enum Written<'a> {
+    Whole(&'a Fact),
+    Compact(Compact<'a>),
+    Extent { partition: &'a PartitionKey, batch: &'a LogBatch, sent: Option<&'a Sent>, at: Extent },
+}
+
+impl<'a> Written<'a> {
+    pub(crate) fn of(fact: &'a Fact, extent: Option<Extent>) -> Written<'a> {
+        if let (Some(at), Fact::Appended { partition, batch, sent }) = (extent, fact) {
+            return Written::Extent { partition, batch, sent: sent.as_ref(), at };
+        }
+        match fact {
+            Fact::Appended { partition, batch, sent } if is_compact(batch) => {
+                Written::Compact(Compact::new(*partition, batch, sent.as_ref()))
+            }
+            fact => Written::Whole(fact),
+        }
+    }
+
+    fn body_len(&self) -> usize {
+        match self {
+            Written::Whole(fact) => fact.body_len(),
+            Written::Compact(compact) => compact.len(),
+            Written::Extent { sent, .. } => extent::body_len(*sent),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let body_len = self.body_len();
+        1 + varint_len(body_len as u64) + body_len
+    }
+
+    pub(crate) fn put(&self, out: &mut impl BufMut) {
+        match self {
+            Written::Whole(fact) => {
+                out.put_u8(fact.tag());
+                put_varint(out, self.body_len() as u64);
+                fact.put_body(out);
+            }
+            Written::Compact(compact) => {
+                out.put_u8(COMPACT_TAG);
+                put_varint(out, self.body_len() as u64);
+                compact.put(out);
+            }
+            Written::Extent { partition, batch, sent, at } => {
+                out.put_u8(EXTENT_TAG);
+                put_varint(out, self.body_len() as u64);
+                extent::put_body(out, partition, batch, *sent, *at);
+            }
+        }
+    }
+}
+
 /// Whether a batch is written in this form.
-pub(crate) fn is_compact(batch: &LogBatch) -> bool {
+fn is_compact(batch: &LogBatch) -> bool {
     batch.size_bytes() < limits::COMPACT_BATCH_BYTES_MAX
 }
 

@@ -39,11 +39,13 @@
 //! repeated it). An unknown tag or version is an error that says "newer version": it is never skipped.
 
 use crate::codec::{
-    CodecError, Take, put_count, put_option_string, put_partition, put_string, put_strings,
-    put_varint, varint_len,
+    CodecError, Take, put_count, put_partition, put_string, put_strings, put_varint, varint_len,
 };
-use crate::compact::{self, Compact};
+use crate::compact::{self, Written};
 use crate::extent::{self, Extent, WantedExtent};
+pub use crate::offsets::CommittedOffset;
+use crate::sent::SENT_BYTES;
+pub use crate::sent::{Sent, SentAnswer};
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -176,43 +178,6 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
-}
-
-/// A batch as an idempotent producer sent it, and the answer it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// At least 0.
-    pub producer_id: i64,
-    /// At least 0.
-    pub producer_epoch: i16,
-    /// Of its first record.
-    pub base_sequence: i32,
-    /// Of its last record; below `base_sequence` when the numbers wrapped.
-    pub last_sequence: i32,
-    /// What a duplicate is told again.
-    pub answer: SentAnswer,
-}
-
-/// What the producer was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SentAnswer {
-    /// Accepted; a transform changed the count or the destination (answered as offset -1).
-    NoOffset,
-    /// Accepted at this offset.
-    Offset(i64),
-}
-
-/// An offset that a group committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The next offset to consume.
-    pub offset: i64,
-    /// Of the last consumed record, -1 when the client did not say.
-    pub leader_epoch: i32,
-    /// When, milliseconds since 1970.
-    pub commit_timestamp_ms: i64,
-    /// The client's own words.
-    pub metadata: Option<String>,
 }
 
 /// Whom damage to an entry would concern.
@@ -419,7 +384,7 @@ impl Fact {
         }
     }
 
-    fn tag(&self) -> u8 {
+    pub(crate) fn tag(&self) -> u8 {
         match self {
             Fact::TopicCreated { .. } => 1,
             Fact::TopicDeleted { .. } => 2,
@@ -441,7 +406,7 @@ impl Fact {
     }
 
     /// Batches are measured, the rest is small: written once to count it.
-    fn body_len(&self) -> usize {
+    pub(crate) fn body_len(&self) -> usize {
         match self {
             // In full; the compact form measures itself.
             Fact::Appended { batch, sent, .. } => {
@@ -456,7 +421,7 @@ impl Fact {
         }
     }
 
-    fn put_body(&self, out: &mut impl BufMut) {
+    pub(crate) fn put_body(&self, out: &mut impl BufMut) {
         match self {
             Fact::TopicCreated { id, name, partitions, configs } => {
                 out.put_slice(&id.0);
@@ -572,109 +537,6 @@ impl Fact {
     }
 }
 
-/// A fact in the form in which it is written.
-enum Written<'a> {
-    Whole(&'a Fact),
-    Compact(Compact<'a>),
-    Extent { partition: &'a PartitionKey, batch: &'a LogBatch, sent: Option<&'a Sent>, at: Extent },
-}
-
-impl<'a> Written<'a> {
-    fn of(fact: &'a Fact, extent: Option<Extent>) -> Written<'a> {
-        if let (Some(at), Fact::Appended { partition, batch, sent }) = (extent, fact) {
-            return Written::Extent { partition, batch, sent: sent.as_ref(), at };
-        }
-        match fact {
-            Fact::Appended { partition, batch, sent } if compact::is_compact(batch) => {
-                Written::Compact(Compact::new(*partition, batch, sent.as_ref()))
-            }
-            fact => Written::Whole(fact),
-        }
-    }
-
-    fn body_len(&self) -> usize {
-        match self {
-            Written::Whole(fact) => fact.body_len(),
-            Written::Compact(compact) => compact.len(),
-            Written::Extent { sent, .. } => extent::body_len(*sent),
-        }
-    }
-
-    fn len(&self) -> usize {
-        let body_len = self.body_len();
-        1 + varint_len(body_len as u64) + body_len
-    }
-
-    fn put(&self, out: &mut impl BufMut) {
-        match self {
-            Written::Whole(fact) => {
-                out.put_u8(fact.tag());
-                put_varint(out, self.body_len() as u64);
-                fact.put_body(out);
-            }
-            Written::Compact(compact) => {
-                out.put_u8(COMPACT_TAG);
-                put_varint(out, self.body_len() as u64);
-                compact.put(out);
-            }
-            Written::Extent { partition, batch, sent, at } => {
-                out.put_u8(EXTENT_TAG);
-                put_varint(out, self.body_len() as u64);
-                extent::put_body(out, partition, batch, *sent, *at);
-            }
-        }
-    }
-}
-
-impl Sent {
-    pub(crate) fn put(&self, out: &mut impl BufMut) {
-        out.put_i64_le(self.producer_id);
-        out.put_i16_le(self.producer_epoch);
-        out.put_i32_le(self.base_sequence);
-        out.put_i32_le(self.last_sequence);
-        let (kind, offset) = match self.answer {
-            SentAnswer::NoOffset => (0, -1),
-            SentAnswer::Offset(offset) => (1, offset),
-        };
-        out.put_u8(kind);
-        out.put_i64_le(offset);
-    }
-
-    pub(crate) fn take(take: &mut Take) -> Result<Sent, CodecError> {
-        Ok(Sent {
-            producer_id: take.i64("producer id")?,
-            producer_epoch: take.i16("producer epoch")?,
-            base_sequence: take.i32("base sequence")?,
-            last_sequence: take.i32("last sequence")?,
-            answer: match (take.u8("answer")?, take.i64("base offset")?) {
-                (0, _) => SentAnswer::NoOffset,
-                (1, offset) => SentAnswer::Offset(offset),
-                (value, _) => {
-                    return Err(CodecError::Impossible { what: "answer", value: value.into() });
-                }
-            },
-        })
-    }
-}
-
-impl CommittedOffset {
-    pub(crate) fn put(&self, out: &mut impl BufMut) {
-        out.put_i64_le(self.offset);
-        out.put_i32_le(self.leader_epoch);
-        out.put_i64_le(self.commit_timestamp_ms);
-        put_option_string(out, self.metadata.as_deref());
-    }
-
-    pub(crate) fn take(take: &mut Take) -> Result<CommittedOffset, CodecError> {
-        Ok(CommittedOffset {
-            offset: take.i64("committed offset")?,
-            leader_epoch: take.i32("leader epoch")?,
-            commit_timestamp_ms: take.i64("commit time")?,
-            metadata: take.option_string("commit metadata")?,
-        })
-    }
-}
-
 /// A count that memory is taken for: never beyond what a topic can have.
 fn take_partitions(take: &mut Take) -> Result<u32, CodecError> {
     let count = take.u32("partitions")?;
@@ -705,9 +567,8 @@ fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
 }
 
 /// Of an appended batch in compact form; in full it is 4.
-const COMPACT_TAG: u8 = 17;
+pub(crate) const COMPACT_TAG: u8 = 17;
 /// Of an appended batch that stands in a segment.
-const EXTENT_TAG: u8 = 18;
+pub(crate) const EXTENT_TAG: u8 = 18;
 const KEY_BYTES: usize = 16 + 4;
-pub(crate) const SENT_BYTES: usize = 8 + 2 + 4 + 4 + 1 + 8;
 const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

@@ -11,7 +11,8 @@
 //! The header has length and CRC of the batch.
 
 use crate::codec::{CodecError, Take, put_partition};
-use crate::entry::{EntryError, Fact, SENT_BYTES, Sent};
+use crate::entry::{EntryError, Fact};
+use crate::sent::{SENT_BYTES, Sent};
 use crate::units::PartitionKey;
 use bytes::{BufMut, Bytes};
 use millpond_wire::record::{BatchHeader, HEADER_BYTES, LogBatch};

@@ -33,6 +33,7 @@ mod reads;
 mod record_clock;
 mod retention;
 mod rng;
+mod sent;
 mod snapshot;
 mod space;
 mod state;

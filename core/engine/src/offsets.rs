@@ -1,12 +1,44 @@
 //! The offsets that consumer groups committed. Holds what the journal holds, no more; whether the
 //! newest commits are durable yet is the caller's to ask (`last_entry`).
 
-use crate::entry::CommittedOffset;
+use crate::codec::{CodecError, Take, put_option_string};
 use crate::units::{EntrySeq, PartitionKey};
+use bytes::BufMut;
 use millpond_wire::limits;
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// An offset that a group committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to consume.
+    pub offset: i64,
+    /// Of the last consumed record, -1 when the client did not say.
+    pub leader_epoch: i32,
+    /// When, milliseconds since 1970.
+    pub commit_timestamp_ms: i64,
+    /// The client's own words.
+    pub metadata: Option<String>,
+}
+
+impl CommittedOffset {
+    pub(crate) fn put(&self, out: &mut impl BufMut) {
+        out.put_i64_le(self.offset);
+        out.put_i32_le(self.leader_epoch);
+        out.put_i64_le(self.commit_timestamp_ms);
+        put_option_string(out, self.metadata.as_deref());
+    }
+
+    pub(crate) fn take(take: &mut Take) -> Result<CommittedOffset, CodecError> {
+        Ok(CommittedOffset {
+            offset: take.i64("committed offset")?,
+            leader_epoch: take.i32("leader epoch")?,
+            commit_timestamp_ms: take.i64("commit time")?,
+            metadata: take.option_string("commit metadata")?,
+        })
+    }
+}
 
 /// Committed offsets of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

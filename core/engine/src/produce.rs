@@ -285,6 +285,12 @@ impl Engine {
 
     /// Everything that could stand in the way of an output, before anything is changed.
     fn check_outputs(&self, outputs: &[Output]) -> Result<(), Refusal> {
+        let total_bytes: usize = outputs.iter().map(|output| output.batch.size_bytes()).sum();
+        // The entry may hold up to `ENTRY_CLOSE_BYTES` of other batches already.
+        if total_bytes > limits::ENTRY_BYTES_MAX - limits::ENTRY_CLOSE_BYTES - limits::MIB {
+            let message = "a transform made more of a batch than can be stored in one piece";
+            return Err(refuse(ErrorCode::MessageTooLarge, message));
+        }
         let mut new_topics = BTreeMap::new();
         for output in outputs {
             if output.batch.check_produced(limits::BATCH_BYTES_MAX).is_err() {

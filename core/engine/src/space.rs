@@ -228,6 +228,10 @@ impl Engine {
             return Err(refuse(ErrorCode::KafkaStorageError, message));
         }
         let used = self.space.used_bytes();
+        // What every batch comes by is cheap.
+        if used < report.soft_bytes() {
+            return Ok(());
+        }
         let limit = report.limit_bytes(topic.priority(), topic.drops_oldest());
         if used < limit {
             return Ok(());

@@ -29,6 +29,8 @@ pub struct StorageConfig {
     pub gather_bytes: usize,
     /// An idle journal seals its last commit after so long.
     pub seal_after_ms: u64,
+    /// Bytes of segments that the scrub reads in a second; 0: it does not run.
+    pub scrub_bytes_per_second: u64,
     /// Bytes of entries that may wait for a commit before [`crate::DurableEngine::room`] waits.
     pub queue_bytes: usize,
     /// A random number; it becomes part of a new journal's identity.
@@ -49,6 +51,7 @@ impl StorageConfig {
             linger_ms: 0,
             gather_bytes: limits::DEFAULT_COMMIT_LINGER_BYTES,
             seal_after_ms: 5_000,
+            scrub_bytes_per_second: limits::DEFAULT_SCRUB_BYTES_PER_SECOND,
             queue_bytes: limits::DEFAULT_JOURNAL_QUEUE_BYTES,
             journal_seed,
         }

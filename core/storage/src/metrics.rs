@@ -122,6 +122,12 @@ pub struct StorageMetrics {
     pub history_bytes: u64,
     /// History reads that met damage or a read error.
     pub history_faults: u64,
+    /// Bytes of segments that the scrub has read.
+    pub scrubbed_bytes: u64,
+    /// How often it came to the end of all segments.
+    pub scrub_rounds: u64,
+    /// Segments in which its last round found damage.
+    pub scrub_damaged_segments: u64,
     /// What recovery did at the last start.
     pub recovery: RecoveryReport,
 }
@@ -197,6 +203,16 @@ impl Meter {
 
     pub(crate) fn history_fault(&self) {
         self.metrics.borrow_mut().history_faults += 1;
+    }
+
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.metrics.borrow_mut().scrubbed_bytes += bytes;
+    }
+
+    pub(crate) fn scrubbed_all(&self, damaged_segments: u64) {
+        let mut metrics = self.metrics.borrow_mut();
+        metrics.scrub_rounds += 1;
+        metrics.scrub_damaged_segments = damaged_segments;
     }
 
     pub(crate) fn recovered(&self, report: RecoveryReport) {

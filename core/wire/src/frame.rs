@@ -276,6 +276,11 @@ pub fn decode_request_header(reader: &mut Reader) -> Result<RequestHeader, Reque
     }
     // The client id keeps its 16-bit length in every header version.
     let client_id = reader.nullable_string(false).map_err(RequestError::Header)?;
+    let client_id = client_id.map(|mut client_id| {
+        client_id.truncate(client_id.floor_char_boundary(limits::CLIENT_ID_BYTES_MAX));
+        client_id.shrink_to_fit();
+        client_id
+    });
     if api.is_flexible(version) {
         reader.skip_tagged_fields().map_err(RequestError::Header)?;
     }
@@ -481,6 +486,18 @@ mod tests {
             decoder.extend(start.as_bytes());
             assert_eq!(decoder.next_frame(), Err(FrameError::HttpOnKafkaPort), "{start}");
         }
+    }
+
+    #[test]
+    fn of_a_long_client_id_the_start_is_kept() {
+        let request = Request::from(MetadataRequest { topics: None, ..Default::default() });
+        let long = format!("x{}", "é".repeat(limits::CLIENT_ID_BYTES_MAX));
+        let rope = encode_request(12, 9, Some(&long), &request).expect("fits");
+        let (header, back) = decode_request(rope[0].slice(4..)).expect("good");
+        let kept = header.client_id.expect("a client id");
+        assert_eq!(kept.len(), limits::CLIENT_ID_BYTES_MAX - 1, "no half of a letter");
+        assert!(long.starts_with(&kept));
+        assert_eq!(back, request);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 64 * MIB;
 pub const FRAME_BUFFER_START_BYTES: usize = 4 * KIB;
 /// Longest Kafka string (its length is an `INT16` in the versions without compact strings).
 pub const STRING_BYTES_MAX: usize = 32_767;
-/// Longest client id that is kept (for logs, groups and quotas); a longer one is refused.
+/// Longest client id that is kept (for logs, groups and quotas); of a longer one the start is.
 pub const CLIENT_ID_BYTES_MAX: usize = 1024;
 /// Most elements of one array in a message, whatever the remaining bytes would allow.
 pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
@@ -46,9 +46,6 @@ pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = MIB + 12;
 /// Most records that one batch may claim to hold. What the bytes allow is checked as well.
 pub const BATCH_RECORDS_MAX: usize = 1_000_000;
-/// Most batches accepted in the records field of one partition of a produce request. Kafka allows
-/// one (magic 2); a few are harmless and are all checked.
-pub const BATCHES_PER_PRODUCE_MAX: usize = 64;
 /// Most batches split out of one fetched or read block of bytes in one go.
 pub const BATCHES_PER_SPLIT_MAX: usize = 128 * KIB;
 /// Most headers of one record.
@@ -118,8 +115,6 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
 pub const PRODUCERS_MAX: usize = 100_000;
 /// Producer ids handed out from one journalled reservation.
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
-/// Longest transactional id.
-pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
 /// Most batches of one partition between admission and commit.
 pub const PARTITION_PENDING_BATCHES_MAX: usize = 1_024;
 /// A topic that declares a window of loss by records or bytes alone is synced after so long.
@@ -231,16 +226,12 @@ pub const DEFAULT_JOURNAL_FILES: usize = 3;
 pub const JOURNAL_FILES_MAX: usize = 64;
 /// Size above which a segment is closed and the next one begun (topic setting `segment.bytes`).
 pub const DEFAULT_SEGMENT_BYTES: usize = 64 * MIB;
-/// Most bytes of a segment.
-pub const SEGMENT_BYTES_MAX: usize = 1024 * MIB;
 /// Most segments of one partition.
 pub const SEGMENTS_PER_PARTITION_MAX: usize = 64 * KIB;
 /// Most open segment files.
 pub const OPEN_SEGMENTS_MAX: usize = 512;
 /// Largest checkpoint (an engine snapshot and the map of segments).
 pub const CHECKPOINT_BYTES_MAX: usize = 256 * MIB;
-/// Largest single write of a segment at a checkpoint.
-pub const SEGMENT_WRITE_BYTES_MAX: usize = 4 * MIB;
 /// Least time between two checkpoints that are taken only to give space back.
 pub const RECLAIM_INTERVAL_MS: u64 = 10_000;
 /// A checkpoint that would give back less than this (or a segment, if that is less) waits longer.
@@ -254,8 +245,6 @@ pub const SPACE_LOOK_MS: u64 = 10_000;
 pub const SPACE_RETRY_MS_MIN: u64 = 1_000;
 /// Longest wait between two such tries.
 pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
-/// Longest path below the data directory.
-pub const DATA_PATH_BYTES_MAX: usize = 512;
 
 // ------------------------------------------------------------------------------------------------
 // Transforms
@@ -431,8 +420,6 @@ pub const REFUSED_PRODUCERS_PER_PARTITION_MAX: usize = 256;
 pub const HISTORY_RETRY_MS: u64 = 20;
 /// Bytes of one entry after which a drained queue of batches continues in the next entry.
 pub const ENTRY_CLOSE_BYTES: usize = ENTRY_BYTES_MAX / 2;
-/// Member ids handed out by one group and not used yet.
-pub const GROUP_PENDING_MEMBERS_MAX: usize = GROUP_MEMBERS_MAX;
 
 const _: () = {
     assert!(DEFAULT_TAIL_BYTES <= DEFAULT_UNFLUSHED_BYTES);
@@ -467,8 +454,6 @@ const _: () = {
     assert!(COMMIT_BYTES_MAX <= DEFAULT_JOURNAL_FILE_BYTES);
     assert!(DEFAULT_JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES));
     assert!(DEFAULT_JOURNAL_FILES >= 2 && DEFAULT_JOURNAL_FILES <= JOURNAL_FILES_MAX);
-    assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
-    assert!(SEGMENT_WRITE_BYTES_MAX <= DEFAULT_SEGMENT_BYTES);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
     assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
@@ -563,7 +548,6 @@ const _: () = {
     assert!(COMMIT_BYTES_MAX + JOURNAL_BLOCK_BYTES <= DEFAULT_JOURNAL_FILE_BYTES);
     // The memory budget of the tail asks for a checkpoint before half of the ring is used.
     assert!(DEFAULT_TAIL_BYTES <= DEFAULT_JOURNAL_FILES * DEFAULT_JOURNAL_FILE_BYTES / 2);
-    assert!(SEGMENT_GATHER_BYTES <= SEGMENT_WRITE_BYTES_MAX);
     assert!(DEFAULT_COMMIT_LINGER_BYTES <= DEFAULT_JOURNAL_QUEUE_BYTES);
     assert!(DEFAULT_JOURNAL_QUEUE_BYTES <= IN_FLIGHT_BYTES_MAX);
 };
@@ -591,6 +575,14 @@ pub const HISTORY_EXPANSION: usize = 4;
 /// Packed batches that make about this much are unpacked on the engine's thread: handing them over
 /// would cost more.
 pub const SERVE_IN_PLACE_BYTES: usize = 64 * KIB;
+/// Wait from a start to the first scrub: whoever was away has other things to do.
+pub const SCRUB_FIRST_MS: u64 = 60_000;
+/// Wait from the end of a scrub to the next one.
+pub const SCRUB_EVERY_MS: u64 = 24 * 3_600_000;
+/// Bytes that the scrub reads before it rests.
+pub const SCRUB_PIECE_BYTES: u64 = 256 * KIB as u64;
+/// Bytes that the scrub reads in a second: 4 GiB in five hours, unnoticed on a slow card.
+pub const DEFAULT_SCRUB_BYTES_PER_SECOND: u64 = 256 * KIB as u64;
 /// Level of zstd for packing: higher ones cost much and gain little on telemetry.
 pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 /// Memory for the keys of one round of compaction; a round ends where it is full.

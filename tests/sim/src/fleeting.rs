@@ -43,6 +43,7 @@ impl FleetingTopic {
     }
 
     async fn live(&mut self, partition: Partition, producer: u32) {
+        self.world.oracle.topic_began(place(partition).0, partition);
         create_topic(&self.world, &place(partition).0, 1, &[]).await;
         let identity = self.world.producer_id().await;
         let batches = self.rng.between(1, 12);

@@ -60,8 +60,29 @@ struct Commits {
 pub struct Excuses {
     /// Offsets that the broker owns up to have damaged.
     pub unreadable: BTreeSet<i64>,
+    /// Ranges that it owns up to have lost, the end of each not included.
+    pub holes: Vec<(i64, i64)>,
     /// Acknowledged records that a declared window of loss covers.
     pub lost: BTreeSet<RecordId>,
+}
+
+impl Excuses {
+    /// Whether what stands at an offset need not be shown.
+    pub fn hides(&self, offset: i64) -> bool {
+        self.unreadable.contains(&offset) || self.hole_at(offset).is_some()
+    }
+
+    /// The end of the hole in which an offset lies.
+    fn hole_at(&self, offset: i64) -> Option<i64> {
+        let hole = self.holes.iter().find(|(from, upto)| (*from..*upto).contains(&offset));
+        hole.map(|(_, upto)| *upto)
+    }
+
+    /// How many offsets are hidden, at most.
+    fn hidden(&self) -> u64 {
+        let holes: u64 = self.holes.iter().map(|(from, upto)| from.abs_diff(*upto)).sum();
+        holes + self.unreadable.len() as u64
+    }
 }
 
 /// What does not hold; its text says it in a sentence.
@@ -254,8 +275,9 @@ impl<'a> Judge<'a> {
 
     fn see(&mut self, offset: i64, record: RecordId) {
         let partition = self.partition;
-        while self.next_offset < offset && self.excuses.unreadable.contains(&self.next_offset) {
-            self.next_offset += 1;
+        while self.next_offset < offset && self.excuses.hides(self.next_offset) {
+            self.next_offset =
+                self.excuses.hole_at(self.next_offset).unwrap_or(self.next_offset + 1);
         }
         if offset != self.next_offset {
             let expected = self.next_offset;
@@ -302,7 +324,7 @@ impl<'a> Judge<'a> {
     fn finish(mut self, before: &History) -> Vec<Violation> {
         let partition = self.partition;
         // What has no promised offset may be any of what cannot be read, each once.
-        let mut hidden = self.excuses.unreadable.len();
+        let mut hidden = self.excuses.hidden();
         for (&(lane_partition, producer), lane) in &before.lanes {
             if lane_partition != partition {
                 continue;
@@ -317,7 +339,7 @@ impl<'a> Judge<'a> {
                 if places.is_none_or(|places| places[sequence].is_none()) {
                     let record = RecordId { producer, sequence: sequence as u32 };
                     let is_hidden = match promised {
-                        Some(offset) => self.excuses.unreadable.contains(&offset),
+                        Some(offset) => self.excuses.hides(offset),
                         None => hidden > 0,
                     };
                     if is_hidden {

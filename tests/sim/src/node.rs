@@ -9,7 +9,7 @@ use futures::future::LocalBoxFuture;
 use millpond_engine::transform::{
     AdminRequest, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec,
 };
-use millpond_engine::{AdminId, Effect, EngineConfig, Event, Now, Ticket};
+use millpond_engine::{AdminId, Effect, EngineConfig, Event, LostRange, Now, Ticket};
 use millpond_storage::disk::sim::{SimClock, SimDisk, SimExecutor, SimFault, SimGroup, SimRng};
 use millpond_storage::{DurableEngine, Shell, StorageClock, StorageConfig};
 use millpond_wire::ErrorCode;
@@ -168,6 +168,21 @@ impl Machine {
     /// The engine and storage at work, if the node serves.
     pub fn engine(&self) -> Option<Rc<Node>> {
         self.running.borrow().as_ref().map(|running| Rc::clone(&running.engine))
+    }
+
+    /// The offsets that the node says it lost to damage: topic, partition, from, upto.
+    pub fn losses(&self) -> Vec<(String, i32, i64, i64)> {
+        let running = self.running.borrow();
+        let Some(running) = running.as_ref() else {
+            return Vec::new();
+        };
+        running.engine.with_engine(|engine| {
+            let named = |range: LostRange| {
+                let topic = engine.catalog().by_id(range.partition.topic_id)?;
+                Some((topic.name.clone(), range.partition.partition, range.from, range.upto))
+            };
+            engine.lost_ranges().filter_map(named).collect()
+        })
     }
 
     /// Why the node stopped by itself, if it did and nobody has asked yet.

@@ -3,7 +3,7 @@
 
 use crate::history::{Excuses, History, Partition, RecordId};
 use crate::losses::Acks;
-use crate::topics::{Rule, is_dropped, rule_of};
+use crate::topics::{Rule, is_dropped, partition_of, rule_of};
 use crate::trace::Trace;
 use millpond_wire::ErrorCode;
 use std::cell::RefCell;
@@ -34,6 +34,10 @@ struct Books {
     damaged: BTreeMap<Partition, Vec<(i64, i64)>>,
     /// Offsets that the node said it cannot read.
     unreadable: BTreeMap<Partition, BTreeSet<i64>>,
+    /// Ranges of offsets that the node gave up because of damage.
+    holes: BTreeMap<Partition, Vec<(i64, i64)>>,
+    /// The present partition of each topic that comes and goes.
+    fleeting: BTreeMap<String, Partition>,
     topics_ended: u64,
     /// When the node died, in ns.
     deaths_ns: Vec<u64>,
@@ -220,7 +224,9 @@ impl Oracle {
         let is_excused = match code {
             ErrorCode::KafkaStorageError => {
                 let ranges = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
-                books.reads_may_fail || ranges.iter().any(|(_, upto)| offset < *upto)
+                let holes = books.holes.get(&partition).map_or(&[][..], Vec::as_slice);
+                let mut damaged = ranges.iter().chain(holes);
+                books.reads_may_fail || damaged.any(|(_, upto)| offset < *upto)
             }
             ErrorCode::OffsetOutOfRange => match rule_of(partition) {
                 Rule::LosesDeleted => books.deleted.get(&partition).is_some_and(|at| offset < at.1),
@@ -234,9 +240,37 @@ impl Oracle {
         }
     }
 
-    /// The node says for good that it cannot read this offset: it must have been damaged.
-    pub fn unreadable(&self, partition: Partition, offset: i64) {
+    /// The node says that damage took offsets of a partition; false if it may not say so.
+    pub fn lost(&self, topic: &str, index: i32, (from, upto): (i64, i64), may_be: bool) -> bool {
         let mut books = self.books.borrow_mut();
+        let fleeting = books.fleeting.get(topic).copied();
+        // Of a topic that nobody has been promised anything of.
+        let Some(partition) = partition_of(topic, index).or(fleeting) else {
+            return true;
+        };
+        let holes = books.holes.entry(partition).or_default();
+        let is_known = holes.iter().any(|hole| hole.0 <= from && upto <= hole.1);
+        if !is_known && may_be {
+            holes.push((from, upto));
+            drop(books);
+            self.trace.note("node", || format!("{topic}/{index} lost {from} to {upto}"));
+        }
+        is_known || may_be
+    }
+
+    /// A topic that comes and goes has come.
+    pub fn topic_began(&self, topic: String, partition: Partition) {
+        self.books.borrow_mut().fleeting.insert(topic, partition);
+    }
+
+    /// The node says for good that it cannot read this offset: it must have been damaged. Answers
+    /// where to read on.
+    pub fn unreadable(&self, partition: Partition, offset: i64) -> i64 {
+        let mut books = self.books.borrow_mut();
+        let holes = books.holes.get(&partition).map_or(&[][..], Vec::as_slice);
+        if let Some((_, upto)) = holes.iter().find(|hole| (hole.0..hole.1).contains(&offset)) {
+            return *upto;
+        }
         let ranges = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
         let is_damaged = ranges.iter().any(|(from, upto)| (*from..*upto).contains(&offset));
         books.unreadable.entry(partition).or_default().insert(offset);
@@ -244,6 +278,12 @@ impl Oracle {
         if !is_damaged {
             self.violated(format!("partition {partition}: offset {offset} cannot be read"));
         }
+        offset + 1
+    }
+
+    /// How many ranges the node gave up.
+    pub fn holes(&self) -> u64 {
+        self.books.borrow().holes.values().map(|holes| holes.len() as u64).sum()
     }
 
     /// How many offsets the node owned up to have lost to damage.
@@ -302,7 +342,7 @@ impl Oracle {
         let vanished: Vec<String> = shown
             .range(range)
             .filter(|(key, record)| books.seen.get(key) != Some(record))
-            .filter(|((_, offset), _)| !excuses.unreadable.contains(offset))
+            .filter(|((_, offset), _)| !excuses.hides(*offset))
             .map(|((_, offset), record)| {
                 format!(
                     "partition {partition}, offset {offset}: {record} was shown and is not there"
@@ -341,17 +381,18 @@ impl Books {
     /// What a partition may lack.
     fn excuses(&self, partition: Partition, found: &[(i64, RecordId)]) -> Result<Excuses, String> {
         let unreadable = self.unreadable.get(&partition).cloned().unwrap_or_default();
+        let holes = self.holes.get(&partition).cloned().unwrap_or_default();
         let mut lost = BTreeSet::new();
         // Behind damage nobody can tell what a death took; that run is judged by what it shows.
         if let Rule::MayLoseLast { window_ms } = rule_of(partition)
             && let Some(acks) = self.early.get(&partition)
         {
             let found = found.iter().map(|(_, record)| *record).collect();
-            lost = match unreadable.is_empty() {
+            lost = match unreadable.is_empty() && holes.is_empty() {
                 true => acks.excused(&found, &self.deaths_ns, window_ms)?,
                 false => acks.missing(&found),
             };
         }
-        Ok(Excuses { unreadable, lost })
+        Ok(Excuses { unreadable, holes, lost })
     }
 }

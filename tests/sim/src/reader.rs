@@ -73,8 +73,7 @@ pub async fn read_all(world: &Surroundings, partition: Partition) {
                     world.oracle.starts_at(partition, first);
                     offset = first;
                 } else {
-                    world.oracle.unreadable(partition, offset);
-                    offset += 1;
+                    offset = world.oracle.unreadable(partition, offset);
                 }
             }
         }

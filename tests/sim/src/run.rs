@@ -16,13 +16,10 @@ use crate::storm::{Gale, Storm};
 use crate::topics::{TopicKind, partitions};
 use crate::trace::Trace;
 use crate::trimmer::Trimmer;
+use millpond_storage::FatalDiskError;
 use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng, SimTask};
 use std::cell::Cell;
 use std::rc::Rc;
-
-/// A full disk ends the node at the next checkpoint, today; once it lives on, this is false and
-/// such an end is a broken promise.
-pub const FULL_DISK_STOPS_THE_NODE: bool = false;
 
 /// What a run did; a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +42,8 @@ pub struct Report {
     pub stopped: u64,
     /// Starts that were refused because of damage, rightly.
     pub refused: u64,
+    /// Ranges of offsets that the node gave up because of damage, rightly.
+    pub holes: u64,
     /// Offsets that the node said it cannot read, rightly.
     pub unreadable: u64,
     /// Topics that were filled, judged and deleted.
@@ -71,6 +70,7 @@ impl Report {
         self.torn_tails += other.torn_tails;
         self.stopped += other.stopped;
         self.refused += other.refused;
+        self.holes += other.holes;
         self.unreadable += other.unreadable;
         self.topics_ended += other.topics_ended;
         self.lost_early += other.lost_early;
@@ -117,6 +117,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         calm_ms: storm.calm_ms,
         damage: None,
         restart_at_ns: None,
+        has_served: false,
         report: Report::default(),
     };
     run.weather(storm);
@@ -125,6 +126,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         acknowledged: oracle.acknowledged_count(),
         reads: oracle.reads(),
         checkpoints: run.machine.checkpoints(),
+        holes: oracle.holes(),
         unreadable: oracle.unreadable_count(),
         topics_ended: oracle.topics_ended(),
         lost_early: oracle.lost_early(),
@@ -152,6 +154,8 @@ pub(crate) struct Run {
     pub(crate) damage: Option<Damage>,
     /// When whoever looks after the node starts it again.
     pub(crate) restart_at_ns: Option<u64>,
+    /// Whether the node was ever open.
+    has_served: bool,
     pub(crate) report: Report,
 }
 
@@ -278,7 +282,8 @@ impl Run {
             self.take_stop(&stop);
         }
         if self.machine.is_serving() {
-            self.damage = None;
+            self.has_served = true;
+            self.take_losses();
         }
         let now_ns = self.executor.clock().now_ns();
         if self.restart_at_ns.is_some_and(|at_ns| at_ns <= now_ns)
@@ -289,10 +294,28 @@ impl Run {
         }
     }
 
+    /// The node may give up what damage took, if it says so; and only then.
+    fn take_losses(&mut self) {
+        let is_damaged = self.damage.take().is_some();
+        for (topic, index, from, upto) in self.machine.losses() {
+            if !self.world.oracle.lost(&topic, index, (from, upto), is_damaged) {
+                let what = format!("{topic}/{index} lost {from} to {upto} without damage");
+                return self.world.oracle.violated(what);
+            }
+        }
+    }
+
     fn take_stop(&mut self, stop: &Stop) {
         match stop.cause() {
             Cause::Device(error) if self.machine.has_device_failed() => {
-                if error.is_refusal() && !FULL_DISK_STOPS_THE_NODE {
+                // A disk that takes no more is lived through, but for the journal's own writes on a
+                // read-only one, and for the making of a new directory.
+                let must_live = match stop {
+                    Stop::Died(FatalDiskError::Checkpoint(_)) => error.is_refusal(),
+                    Stop::Died(_) => error.is_no_space(),
+                    Stop::Refused(_) => error.is_no_space() && self.has_served,
+                };
+                if must_live {
                     return self.world.oracle.violated(format!("a full disk ended it: {stop}"));
                 }
                 self.report.stopped += 1;

@@ -4,7 +4,7 @@
 use millpond_storage::checkpoint::LoadCheckpointError;
 use millpond_storage::disk::DiskError;
 use millpond_storage::journal::{JournalError, OpenJournalError, RecoverError};
-use millpond_storage::{FatalDiskError, OpenError};
+use millpond_storage::{FatalDiskError, OpenError, ReplayFault};
 use std::fmt;
 
 /// Why the node stopped.
@@ -49,7 +49,11 @@ fn cause_of_refusal(error: &OpenError) -> Cause<'_> {
         }
         OpenError::Checkpoint(LoadCheckpointError::Damaged { .. })
         | OpenError::Journal(OpenJournalError::File { .. })
-        | OpenError::Journal(OpenJournalError::Recover(RecoverError::Damage(_))) => Cause::Damage,
+        | OpenError::Journal(OpenJournalError::Recover(RecoverError::Damage(_)))
+        | OpenError::Journal(OpenJournalError::Recover(RecoverError::Refused {
+            reason: ReplayFault::LostScope,
+            ..
+        })) => Cause::Damage,
         _ => Cause::Other,
     }
 }

@@ -160,6 +160,18 @@ fn a_routed_batch_commits_atomically_and_makes_the_topics_it_needs() {
 }
 
 #[test]
+fn outputs_that_no_entry_can_hold_refuse_the_whole_batch() {
+    let mut rig = rig();
+    let id = rig.send_batch("t", 0, sent(0, &["a"]));
+    let job = rig.jobs.pop_front().expect("a job");
+    let value = "x".repeat(1_000_000);
+    let outputs = (0..20).map(|index| routed(&format!("t-{index}"), &[&value])).collect();
+    rig.finish(&job, changed(outputs));
+    assert_eq!(answer(&mut rig, id).0, ErrorCode::MessageTooLarge);
+    assert!(rig.engine.catalog().by_name("t-0").is_none());
+}
+
+#[test]
 fn a_route_to_an_impossible_topic_refuses_the_whole_batch() {
     let mut rig = rig();
     let id = rig.send_batch("t", 0, sent(0, &["a", "b"]));

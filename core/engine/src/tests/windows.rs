@@ -3,7 +3,7 @@
 
 use super::rig::{Producer, Rig, batch, parsed, values_of};
 use crate::transform::{Output, OutputTopic, TransformOutcome};
-use crate::{SyncBy, Unsynced};
+use crate::{EntrySeq, SyncBy, Unsynced};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 
@@ -161,6 +161,7 @@ fn what_is_exposed_is_counted_until_it_is_durable() {
 fn after_loss(rig: &mut Rig, lost: usize) -> Rig {
     let kept = rig.entries.len() - lost;
     rig.entries.truncate(kept);
+    rig.appended = EntrySeq(kept as u64);
     rig.reborn(None)
 }
 

@@ -64,7 +64,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             let progress = self.journal.progress_past(progress);
             let moved = select(self.life_moved.past(life), self.space.moved.past(space));
             let moved = select(progress, moved);
-            match self.space.next_look_ms() {
+            match self.next_look_ms() {
                 Some(due_ms) => {
                     select(moved, self.shell.sleep_until_ms(due_ms)).await;
                 }

@@ -12,6 +12,7 @@ mod history;
 mod open;
 mod packing;
 mod replay;
+mod scrub;
 mod shell;
 mod space;
 
@@ -163,6 +164,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut direct = pin!(self.write_direct());
         let mut history = pin!(self.read_history());
         let mut ticks = pin!(self.tick());
+        let mut scrub = pin!(self.scrub());
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(ended) = journal.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(FatalDiskError::from));
@@ -173,9 +175,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             if let Poll::Ready(error) = direct.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            // These two never end.
+            // These never end.
             let _ = history.as_mut().poll(cx);
             let _ = ticks.as_mut().poll(cx);
+            let _ = scrub.as_mut().poll(cx);
             Poll::Pending
         })
         .await

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_engine::{
-    Event, Partition, PartitionKey, SpaceReport, StoredPartition, StoredSegment,
+    Engine, Event, Partition, PartitionKey, SpaceReport, StoredPartition, StoredSegment,
 };
 use millpond_wire::limits::{
     RECLAIM_BYTES_LEAST, RECLAIM_INTERVAL_MS, RECLAIM_LAZY_MS, SPACE_LOOK_MS, SPACE_RETRY_MS_MAX,
@@ -71,14 +71,6 @@ impl Space {
         let is_lazy = self.is_reclaim_lazy.get();
         let wait_ms = if is_lazy { RECLAIM_LAZY_MS } else { RECLAIM_INTERVAL_MS };
         self.is_reclaim_wanted.get().then_some(self.checkpointed_ms.get() + wait_ms)
-    }
-
-    /// When something is to be done here although nobody else does anything.
-    pub(super) fn next_look_ms(&self) -> Option<u64> {
-        match self.refusal.get() {
-            Some(refusal) => Some(refusal.next_look_ms),
-            None => self.reclaim_due_ms(),
-        }
     }
 
     pub(super) fn is_refusing(&self) -> bool {
@@ -185,6 +177,18 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 0
             }
         }
+    }
+
+    /// When something is to be done here although nobody else does anything.
+    pub(super) fn next_look_ms(&self) -> Option<u64> {
+        if let Some(refusal) = self.space.refusal.get() {
+            return Some(refusal.next_look_ms);
+        }
+        // Whoever is refused for want of space writes nothing that would wake anybody.
+        let space = self.with_engine(Engine::space);
+        let is_tight = space.used_bytes >= space.soft_bytes;
+        let look_ms = is_tight.then(|| self.space.told_ms.get() + SPACE_LOOK_MS);
+        [self.space.reclaim_due_ms(), look_ms].into_iter().flatten().min()
     }
 
     /// Whether entries wait for room that only a checkpoint could give, and the disk refuses it.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use millpond_engine::{Engine, EngineConfig, Fact, PartitionKey, SnapshotError};
 use millpond_wire::uuid::Uuid;
 
+use crate::segments::SegmentTable;
+
 /// Names by topic id.
 #[derive(Clone, Debug, Default)]
 pub struct TopicNames {
@@ -73,6 +75,30 @@ impl TopicNames {
     #[must_use]
     pub fn log(&self, key: PartitionKey) -> Option<(i64, i64)> {
         self.logs.get(&key).copied()
+    }
+
+    /// These logs without what `later`, after the journal, has let go: the files of that may have
+    /// been removed already.
+    #[must_use]
+    pub(super) fn without_let_go(mut self, later: &TopicNames) -> TopicNames {
+        self.logs.retain(|key, _| later.logs.contains_key(key));
+        for (key, (start, end)) in &mut self.logs {
+            let moved = later.log(*key).map_or(*start, |(start, _)| start);
+            *start = moved.clamp(*start, *end);
+        }
+        self
+    }
+
+    /// The segments of these logs.
+    pub(super) fn segments_of(&self, table: &SegmentTable) -> SegmentTable {
+        let mut kept = table.clone();
+        for key in table.keys() {
+            match self.log(key) {
+                Some((start, _)) => kept.trim(key, start),
+                None => kept.remove(key),
+            }
+        }
+        kept
     }
 
     /// Topics that the journal makes after the checkpoint have names, too.

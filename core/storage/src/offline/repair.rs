@@ -80,13 +80,17 @@ pub async fn plan_repair<D: Disk>(dir: &DataDir<D>) -> Result<RepairPlan, Offlin
     let mut steps = Vec::new();
     if report.checkpoint.is_some() {
         let checkpoint = dir.checkpoint().await?;
+        let names = TopicNames::of_snapshot(checkpoint.snapshot.clone());
+        let names = names.map(|names| names.without_let_go(&report.names));
+        let table = names.as_ref().map(|names| names.segments_of(&checkpoint.segments));
         // What the journal needs stays as it is until the node was started and stopped once.
         let is_free = |key, meta: &SegmentMeta| !report.needed.contains(&(key, meta.name()));
-        for (key, meta) in checkpoint.segments.iter().filter(|(key, meta)| is_free(*key, meta)) {
+        let segments = table.as_ref().unwrap_or(&checkpoint.segments).iter();
+        for (key, meta) in segments.filter(|(key, meta)| is_free(*key, meta)) {
             steps.extend(rewrite_of(dir.disk(), key, *meta).await?);
         }
-        if let Ok(names) = TopicNames::of_snapshot(checkpoint.snapshot.clone()) {
-            let lost = holes(&checkpoint.segments, &names).into_iter();
+        if let (Ok(names), Ok(table)) = (&names, &table) {
+            let lost = holes(table, names).into_iter();
             steps.extend(lost.map(|(partition, lost)| RepairStep::GiveUp { partition, lost }));
         }
         steps.extend(report.strays.iter().cloned().map(|file| RepairStep::MoveAside { file }));

@@ -85,9 +85,12 @@ pub async fn verify<D: Disk>(
     };
     report.checkpoint = Some(checkpoint.number);
     let Some(engine) = restore(&checkpoint, &mut report) else { return Ok(report) };
-    logs_and_segments_agree(&checkpoint.segments, &mut report);
+    let at_checkpoint = report.names.clone();
     report.needed = journal(dir, &checkpoint, engine, &mut report).await?;
-    segments(dir, &checkpoint.segments, &mut report, &mut progress).await?;
+    let names = at_checkpoint.without_let_go(&report.names);
+    let table = names.segments_of(&checkpoint.segments);
+    logs_and_segments_agree(&table, &names, &mut report);
+    segments(dir, &table, &mut report, &mut progress).await?;
     report.strays = strays(dir.disk(), &checkpoint.segments, &report.needed).await?;
     for path in report.strays.clone() {
         let concern = Concern { file: path, ..Concern::default() };
@@ -114,8 +117,8 @@ fn restore(checkpoint: &Checkpoint, report: &mut Report) -> Option<Engine> {
 }
 
 /// What is below a log's end at the checkpoint must be in segments, without a hole between them.
-fn logs_and_segments_agree(table: &SegmentTable, report: &mut Report) {
-    for (key, offsets) in holes(table, &report.names) {
+fn logs_and_segments_agree(table: &SegmentTable, names: &TopicNames, report: &mut Report) {
+    for (key, offsets) in holes(table, names) {
         let (partition, offsets) = (Some(key), Some(offsets));
         let concern = Concern { partition, offsets, ..Concern::default() };
         report.findings.damage(concern, "no segment has these offsets".to_owned(), GIVE_UP);
@@ -157,6 +160,11 @@ async fn journal<D: Disk>(
             report.names = TopicNames::of(&replay.engine);
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
+                report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
+            }
+            if found.corrected_bits > 0 {
+                let what =
+                    format!("{} flipped bits, corrected at each start", found.corrected_bits);
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
             }
             replay.engine.finish_recovery();

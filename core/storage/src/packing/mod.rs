@@ -51,7 +51,7 @@ pub struct PackStats {
     pub unreadable: u64,
 }
 
-/// Merges runs of small batches. What is large, dense, alone of its kind or not to be decoded
+/// Merges runs of small batches, each of which continues the one before. What is large, dense, alone of its kind or not to be decoded
 /// goes through untouched, and so does a run that would not become smaller.
 ///
 /// Takes memory for one batch of `policy.target_bytes` and its compressed form beside the output.
@@ -59,9 +59,16 @@ pub struct PackStats {
 pub fn pack(batches: &[LogBatch], policy: &PackPolicy) -> Packed {
     let mut merger = Merger::new(policy);
     let mut unreadable = 0;
+    let mut next_offset = None;
     let merged = batches
         .iter()
-        .try_for_each(|batch| pack_one(&mut merger, batch, policy, &mut unreadable))
+        .try_for_each(|batch| {
+            // Offsets that damage took lie between: a consumer must come to that gap and be told.
+            if next_offset.replace(batch.next_offset()) != Some(batch.base_offset()) {
+                merger.close()?;
+            }
+            pack_one(&mut merger, batch, policy, &mut unreadable)
+        })
         .and_then(|()| merger.finish());
     let (batches_out, merged) = match merged {
         Ok(done) => (done.batches, done.merged),

@@ -135,7 +135,13 @@ fn places(image: &SimImage) -> Vec<(String, usize)> {
             // Every byte of the headers of the file and of the first batch; some of the rest.
             let begin = 0..bytes.len().min(130);
             let rest = (130..bytes.len()).step_by(149);
-            places.extend(begin.chain(rest).map(|at| (path.to_owned(), at)));
+            // The padding behind a flush holds nothing.
+            let is_padding = |at: &usize| {
+                let near = at.saturating_sub(64)..(at + 64).min(bytes.len());
+                bytes[near].iter().all(|byte| *byte == 0)
+            };
+            let chosen = begin.chain(rest).filter(|at| !is_padding(at));
+            places.extend(chosen.map(|at| (path.to_owned(), at)));
         }
     }
     places

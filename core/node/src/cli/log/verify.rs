@@ -139,7 +139,7 @@ fn to_json(report: &Report) -> Value {
         "damages": report.findings.damages(),
         "notes": report.findings.notes(),
         "checkpoint": report.checkpoint,
-        "journal": report.journal.map(|found| json!({
+        "journal": report.journal.as_ref().map(|found| json!({
             "commits": found.commits,
             "entries": found.entries,
             "bytes": found.bytes,

@@ -175,6 +175,31 @@ fn damage_of_a_segment_is_an_error_for_its_readers_only() {
 }
 
 #[test]
+fn the_scrub_finds_damage_that_nobody_has_read_and_disturbs_nobody() {
+    let machine = Machine::new(8);
+    let node = machine.start();
+    node.create_topic("bad", 1);
+    node.create_topic("good", 1);
+    for index in 0..10 {
+        node.produce("bad", 0, &value(index, 100));
+        node.produce("good", 0, &value(index, 100));
+    }
+    let key = node.key("bad", 0);
+    machine.stop(node);
+    let name = crate::segments::SegmentName { base_offset: 0, generation: 0 };
+    let path = crate::segments::format::segment_path(key, name);
+    assert!(machine.disk.corrupt(&path, 64 + 100));
+    let node = machine.start();
+    machine.run_for_ms(millpond_wire::limits::SCRUB_FIRST_MS + 10_000);
+    let metrics = node.engine.metrics();
+    assert_eq!((metrics.scrub_rounds, metrics.scrub_damaged_segments), (1, 1));
+    assert_eq!(metrics.history_faults, 0);
+    assert!(!node.run.is_done());
+    assert_eq!(node.read("good", 0).len(), 10);
+    assert_eq!(node.fetch("bad", 0, 0).error_code, ErrorCode::KafkaStorageError.code());
+}
+
+#[test]
 fn a_deleted_topic_loses_its_files_and_only_then() {
     let machine = Machine::new(9);
     let node = machine.start();
