@@ -170,7 +170,7 @@ impl Tally {
     fn expect_not_vacuous(&self) {
         let Tally { cuts, .. } = *self;
         assert!(self.records >= cuts * 1000, "too few records: {self:?}");
-        assert!(self.checkpoints >= cuts / 12, "too few checkpoints: {self:?}");
+        assert!(self.checkpoints >= cuts / 24, "too few checkpoints: {self:?}");
         assert!(self.commits >= cuts && self.over_quic >= cuts, "too little load: {self:?}");
         assert!(self.around_deletion > 0 && self.blackouts > 0, "too few kinds: {self:?}");
         if cuts >= 100 {

@@ -47,6 +47,7 @@ pub(crate) enum Written<'a> {
 }
 
 impl<'a> Written<'a> {
+    /// `extent`: where the batch of an appended fact stands, if it is in a segment.
     pub(crate) fn of(fact: &'a Fact, extent: Option<Extent>) -> Written<'a> {
         if let (Some(at), Fact::Appended { partition, batch, sent }) = (extent, fact) {
             return Written::Extent { partition, batch, sent: sent.as_ref(), at };

@@ -23,6 +23,7 @@ mod extent;
 mod fetch;
 mod group;
 mod holes;
+mod keyed;
 mod loss;
 mod offsets;
 mod parked;

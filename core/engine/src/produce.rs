@@ -66,6 +66,9 @@ impl Engine {
         let log = self.state.catalog.partition(key).ok_or_else(missing)?;
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, version)?;
+        if topic.chain.is_empty() {
+            self.check_keys(key, &batch)?;
+        }
         let range = SentRange::of(&batch);
         let mut missing_from = None;
         if let Some(range) = range {
@@ -221,7 +224,7 @@ impl Engine {
                 self.commit_outputs(key, &admitted, outputs)
             }
             Some(TransformOutcome::Rejected { code, message }) => Err(refuse(code, message)),
-            Some(TransformOutcome::Untouched) | None => Ok(self.commit_untouched(key, &admitted)),
+            Some(TransformOutcome::Untouched) | None => self.commit_untouched(key, &admitted),
         };
         match settled {
             Ok(settled) => {
@@ -237,8 +240,13 @@ impl Engine {
         }
     }
 
-    fn commit_untouched(&mut self, key: PartitionKey, admitted: &Admitted) -> Settled {
+    fn commit_untouched(
+        &mut self,
+        key: PartitionKey,
+        admitted: &Admitted,
+    ) -> Result<Settled, Refusal> {
         if admitted.inputs_upto.is_some() {
+            self.check_keys(key, &admitted.batch)?;
             let records = u64::from(admitted.batch.records_count());
             self.counters.transform_batches_untouched += 1;
             self.counters.transform_records_out += records;
@@ -246,7 +254,7 @@ impl Engine {
         let (base_offset, append_time_ms) =
             self.append(key, admitted.batch.clone(), admitted.range);
         let answer = SentAnswer::Offset(base_offset);
-        Settled::Accepted { answer, append_time_ms, seq: self.rests_on() }
+        Ok(Settled::Accepted { answer, append_time_ms, seq: self.rests_on() })
     }
 
     /// All outputs of a batch, to however many topics, in this one entry.
@@ -257,6 +265,7 @@ impl Engine {
         outputs: Vec<Output>,
     ) -> Result<Settled, Refusal> {
         self.check_outputs(&outputs)?;
+        self.check_output_keys(key, &outputs)?;
         let same_shape = match outputs.as_slice() {
             [one] => {
                 one.topic == OutputTopic::Same

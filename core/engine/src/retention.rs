@@ -72,6 +72,12 @@ impl Engine {
         self.retain();
     }
 
+    /// Whether the wall clock may be believed: it has not jumped for a while.
+    #[must_use]
+    pub fn is_clock_steady(&self) -> bool {
+        self.record_clock.is_steady()
+    }
+
     /// Whether a partition's newest segment is to be closed: it is full by `segment.bytes` or old by
     /// `segment.ms`. Age is counted from when the segment was first seen in this run of the process.
     /// Only whole segments expire: a shorter `retention.ms` closes them after a quarter of it.

@@ -143,7 +143,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = {
         row("message.timestamp.after.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.after.max.ms", "Kept for tools: every timestamp is accepted. Those more than a day ahead do not age other records."),
         row("message.timestamp.before.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.before.max.ms", "Kept for tools: every timestamp is accepted."),
         row("message.timestamp.difference.max.ms", "9223372036854775807", Long(0), "log.message.timestamp.difference.max.ms", "Kept for tools: every timestamp is accepted."),
-        row(MESSAGE_TIMESTAMP_TYPE, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type", "Whose clock writes the timestamp: the producer's or the broker's."),
+        row(MESSAGE_TIMESTAMP_TYPE, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type", "Whose clock writes the timestamp: the producer's or the broker's. With LogAppendTime all records of a batch have one time, so small batches that came at different times are not packed into one: they take more flash."),
         row(ON_FULL, "reject", OneOf(&["reject", "drop-oldest"]), "millpond.on.full", "When the node's storage is full: refuse new records, or make room by dropping the oldest ones of this topic."),
         row(PRIORITY, "50", Within(0, 100), "millpond.priority", "From 0 to 100; when the node's storage runs short, topics of a lower priority are dropped from and refused first."),
         row("min.cleanable.dirty.ratio", "0.5", Ratio, "log.cleaner.min.cleanable.ratio", "Share of uncompacted bytes that starts a compaction."),

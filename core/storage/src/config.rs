@@ -33,6 +33,12 @@ pub struct StorageConfig {
     pub scrub_bytes_per_second: u64,
     /// Bytes of entries that may wait for a commit before [`crate::DurableEngine::room`] waits.
     pub queue_bytes: usize,
+    /// How often compaction looks for topics that need it (Kafka's `log.cleaner.backoff.ms`).
+    pub compaction_check_ms: u64,
+    /// Memory for the keys of one round of compaction; a round ends where it is full.
+    pub compaction_map_bytes: usize,
+    /// What background work (compaction) may read and write together in a second; 0: no limit.
+    pub background_bytes_per_second: u64,
     /// A random number; it becomes part of a new journal's identity.
     pub journal_seed: u64,
 }
@@ -53,6 +59,9 @@ impl StorageConfig {
             seal_after_ms: 5_000,
             scrub_bytes_per_second: limits::DEFAULT_SCRUB_BYTES_PER_SECOND,
             queue_bytes: limits::DEFAULT_JOURNAL_QUEUE_BYTES,
+            compaction_check_ms: 15_000,
+            compaction_map_bytes: limits::DEFAULT_COMPACTION_MAP_BYTES,
+            background_bytes_per_second: limits::DEFAULT_BACKGROUND_BYTES_PER_SECOND,
             journal_seed,
         }
     }

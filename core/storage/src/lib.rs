@@ -23,5 +23,6 @@ pub use clock::StorageClock;
 pub use config::StorageConfig;
 pub use durable_engine::{DurableEngine, FatalDiskError, OpenError, ReplayFault, Shell};
 pub use metrics::{
-    LATENCY_BOUNDS_US, LatencyHistogram, RecoveryReport, StorageMetrics, WriteCause,
+    CompactionMetrics, LATENCY_BOUNDS_US, LatencyHistogram, RecoveryReport, StorageMetrics,
+    WriteCause,
 };

@@ -10,8 +10,14 @@ use millpond_engine::LostRange;
 pub enum WriteCause {
     /// Commits.
     Journal,
-    /// Partition files at checkpoints.
+    /// Partition files at checkpoints, as the batches came.
     Segment,
+    /// The same, of batches that were packed.
+    Packing,
+    /// Partition files that compaction wrote anew.
+    Compaction,
+    /// Indexes of partition files. They are kept in memory only as yet.
+    Index,
     /// Checkpoints.
     Checkpoint,
     /// Directory entries, new journal files, headers.
@@ -20,14 +26,24 @@ pub enum WriteCause {
 
 impl WriteCause {
     /// All of them, in the order of [`StorageMetrics`]' arrays.
-    pub const ALL: [WriteCause; 4] =
-        [WriteCause::Journal, WriteCause::Segment, WriteCause::Checkpoint, WriteCause::Metadata];
+    pub const ALL: [WriteCause; 7] = [
+        WriteCause::Journal,
+        WriteCause::Segment,
+        WriteCause::Packing,
+        WriteCause::Compaction,
+        WriteCause::Index,
+        WriteCause::Checkpoint,
+        WriteCause::Metadata,
+    ];
 
     /// The name for a metric's label.
     pub fn name(self) -> &'static str {
         match self {
             WriteCause::Journal => "journal",
             WriteCause::Segment => "segment",
+            WriteCause::Packing => "packing",
+            WriteCause::Compaction => "compaction",
+            WriteCause::Index => "index",
             WriteCause::Checkpoint => "checkpoint",
             WriteCause::Metadata => "metadata",
         }
@@ -85,9 +101,9 @@ pub struct StorageMetrics {
     /// Bytes of record batches that were journalled.
     pub payload_bytes: u64,
     /// Bytes written, by [`WriteCause::ALL`].
-    pub written_bytes: [u64; 4],
+    pub written_bytes: [u64; WriteCause::ALL.len()],
     /// Syncs (of files and directories) and durable writes, by [`WriteCause::ALL`].
-    pub syncs: [u64; 4],
+    pub syncs: [u64; WriteCause::ALL.len()],
     /// Journal commits, seals included.
     pub commits: u64,
     /// Entries in them.
@@ -122,6 +138,8 @@ pub struct StorageMetrics {
     pub history_bytes: u64,
     /// History reads that met damage or a read error.
     pub history_faults: u64,
+    /// What compaction did.
+    pub compaction: CompactionMetrics,
     /// Bytes of segments that the scrub has read.
     pub scrubbed_bytes: u64,
     /// How often it came to the end of all segments.
@@ -130,6 +148,30 @@ pub struct StorageMetrics {
     pub scrub_damaged_segments: u64,
     /// What recovery did at the last start.
     pub recovery: RecoveryReport,
+}
+
+/// What compaction did since the start. Bytes that it wrote stand under
+/// [`WriteCause::Compaction`] as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompactionMetrics {
+    /// Rounds that came to their end: new segments were handed to a checkpoint.
+    pub rounds: u64,
+    /// Rounds that were given up: damage, a full disk, a topic deleted under them.
+    pub rounds_given_up: u64,
+    /// Bytes of segments that were read.
+    pub read_bytes: u64,
+    /// Bytes of segments that were written.
+    pub written_bytes: u64,
+    /// Records that went because their key has a newer one.
+    pub superseded_records: u64,
+    /// Tombstones that went because `delete.retention.ms` was over.
+    pub expired_tombstones: u64,
+    /// Partitions that are due for a round and wait for it.
+    pub partitions_waiting: u64,
+    /// Partitions that are not compacted because a segment of theirs is damaged.
+    pub partitions_damaged: u64,
+    /// Why the last round that was given up was.
+    pub last_error: Option<String>,
 }
 
 /// What recovery found.
@@ -203,6 +245,10 @@ impl Meter {
 
     pub(crate) fn history_fault(&self) {
         self.metrics.borrow_mut().history_faults += 1;
+    }
+
+    pub(crate) fn compaction(&self, note: impl FnOnce(&mut CompactionMetrics)) {
+        note(&mut self.metrics.borrow_mut().compaction);
     }
 
     pub(crate) fn scrubbed(&self, bytes: u64) {

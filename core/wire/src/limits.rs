@@ -226,6 +226,8 @@ pub const DEFAULT_JOURNAL_FILES: usize = 3;
 pub const JOURNAL_FILES_MAX: usize = 64;
 /// Size above which a segment is closed and the next one begun (topic setting `segment.bytes`).
 pub const DEFAULT_SEGMENT_BYTES: usize = 64 * MIB;
+/// Largest such size that may be configured.
+pub const SEGMENT_BYTES_MAX: usize = 1024 * MIB;
 /// Most segments of one partition.
 pub const SEGMENTS_PER_PARTITION_MAX: usize = 64 * KIB;
 /// Most open segment files.
@@ -454,6 +456,7 @@ const _: () = {
     assert!(COMMIT_BYTES_MAX <= DEFAULT_JOURNAL_FILE_BYTES);
     assert!(DEFAULT_JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES));
     assert!(DEFAULT_JOURNAL_FILES >= 2 && DEFAULT_JOURNAL_FILES <= JOURNAL_FILES_MAX);
+    assert!(DEFAULT_SEGMENT_BYTES + BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX);
     assert!(PARTITIONS_PER_PRODUCE_MAX * 4 <= FACTS_PER_ENTRY_MAX);
     assert!(PARTITIONS_PER_DELETE_RECORDS_MAX <= FACTS_PER_ENTRY_MAX);
     assert!(AUTO_CREATED_TOPICS_PER_REQUEST_MAX <= TOPICS_PER_ADMIN_REQUEST_MAX);
@@ -589,6 +592,20 @@ pub const DEFAULT_PACK_ZSTD_LEVEL: i32 = 1;
 pub const DEFAULT_COMPACTION_MAP_BYTES: usize = 20 * MIB;
 /// Least memory for them: a round must come further than one batch.
 pub const COMPACTION_MAP_BYTES_MIN: usize = 64 * KIB;
+/// Bytes of batches that compaction holds at once, beside one batch in the making.
+pub const COMPACTION_JOB_BYTES: usize = MIB;
+/// A partition's newest segment is closed for a round when it has this size ...
+pub const COMPACTION_CLOSE_BYTES: u64 = MIB as u64;
+/// ... or this long after it was first seen with something new in it: at most so often is a small
+/// topic written anew.
+pub const COMPACTION_CLOSE_MS: u64 = 60_000;
+/// How long compaction leaves a disk alone that refused a write or failed a read.
+pub const COMPACTION_BACKOFF_MS: u64 = 60_000;
+/// Longest that a piece of background work waits for a busy journal.
+pub const BACKGROUND_YIELD_MS: u64 = 1_000;
+/// What background work reads and writes in a second: little enough for an SD card to go on with
+/// the journal beside it.
+pub const DEFAULT_BACKGROUND_BYTES_PER_SECOND: u64 = 8 * MIB as u64;
 
 const _: () = {
     assert!(PACK_TARGET_BYTES_MIN <= DEFAULT_PACK_TARGET_BYTES);

@@ -248,14 +248,19 @@ impl Oracle {
         let Some(partition) = partition_of(topic, index).or(fleeting) else {
             return true;
         };
-        let holes = books.holes.entry(partition).or_default();
+        let holes = books.holes.get(&partition).map_or(&[][..], Vec::as_slice);
         let is_known = holes.iter().any(|hole| hole.0 <= from && upto <= hole.1);
         if !is_known && may_be {
-            holes.push((from, upto));
+            books.holes.entry(partition).or_default().push((from, upto));
             drop(books);
             self.trace.note("node", || format!("{topic}/{index} lost {from} to {upto}"));
         }
         is_known || may_be
+    }
+
+    /// Whether the node gave up a part of this partition.
+    pub fn has_holes(&self, partition: Partition) -> bool {
+        self.books.borrow().holes.contains_key(&partition)
     }
 
     /// A topic that comes and goes has come.

@@ -140,6 +140,13 @@ impl ProducerLane {
         let partition = &answer.responses[0].partition_responses[0];
         let code = code_of(partition.error_code);
         let batch = window.front().expect("an answer belongs to the oldest batch");
+        if code == ErrorCode::DuplicateSequenceNumber && self.world.oracle.has_holes(self.partition)
+        {
+            // The node has seen it and lost it to damage, and says so: real producers go on.
+            note_promises(&self.world, self.partition, batch, -1);
+            window.pop_front();
+            return true;
+        }
         if code != ErrorCode::None {
             self.world.trace.note(&self.name(), || {
                 format!("sequence {} is refused: {code:?}", batch.base_sequence)
@@ -176,6 +183,9 @@ pub async fn send_alone(
                 match code_of(answer.error_code) {
                     ErrorCode::None => {
                         return note_promises(world, partition, &batch, answer.base_offset);
+                    }
+                    ErrorCode::DuplicateSequenceNumber if world.oracle.has_holes(partition) => {
+                        return note_promises(world, partition, &batch, -1);
                     }
                     code => world.oracle.refused(producer, sequence, code),
                 }

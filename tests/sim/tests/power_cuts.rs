@@ -25,8 +25,9 @@ fn what_was_acknowledged_survives_power_cuts() {
         assert!(report.met(Gale::PowerCut) == 4 * count, "too few power cuts: {report:?}");
         assert!(report.cut_under_way > count / 4, "the power never went at work: {report:?}");
         assert!(report.checkpoints > count / 4, "too few checkpoints: {report:?}");
-        let least = report.unsynced.into_iter().min().unwrap_or(0);
-        assert!(least > count / 50, "writes were hardly lost, torn or reordered: {report:?}");
+        let [lost, torn, reordered] = report.unsynced;
+        assert!(lost.min(torn) > count / 20, "writes were hardly lost or torn: {report:?}");
+        assert!(reordered > count / 200, "writes were hardly reordered: {report:?}");
         assert!(report.torn_tails > count / 20, "hardly a torn tail: {report:?}");
         assert!(report.lost_early > count, "hardly a window of loss: {report:?}");
         assert!(report.topics_ended > count / 4, "too few topics came and went: {report:?}");

@@ -278,3 +278,31 @@ fn timestamps_are_found_in_memory() {
         }
     }
 }
+
+fn keyed(codec: Codec, keys: &[Option<&str>]) -> bytes::Bytes {
+    let mut builder = BatchBuilder::new(codec, None);
+    for key in keys {
+        builder.push(1, key.map(str::as_bytes), Some(b"v"), &[]).expect("a record");
+    }
+    builder.build().expect("a batch")
+}
+
+#[test]
+fn a_compacted_topic_takes_no_record_without_a_key() {
+    let mut rig = Rig::new();
+    rig.create_topic("plain", 1);
+    rig.create_topic_with("kept", 3, &[("cleanup.policy", "compact,delete")]);
+    for codec in [Codec::None, Codec::Zstd] {
+        let batch = keyed(codec, &[Some("a"), None]);
+        let id = rig.send_batch("plain", 0, batch.clone());
+        assert_eq!(rig.produced(id).error_code, 0);
+        let id = rig.send_batch("kept", 2, batch);
+        let refused = rig.produced(id);
+        assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
+        let message = "Compacted topic cannot accept message without key in topic partition kept-2";
+        assert_eq!(refused.error_message.as_deref(), Some(message));
+        let id = rig.send_batch("kept", 2, keyed(codec, &[Some("a"), Some("")]));
+        assert_eq!(rig.produced(id).error_code, 0);
+    }
+    assert_eq!(rig.read("kept", 2, 0).len(), 4);
+}

@@ -14,7 +14,9 @@ use millpond_storage::disk::{
 use serde::Serialize;
 use tokio::task::LocalSet;
 
-use super::{CliError, text};
+use super::wear::Wear;
+use super::{CliError, HttpClient, text};
+use crate::metrics::scrape::Scrape;
 
 /// Bytes of the probe file, written over and over.
 const PROBE_FILE_BYTES: usize = 4 << 20;
@@ -39,6 +41,9 @@ pub(super) struct DoctorArgs {
     /// How to drive the disk: auto, io_uring or portable.
     #[arg(long, default_value = "auto", value_parser = backend)]
     backend: BackendChoice,
+    /// The HTTP address of a running node: its load is judged too. Empty: none is asked.
+    #[arg(long, default_value = "http://127.0.0.1:9644", value_name = "URL")]
+    http: String,
 }
 
 fn backend(text: &str) -> Result<BackendChoice, String> {
@@ -59,6 +64,7 @@ struct Diagnosis {
     file_system_block_bytes: u64,
     free_bytes: u64,
     disk: Option<DiskProbe>,
+    wear: Option<Wear>,
     findings: Vec<Finding>,
 }
 
@@ -125,6 +131,7 @@ fn examine(args: &DoctorArgs) -> Result<Diagnosis, CliError> {
         free_bytes: stat.f_bavail * stat.f_frsize,
         data_dir: args.data_dir.clone(),
         disk: None,
+        wear: load(&args.http),
         findings: Vec::new(),
     };
     judge_disk(&mut diagnosis, probe);
@@ -194,6 +201,15 @@ impl Diagnosis {
     fn find(&mut self, level: Level, text: String) {
         self.findings.push(Finding { level, text });
     }
+}
+
+/// What a running node does to its card; `None` if no node answers.
+fn load(http: &str) -> Option<Wear> {
+    if http.is_empty() {
+        return None;
+    }
+    let text = HttpClient::new(http).get_text("/metrics").ok()?;
+    Some(Wear::of(&Scrape::parse(&text)))
 }
 
 /// Times durable writes through the very disk that a node would use.
@@ -331,6 +347,10 @@ fn render(diagnosis: &Diagnosis) -> String {
             ),
         );
     }
+    match &diagnosis.wear {
+        Some(wear) => out.push_str(&wear.render()),
+        None => out.push_str("wear          no node answers: its load is not known (--http)\n"),
+    }
     out.push('\n');
     for finding in &diagnosis.findings {
         let level = match finding.level {
@@ -339,6 +359,10 @@ fn render(diagnosis: &Diagnosis) -> String {
             Level::Fail => "FAIL",
         };
         out.push_str(&format!("{level}  {}\n", finding.text));
+    }
+    let advice = diagnosis.wear.iter().flat_map(|wear| &wear.advice);
+    for advice in advice {
+        out.push_str(&format!("spare {}\n", advice.text));
     }
     out
 }
@@ -350,7 +374,11 @@ mod tests {
     #[test]
     fn this_machine_can_be_examined_and_nothing_is_left_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let args = DoctorArgs { data_dir: dir.path().join("new"), backend: BackendChoice::Auto };
+        let args = DoctorArgs {
+            data_dir: dir.path().join("new"),
+            backend: BackendChoice::Auto,
+            http: String::new(),
+        };
         let diagnosis = examine(&args).unwrap();
         let disk = diagnosis.disk.as_ref().unwrap();
         assert!(disk.durable_write_p99_us >= disk.durable_write_p50_us);

@@ -13,6 +13,7 @@ mod table;
 mod text;
 mod topic;
 mod transform;
+mod wear;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,7 +60,8 @@ enum Command {
     Transform(transform::TransformArgs),
     /// Show a running pipeline on this machine: telemetry in over QUIC, filtered, consumed.
     Demo(DemoArgs),
-    /// Examine this machine: kernel, io_uring, file system, how long a durable write takes.
+    /// Examine this machine: kernel, io_uring, file system, how long a durable write takes, and what
+    /// a running node's load does to its card.
     Doctor(doctor::DoctorArgs),
     /// Look into the data of a stopped node: show it, check it, repair it.
     Log(log::LogArgs),

@@ -53,6 +53,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let partitions = u64::try_from(config.topics.partitions).unwrap_or(0);
     within("topics.partitions", partitions, 1, caps::PARTITIONS_PER_TOPIC_MAX as u64)?;
     journal(config)?;
+    storage(config)?;
     limits(config)
 }
 
@@ -161,6 +162,36 @@ fn journal(config: &Config) -> Result<(), ConfigError> {
     }
     within("journal.files", journal.files as u64, 2, caps::JOURNAL_FILES_MAX as u64)
 }
+
+fn storage(config: &Config) -> Result<(), ConfigError> {
+    let (storage, ring) = (&config.storage, journal_bytes(config));
+    within("journal.linger_ms", config.journal.linger_ms, 0, LINGER_MS_MAX)?;
+    let (least, mib) = (caps::MIB as u64, caps::MIB as u64);
+    within("journal.gather_bytes", config.journal.gather_bytes.0, 4096, 64 * mib)?;
+    // A checkpoint is taken at half the ring whatever the tail.
+    within("storage.tail_bytes", storage.tail_bytes.0, least, ring / 2)?;
+    within("storage.tail_max_bytes", storage.tail_max_bytes.0, storage.tail_bytes.0, 4096 * mib)?;
+    within("storage.cache_bytes", storage.cache_bytes.0, 0, 4096 * mib)?;
+    let most = (caps::SEGMENT_BYTES_MAX - caps::BATCH_BYTES_MAX) as u64;
+    within("storage.segment_bytes", storage.segment_bytes.0, least, most)?;
+    within("storage.check_interval_ms", storage.check_interval_ms, 1_000, DAY_MS)?;
+    within("storage.clock_settle_ms", storage.clock_settle_ms, 0, DAY_MS)?;
+    // The ring, two checkpoints, and some segments.
+    let room = ByteSize(ring.saturating_add(ring / 2));
+    if storage.max_bytes.0 > 0 && storage.max_bytes < room {
+        let problem = format!("the journal alone takes {}; give at least {room}", ByteSize(ring));
+        return value("storage.max_bytes", problem);
+    }
+    Ok(())
+}
+
+fn journal_bytes(config: &Config) -> u64 {
+    config.journal.file_bytes.0.saturating_mul(config.journal.files as u64)
+}
+
+/// Longer than that, clients give up waiting for their acknowledgements.
+const LINGER_MS_MAX: u64 = 10_000;
+const DAY_MS: u64 = 86_400_000;
 
 fn limits(config: &Config) -> Result<(), ConfigError> {
     let limits = &config.limits;

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{CheckedListener, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Backend, Groups, Http, Journal, Limits, Listener, Log, Node, TcpMode, Topics, Transforms,
+    Backend, Groups, Http, Journal, Limits, Listener, Log, Node, Storage, TcpMode, Topics,
+    Transforms,
 };
 pub(crate) use units::ByteSize;
 
@@ -30,19 +31,21 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) journal: Journal,
+    pub(crate) storage: Storage,
     pub(crate) transforms: Transforms,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
 }
 
 /// All sections, in the order in which they are printed.
-pub(crate) const SECTIONS: [&section::Section; 9] = [
+pub(crate) const SECTIONS: [&section::Section; 10] = [
     &Node::SECTION,
     &Listener::SECTION,
     &Http::SECTION,
     &Topics::SECTION,
     &Groups::SECTION,
     &Journal::SECTION,
+    &Storage::SECTION,
     &Transforms::SECTION,
     &Limits::SECTION,
     &Log::SECTION,
@@ -105,6 +108,7 @@ impl Default for Config {
             topics: Topics::default(),
             groups: Groups::default(),
             journal: Journal::default(),
+            storage: Storage::default(),
             transforms: Transforms::default(),
             limits: Limits::default(),
             log: Log::default(),
@@ -289,5 +293,14 @@ mod tests {
         );
         assert!(text.contains("request_bytes_in_flight_max"), "{text}");
         assert!(error("[journal]\nfile_bytes = 4096").contains("journal.file_bytes"));
+        for (text, key) in [
+            ("[storage]\ntail_bytes = \"61MiB\"", "storage.tail_bytes"),
+            ("[storage]\nsegment_bytes = \"1GiB\"", "storage.segment_bytes"),
+            ("[storage]\nmax_bytes = \"100MiB\"", "storage.max_bytes"),
+            ("[journal]\nlinger_ms = 60000", "journal.linger_ms"),
+        ] {
+            assert!(error(text).contains(key), "{}", error(text));
+        }
+        parse("[storage]\ncard_endurance = \"30 TB\"\nmax_bytes = \"8GB\"").unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Every key of the configuration with its default and its reason. The comments here are what
 //! `millpond config` prints, so they speak to the person who runs a node.
 
+use millpond_engine::EngineConfig;
 use millpond_storage::StorageConfig;
 use millpond_wire::limits;
 
@@ -88,8 +89,42 @@ section! {
         /// Files of the ring, written in full at first start. More: fewer checkpoints, longer
         /// recovery.
         files: usize = StorageConfig::new(0).journal_files,
+        /// How long an idle journal lets requests gather before it writes and syncs them. Every
+        /// acknowledgement waits for it; every write that it saves spares the card 4 KiB. `millpond
+        /// doctor` says what 10 or 100 would save. Per topic there is flush.ms, which answers first.
+        linger_ms: u64 = StorageConfig::new(0).linger_ms,
+        /// So many bytes that wait end the linger.
+        gather_bytes: ByteSize = ByteSize(StorageConfig::new(0).gather_bytes as u64),
         /// How the disk is driven: "auto" (io_uring, else threads), "io_uring", or "portable".
         backend: Backend = Backend::Auto,
+    }
+}
+
+section! {
+    /// What is kept on the device, and in memory on the way there.
+    false struct Storage "storage" {
+        /// Most bytes of the data directory; 0: what its file system has. Before it is full, topics
+        /// with millpond.on.full=drop-oldest lose their oldest segments, lowest millpond.priority
+        /// first; then writes are refused with an error that clients try again.
+        max_bytes: ByteSize = ByteSize(0),
+        /// Records in memory that are only in the journal yet. Above it they go to segments. More:
+        /// fewer and larger writes, and a start that has more to replay. At most half the journal.
+        tail_bytes: ByteSize = ByteSize(StorageConfig::new(0).tail_bytes as u64),
+        /// Beyond so many bytes of such records producers wait.
+        tail_max_bytes: ByteSize = ByteSize(EngineConfig::default().tail_max_bytes as u64),
+        /// Newest records that stay in memory for consumers once they are in segments.
+        cache_bytes: ByteSize = ByteSize(EngineConfig::default().tail_retain_bytes as u64),
+        /// A segment above this size is closed. Retention deletes whole segments.
+        segment_bytes: ByteSize = ByteSize(StorageConfig::new(0).segment_bytes as u64),
+        /// Merge small batches into large compressed ones (zstd) on their way to segments.
+        pack: bool = StorageConfig::new(0).packs,
+        /// How often retention looks for segments that are too old or too many.
+        check_interval_ms: u64 = EngineConfig::default().retention_check_ms,
+        /// How long the clock must have run without a jump before anything is deleted by its age.
+        clock_settle_ms: u64 = EngineConfig::default().clock_settle_ms,
+        /// What the card bears in its life, as its maker states it (TBW): "30TB"; 0: not known. Only
+        /// used to tell its life, in /metrics and by `millpond doctor`.
+        card_endurance: ByteSize = ByteSize(0),
     }
 }
 

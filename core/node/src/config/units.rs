@@ -1,4 +1,5 @@
-//! Sizes in configuration: a number of bytes, or a text such as "64MiB".
+//! Sizes in configuration: a number of bytes, or a text such as "64MiB", or "30TB" as makers of
+//! cards count.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +10,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
 
 impl ByteSize {
     pub(crate) const fn mib(n: u64) -> Self {
@@ -24,7 +35,8 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        let is_whole = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0.is_multiple_of(*unit);
+        let whole = UNITS.iter().filter(is_whole).max_by_key(|(_, unit)| *unit);
         match whole {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
@@ -46,7 +58,7 @@ impl FromStr for ByteSize {
             .iter()
             .find(|(name, _)| unit.eq_ignore_ascii_case(name) || unit.is_empty() && *name == "B")
             .map(|(_, factor)| *factor)
-            .ok_or_else(|| format!("{text:?}: the unit {unit:?} is not one of B, KiB, MiB, GiB"))?;
+            .ok_or_else(|| format!("{text:?}: the unit {unit:?} is not one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"))?;
         number.checked_mul(factor).map(Self).ok_or_else(|| format!("{text:?} is too large"))
     }
 }
@@ -92,6 +104,7 @@ mod tests {
             ("64KiB", 65_536, "64KiB"),
             ("1 gib", 1 << 30, "1GiB"),
             ("1500", 1500, "1500B"),
+            ("30 TB", 30_000_000_000_000, "30TB"),
             ("0", 0, "0B"),
         ] {
             let size: ByteSize = text.parse().unwrap();
@@ -101,7 +114,7 @@ mod tests {
 
     #[test]
     fn wrong_sizes_name_the_unit() {
-        assert!("64MB".parse::<ByteSize>().unwrap_err().contains("MiB"));
+        assert!("64Mb/s".parse::<ByteSize>().unwrap_err().contains("MiB"));
         assert!("x".parse::<ByteSize>().is_err());
         assert!("99999999999GiB".parse::<ByteSize>().unwrap_err().contains("too large"));
     }

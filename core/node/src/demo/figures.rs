@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::node::FILTER;
-use super::scrape::{Scrape, quantile};
+use crate::metrics::scrape::{Scrape, quantile};
 
 const WRITTEN: &str = "millpond_disk_written_bytes_total";
 const SYNCS: &str = "millpond_disk_syncs_total";

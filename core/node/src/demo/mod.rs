@@ -10,7 +10,6 @@ mod fleet;
 mod ledger;
 mod machine;
 mod node;
-mod scrape;
 mod summary;
 mod table;
 mod units;
@@ -195,7 +194,7 @@ async fn prepare(node: &DemoNode) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn scrape(node: &DemoNode) -> Result<scrape::Scrape, CliError> {
+async fn scrape(node: &DemoNode) -> Result<crate::metrics::scrape::Scrape, CliError> {
     match timeout(SCRAPE_WITHIN, node.scrape()).await {
         Ok(scrape) => scrape,
         Err(_) => Err(CliError::failed("the node does not answer over HTTP any more")),

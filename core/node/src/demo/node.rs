@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::device::{NOTABLE_ABOVE_MILLI, NOTABLE_FIELD, Thousandths};
-use super::scrape::Scrape;
 use crate::cli::{CliError, HttpClient};
 use crate::config::Config;
 use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
+use crate::metrics::scrape::Scrape;
 use crate::serve::{self, Inside, Reached};
 
 /// The topic of the devices.

@@ -16,12 +16,14 @@ pub(crate) fn grouped(n: u64) -> String {
     out
 }
 
-/// A time, from microseconds, with two or three digits.
+/// A time, from microseconds, with two or three digits. 0 is what is left of a difference between
+/// clocks of whole milliseconds.
 #[allow(clippy::cast_precision_loss)] // It is rounded anyway.
 pub(crate) fn time_us(us: u64) -> String {
     let ms = us as f64 / 1000.0;
     match us {
-        0..1_000 => format!("{us} µs"),
+        0 => "< 1 ms".to_owned(),
+        1..1_000 => format!("{us} µs"),
         1_000..10_000 => format!("{ms:.1} ms"),
         10_000..1_000_000 => format!("{ms:.0} ms"),
         _ => format!("{:.1} s", ms / 1000.0),
@@ -86,7 +88,7 @@ mod tests {
     #[test]
     fn times_take_the_unit_that_fits() {
         for (us, text) in [
-            (0, "0 µs"),
+            (0, "< 1 ms"),
             (850, "850 µs"),
             (1_940, "1.9 ms"),
             (22_400, "22 ms"),

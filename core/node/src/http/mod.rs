@@ -35,6 +35,8 @@ pub(crate) struct HttpState {
     pub(crate) started: Instant,
     pub(crate) phase: PhaseCell,
     pub(crate) module_bytes_max: usize,
+    /// 0: nobody stated it.
+    pub(crate) card_endurance_bytes: u64,
     /// Whether only this machine can reach the listener.
     pub(crate) loopback: bool,
 }
@@ -115,8 +117,10 @@ async fn index() -> &'static str {
 async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
     let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
     let reports = state.transforms.reports();
-    let text = metrics::render(&snapshot, &state.counters, &reports, state.started.elapsed())
-        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let uptime = state.started.elapsed();
+    let text =
+        metrics::render(&snapshot, &state.counters, &reports, uptime, state.card_endurance_bytes)
+            .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 

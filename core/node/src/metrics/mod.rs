@@ -6,7 +6,9 @@ mod counters;
 mod exposition;
 mod process;
 mod render;
+pub(crate) mod scrape;
 pub(crate) mod snapshot;
+pub(crate) mod wear;
 
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};
 pub(crate) use render::render;

@@ -10,6 +10,28 @@ pub(crate) struct Snapshot {
     pub(crate) groups: Vec<GroupState>,
     pub(crate) engine: EngineCounts,
     pub(crate) storage: StorageState,
+    pub(crate) space: SpaceState,
+}
+
+/// Room on the device, and what is not safe yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SpaceState {
+    pub(crate) used_bytes: u64,
+    pub(crate) budget_bytes: u64,
+    /// Where old segments begin to go, and where nothing is accepted any more.
+    pub(crate) soft_bytes: u64,
+    pub(crate) hard_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) is_refusing: bool,
+    pub(crate) refused_batches: u64,
+    /// Until the hard mark at the present rate.
+    pub(crate) full_in_seconds: Option<f64>,
+    /// Answered and not synced yet: what a power cut now would take from topics with a window.
+    pub(crate) unsynced_records: u64,
+    pub(crate) unsynced_bytes: u64,
+    pub(crate) unsynced_oldest_seconds: f64,
+    /// Offsets that damage took and no log start has passed, by topic and partition.
+    pub(crate) lost: Vec<(String, i32, u64)>,
 }
 
 /// A partition.
@@ -78,4 +100,12 @@ pub(crate) struct StorageState {
     pub(crate) journal_size_bytes: u64,
     pub(crate) history_bytes: u64,
     pub(crate) history_faults: u64,
+    pub(crate) segment_bytes: u64,
+    /// Bytes of batches that packing looked at, and what it made of them.
+    pub(crate) packed_from_bytes: u64,
+    pub(crate) packed_to_bytes: u64,
+    pub(crate) checkpoints_refused: u64,
+    /// What the last start found damaged in the journal.
+    pub(crate) damaged_entries: u64,
+    pub(crate) corrected_bits: u64,
 }

@@ -319,6 +319,7 @@ fn start_http(
         started: node.started,
         phase: phase.clone(),
         module_bytes_max: node.config.transforms.module_bytes_max.as_usize(),
+        card_endurance_bytes: node.config.storage.card_endurance.0,
         loopback: is_loopback(address.ip()),
     });
     let connections_max = node.config.http.connections_max;
@@ -405,7 +406,7 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
             Advertised { host: broker.address.host.clone(), port: broker.address.port },
         ))
     };
-    let topics = &node.config.topics;
+    let (topics, storage) = (&node.config.topics, &node.config.storage);
     EngineConfig {
         node_id: brokers.own().0,
         cluster_id: node.identity.cluster_id.to_string(),
@@ -415,6 +416,11 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         clamp_replication_factor: topics.clamp_replication_factor,
         group_initial_rebalance_delay_ms: node.config.groups.initial_rebalance_delay_ms,
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        space_budget_bytes: (storage.max_bytes.0 > 0).then_some(storage.max_bytes.0),
+        tail_retain_bytes: storage.cache_bytes.as_usize(),
+        tail_max_bytes: storage.tail_max_bytes.as_usize(),
+        retention_check_ms: storage.check_interval_ms,
+        clock_settle_ms: storage.clock_settle_ms,
         ..EngineConfig::default()
     }
 }
@@ -423,6 +429,11 @@ fn storage_config(config: &Config) -> Result<StorageConfig, CliError> {
     let mut storage = StorageConfig::new(random_u64()?);
     storage.journal_files = config.journal.files;
     storage.journal_file_bytes = config.journal.file_bytes.as_usize();
+    storage.linger_ms = config.journal.linger_ms;
+    storage.gather_bytes = config.journal.gather_bytes.as_usize();
+    storage.tail_bytes = config.storage.tail_bytes.as_usize();
+    storage.segment_bytes = config.storage.segment_bytes.as_usize();
+    storage.packs = config.storage.pack;
     Ok(storage)
 }
 

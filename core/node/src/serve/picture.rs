@@ -1,5 +1,7 @@
 //! One consistent picture of engine and storage, taken on their thread between two events.
 
+use std::collections::BTreeMap;
+
 use millpond_engine::{Engine, GroupOffsets};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{
@@ -9,12 +11,13 @@ use millpond_storage::{
 use super::shell::NodeShell;
 use crate::metrics::Snapshot;
 use crate::metrics::snapshot::{
-    EngineCounts, GroupOffset, GroupState, PartitionState, StorageState,
+    EngineCounts, GroupOffset, GroupState, PartitionState, SpaceState, StorageState,
 };
 
 /// Takes the picture.
 pub(super) fn take(engine: &DurableEngine<RealDisk, NodeShell>) -> Snapshot {
     let metrics = engine.metrics();
+    let mono_ms = engine.mono_ms();
     engine.with_engine(|engine| {
         let config = engine.config();
         let address = config.advertised.values().next();
@@ -25,6 +28,7 @@ pub(super) fn take(engine: &DurableEngine<RealDisk, NodeShell>) -> Snapshot {
             groups: groups(engine),
             engine: counts(engine),
             storage: storage(&metrics),
+            space: space(engine, mono_ms),
         }
     })
 }
@@ -106,6 +110,38 @@ fn storage(metrics: &StorageMetrics) -> StorageState {
         journal_size_bytes: metrics.journal_size_bytes,
         history_bytes: metrics.history_bytes,
         history_faults: metrics.history_faults,
+        segment_bytes: metrics.segment_bytes,
+        packed_from_bytes: metrics.packed_from_bytes,
+        packed_to_bytes: metrics.packed_to_bytes,
+        checkpoints_refused: metrics.checkpoints_refused,
+        damaged_entries: metrics.recovery.damaged_entries,
+        corrected_bits: metrics.recovery.corrected_bits,
+    }
+}
+
+fn space(engine: &Engine, mono_ms: u64) -> SpaceState {
+    let (space, unsynced) = (engine.space(), engine.unsynced(mono_ms));
+    let ms = |ms: u64| std::time::Duration::from_millis(ms).as_secs_f64();
+    let mut lost: BTreeMap<(String, i32), u64> = BTreeMap::new();
+    for range in engine.lost_ranges() {
+        let key = range.partition;
+        let topic = engine.catalog().by_id(key.topic_id).map(|topic| topic.name.clone());
+        let offsets = u64::try_from(range.upto - range.from).unwrap_or(0);
+        *lost.entry((topic.unwrap_or_default(), key.partition)).or_default() += offsets;
+    }
+    SpaceState {
+        used_bytes: space.used_bytes,
+        budget_bytes: space.budget_bytes,
+        soft_bytes: space.soft_bytes,
+        hard_bytes: space.hard_bytes,
+        free_bytes: space.free_bytes,
+        is_refusing: space.is_refusing,
+        refused_batches: space.refused_batches,
+        full_in_seconds: space.full_in_ms.map(ms),
+        unsynced_records: unsynced.records,
+        unsynced_bytes: unsynced.bytes,
+        unsynced_oldest_seconds: ms(unsynced.oldest_age_ms),
+        lost: lost.into_iter().map(|((topic, index), n)| (topic, index, n)).collect(),
     }
 }
 

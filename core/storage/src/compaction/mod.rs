@@ -12,7 +12,7 @@
 //! The order in 3 is what tombstones rest on: new segments may take the place of old ones one by
 //! one, but the oldest first, and a segment counts as clean only when all before it do. Then a
 //! round that is cut short has lost nothing, and the next one begins at the same place. A segment
-//! of which nothing was dropped need not be replaced.
+//! of which nothing changed ([`RewriteStats::is_changed`]) need not be replaced.
 //!
 //! Control batches stay. Records of transactions go when something newer outside of transactions
 //! has their key; they never make others go, since they may be aborted. Records without a key

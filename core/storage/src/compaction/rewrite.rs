@@ -6,6 +6,7 @@ use super::keys::OffsetMap;
 use crate::packing::{MergeError, Merger, PackPolicy, Source, class_of, delete_horizon, is_dense};
 use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
 use millpond_wire::record::{Batch, LogBatch, Record};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A round cannot go on. Nothing of it may be used; the log stays as it is.
@@ -26,8 +27,9 @@ pub struct Round {
     pub keys: OffsetMap,
     /// Where the scan ended: no key at or above it is known.
     pub end_offset: i64,
-    /// The time, in ms since 1970.
-    pub now_ms: i64,
+    /// The time, in ms since 1970; `None` while the clock cannot be believed: then no tombstone
+    /// goes, and none is told when it may.
+    pub now_ms: Option<i64>,
     /// `delete.retention.ms` of the topic.
     pub delete_retention_ms: i64,
 }
@@ -45,6 +47,9 @@ pub struct RewriteStats {
     pub superseded: u64,
     /// Tombstones that went because their time was over.
     pub expired: u64,
+    /// Batches whose tombstones were seen for the first time: the time from which they may go has
+    /// to be written down.
+    pub marked: u64,
     /// Batches that stay as they are because they cannot be read or written anew. Where there is
     /// one, no tombstone after it goes.
     pub stuck: u64,
@@ -55,6 +60,12 @@ impl RewriteStats {
     #[must_use]
     pub const fn removed(&self) -> u64 {
         self.superseded.saturating_add(self.expired)
+    }
+
+    /// Whether the log has to be exchanged; else it was only packed, if that.
+    #[must_use]
+    pub const fn is_changed(&self) -> bool {
+        self.removed() > 0 || self.marked > 0
     }
 }
 
@@ -92,32 +103,50 @@ impl Judge<'_> {
 }
 
 /// Takes the batches of a log, gives those that replace them.
-pub struct Rewriter<'r> {
-    round: &'r Round,
-    policy: &'r PackPolicy,
+pub struct Rewriter {
+    round: Arc<Round>,
+    policy: PackPolicy,
     merger: Merger,
     stats: RewriteStats,
     /// Something older could not be gone through: what a tombstone deletes may be in it.
     holds_tombstones: bool,
+    /// Nothing is written.
+    only_looks: bool,
     first_offset: Option<i64>,
     last_epoch: i32,
     last_max_timestamp: i64,
 }
 
-impl<'r> Rewriter<'r> {
+impl Rewriter {
     /// A rewriter that also packs what is small, as `policy` says.
     #[must_use]
-    pub fn new(round: &'r Round, policy: &'r PackPolicy) -> Self {
+    pub fn new(round: Arc<Round>, policy: &PackPolicy) -> Self {
         Self {
             round,
-            policy,
+            policy: policy.clone(),
             merger: Merger::new(policy),
             stats: RewriteStats::default(),
             holds_tombstones: false,
+            only_looks: false,
             first_offset: None,
             last_epoch: 0,
             last_max_timestamp: 0,
         }
+    }
+
+    /// For a later part of a log that is not written in one go: `before` is what the parts in front
+    /// of it came to.
+    #[must_use]
+    pub fn after(mut self, before: &RewriteStats) -> Self {
+        self.holds_tombstones = before.stuck > 0;
+        self
+    }
+
+    /// Only counts what would go: whether a part of the log has to be written anew at all.
+    #[must_use]
+    pub fn only_looking(mut self) -> Self {
+        self.only_looks = true;
+        self
     }
 
     /// Takes the next batch.
@@ -131,13 +160,13 @@ impl<'r> Rewriter<'r> {
         self.first_offset.get_or_insert(batch.base_offset());
         (self.last_epoch, self.last_max_timestamp) = (batch.leader_epoch, batch.max_timestamp());
         if batch.base_offset() >= self.round.end_offset || header.attributes.is_control() {
-            return Ok(self.merger.pass(batch)?);
+            return self.pass(batch);
         }
         if header.records_count == 0 {
             self.merger.cover(batch.last_offset(), batch.leader_epoch);
             return Ok(());
         }
-        let class = class_of(&header, self.policy);
+        let class = class_of(&header, &self.policy);
         let source = class.map(|class| Source::open(batch, class, DECOMPRESSED_BYTES_MAX));
         match source {
             Some(Ok(source)) => self.rewrite(batch, &source),
@@ -149,9 +178,9 @@ impl<'r> Rewriter<'r> {
         let header = batch.header();
         let horizon = delete_horizon(&header);
         let judge = Judge {
-            round: self.round,
+            round: &self.round,
             is_transactional: header.attributes.is_transactional(),
-            is_expired: !self.holds_tombstones && horizon.is_some_and(|at| at <= self.round.now_ms),
+            is_expired: !self.holds_tombstones && self.is_reached(horizon),
         };
         let mut stats = self.stats;
         let mut tombstones = 0_u64;
@@ -174,8 +203,12 @@ impl<'r> Rewriter<'r> {
             return self.stuck(batch);
         }
         self.stats = stats;
+        self.stats.marked += u64::from(horizon.is_some() && delete_horizon(&header).is_none());
+        if self.only_looks {
+            return Ok(());
+        }
         let is_same = survey.dropped == 0 && horizon == delete_horizon(&header);
-        if is_same && is_dense(&header, batch, self.policy) {
+        if is_same && is_dense(&header, batch, &self.policy) {
             return Ok(self.merger.pass(batch)?);
         }
         let keep = |record: &Record<'_>| {
@@ -189,14 +222,26 @@ impl<'r> Rewriter<'r> {
     /// that they can delete.
     fn new_horizon(&self, batch: &LogBatch) -> Option<i64> {
         let is_seen = batch.next_offset() <= self.round.end_offset && !self.holds_tombstones;
-        is_seen.then(|| self.round.now_ms.saturating_add(self.round.delete_retention_ms.max(0)))
+        let now_ms = self.round.now_ms.filter(|_| is_seen)?;
+        Some(now_ms.saturating_add(self.round.delete_retention_ms.max(0)))
+    }
+
+    fn is_reached(&self, horizon: Option<i64>) -> bool {
+        horizon.zip(self.round.now_ms).is_some_and(|(at_ms, now_ms)| at_ms <= now_ms)
     }
 
     fn stuck(&mut self, batch: &LogBatch) -> Result<(), CompactionError> {
         self.stats.stuck += 1;
         self.stats.kept += u64::try_from(batch.header().records_count).unwrap_or(0);
         self.holds_tombstones = true;
-        Ok(self.merger.pass(batch)?)
+        self.pass(batch)
+    }
+
+    fn pass(&mut self, batch: &LogBatch) -> Result<(), CompactionError> {
+        if !self.only_looks {
+            self.merger.pass(batch)?;
+        }
+        Ok(())
     }
 
     /// The batches that are done, to be written while the round goes on. At most one more batch

@@ -43,7 +43,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             self.look_at_space().await;
             let may_try = !self.space.is_refusing() || self.may_try_again().await;
             if is_stopping || may_try && self.is_checkpoint_due() {
-                match self.checkpoint().await {
+                self.compactions.checkpoint_begins();
+                let checkpoint = self.checkpoint().await;
+                self.compactions.checkpoint_ended();
+                match checkpoint {
                     Ok(true) if is_stopping => self.end_journal().await,
                     // Abandoned ones are tried again at once.
                     Ok(_) => {}
@@ -277,7 +280,10 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
         let is_closed = self.with_engine(|engine| engine.wants_new_segment(key));
         let bytes = batches.iter().map(LogBatch::size_bytes).sum();
-        let mut flush = self.segments.begin_flush(key, last.filter(|_| !is_closed), bytes);
+        let newest = last
+            .filter(|_| !is_closed)
+            .filter(|newest| self.compactions.may_continue(key, newest));
+        let mut flush = self.segments.begin_flush(key, newest, bytes);
         self.pack_and_write(key, &batches, &mut flush).await?;
         segments.extend(flush.finish().await?);
         Ok(Some(Flushed { key, segments, upto: upto_offset }))

@@ -5,11 +5,14 @@
 //! the device failed a write.
 
 mod checkpoints;
+mod compaction_round;
+mod compactions;
 mod direct;
 mod entry;
 mod error;
 mod history;
 mod open;
+mod pace;
 mod packing;
 mod replay;
 mod scrub;
@@ -40,8 +43,10 @@ use crate::journal::Journal;
 use crate::metrics::{Meter, StorageMetrics};
 use crate::segments::{SegmentTable, Segments};
 use crate::signal::Signal;
+use compactions::Compactions;
 use direct::Direct;
 use entry::DurableEntry;
+use pace::Pace;
 use shell::ShellClock;
 use space::Space;
 
@@ -70,6 +75,8 @@ pub struct DurableEngine<D: Disk, S: Shell> {
     unflushed_bytes: Cell<u64>,
     checkpoint_number: Cell<u64>,
     space: Space,
+    compactions: Compactions,
+    pace: Pace,
     life: Cell<Life>,
     life_moved: Signal,
     _lock: LockGuard,
@@ -145,7 +152,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
     }
 
-    /// Drives journal, checkpoints, history reads and ticks. Ends after
+    /// Drives journal, checkpoints, history reads, compaction and ticks. Ends after
     /// [`DurableEngine::shutdown`], or with the error that ends the process: no answer that rests
     /// on a later entry is given after it.
     pub async fn run(&self) -> Result<(), FatalDiskError> {
@@ -163,6 +170,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         let mut checkpoints = pin!(self.take_checkpoints());
         let mut direct = pin!(self.write_direct());
         let mut history = pin!(self.read_history());
+        let mut compaction = pin!(self.compact());
         let mut ticks = pin!(self.tick());
         let mut scrub = pin!(self.scrub());
         std::future::poll_fn(move |cx| {
@@ -177,6 +185,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             }
             // These never end.
             let _ = history.as_mut().poll(cx);
+            let _ = compaction.as_mut().poll(cx);
             let _ = ticks.as_mut().poll(cx);
             let _ = scrub.as_mut().poll(cx);
             Poll::Pending
@@ -201,6 +210,11 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     /// Looks at the engine. Not to be called with anything that submits.
     pub fn with_engine<R>(&self, look: impl FnOnce(&Engine) -> R) -> R {
         look(&self.engine.borrow())
+    }
+
+    /// The shell's monotonic time, as the engine is told it.
+    pub fn mono_ms(&self) -> u64 {
+        self.shell.now().mono_ms
     }
 
     /// A picture of what storage did so far.

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use millpond_engine::{Engine, EngineConfig, EntrySeq, Event, LostRange};
 use millpond_wire::limits::LOST_RANGES_REPORTED_MAX;
 
+use super::compactions::Compactions;
 use super::direct::Direct;
 use super::entry::DurableEntry;
 use super::error::ReplayFault;
+use super::pace::Pace;
 use super::replay::Replay;
 use super::space::{Space, space_left, stored_between};
 use super::{DurableEngine, Life, OpenError, Shell, ShellClock};
@@ -79,6 +81,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             unflushed_bytes: Cell::new(found.unflushed_bytes),
             checkpoint_number: Cell::new(found.checkpoint_number),
             space: Space::default(),
+            compactions: Compactions::default(),
+            pace: Pace::default(),
             life: Cell::new(Life::Running),
             life_moved: Signal::default(),
             _lock: lock,

@@ -24,6 +24,13 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         })
     }
 
+    /// How compaction writes a partition's batches anew: packed as at a checkpoint, or, where
+    /// packing is off, only what has to be changed.
+    pub(super) fn compaction_policy(&self, key: PartitionKey) -> PackPolicy {
+        let untouched = || PackPolicy { small_batch_bytes: 0, ..PackPolicy::default() };
+        self.pack_policy(key).unwrap_or_else(untouched)
+    }
+
     /// The codec that a topic's `compression.type` names.
     pub(super) fn compression_type(&self, key: PartitionKey) -> Option<Codec> {
         self.with_engine(|engine| {

@@ -101,6 +101,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.space.moved.raise();
     }
 
+    /// Compaction made segments that take the place of others, `saved_bytes` larger: a checkpoint
+    /// is wanted, for little not soon.
+    pub(super) fn ask_exchange(&self, saved_bytes: u64) {
+        let worth_it = RECLAIM_BYTES_LEAST.min(self.config.segment_bytes) as u64;
+        let was_soon = self.space.is_reclaim_wanted.get() && !self.space.is_reclaim_lazy.get();
+        self.space.is_reclaim_lazy.set(saved_bytes < worth_it && !was_soon);
+        self.space.is_reclaim_wanted.set(true);
+        self.space.moved.raise();
+    }
+
     /// A checkpoint is done: what stood in its way stands there no more.
     pub(super) async fn checkpoint_ended(&self) {
         let space = &self.space;

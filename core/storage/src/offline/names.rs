@@ -14,6 +14,7 @@ use crate::segments::SegmentTable;
 pub struct TopicNames {
     names: BTreeMap<Uuid, String>,
     logs: BTreeMap<PartitionKey, (i64, i64)>,
+    lost: BTreeMap<PartitionKey, Vec<(i64, i64)>>,
 }
 
 impl TopicNames {
@@ -29,6 +30,9 @@ impl TopicNames {
     #[must_use]
     pub fn of(engine: &Engine) -> TopicNames {
         let mut found = TopicNames::default();
+        for range in engine.lost_ranges() {
+            found.lost.entry(range.partition).or_default().push((range.from, range.upto));
+        }
         for topic in engine.catalog().iter() {
             found.names.insert(topic.id, topic.name.clone());
             for key in topic.keys() {
@@ -69,6 +73,16 @@ impl TopicNames {
     /// Every partition with its log start and log end.
     pub fn logs(&self) -> impl Iterator<Item = (PartitionKey, (i64, i64))> {
         self.logs.iter().map(|(key, log)| (*key, *log))
+    }
+
+    /// Offsets of a partition that damage took and that are given up, in order.
+    pub(super) fn lost(&self, key: PartitionKey) -> &[(i64, i64)] {
+        self.lost.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a partition has let go all offsets below this one: their files may be gone.
+    pub(super) fn has_let_go(&self, key: PartitionKey, upto: i64) -> bool {
+        self.log(key).is_none_or(|(log_start, _)| upto <= log_start)
     }
 
     /// Log start and log end of a partition.

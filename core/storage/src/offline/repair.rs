@@ -5,8 +5,11 @@
 //! and synced; then a checkpoint that differs from the last one in its table only puts them in
 //! force. A power cut at any moment leaves a directory that the same command repairs.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use millpond_engine::PartitionKey;
-use millpond_wire::limits::SEGMENT_GATHER_BYTES;
+use millpond_wire::record::LogBatch;
 
 use super::finding::Finding;
 use super::quarantine::Quarantine;
@@ -14,10 +17,10 @@ use super::segment::{SegmentPiece, SegmentScan};
 use super::verify::{Report, holes, verify};
 use super::{DataDir, OfflineError, Severity, TopicNames};
 use crate::checkpoint::{self, Checkpoint};
-use crate::disk::{AlignedBuf, Disk, DiskError, DiskFile, OpenMode, parent_of};
-use crate::metrics::Meter;
-use crate::segments::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use crate::segments::{SegmentMeta, SegmentName, SegmentTable};
+use crate::disk::{Disk, DiskError, parent_of};
+use crate::metrics::{Meter, WriteCause};
+use crate::segments::format::segment_path;
+use crate::segments::{SegmentMeta, SegmentName, SegmentTable, SegmentWriter, Segments};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +88,8 @@ pub async fn plan_repair<D: Disk>(dir: &DataDir<D>) -> Result<RepairPlan, Offlin
         let table = names.as_ref().map(|names| names.segments_of(&checkpoint.segments));
         // What the journal needs stays as it is until the node was started and stopped once.
         let is_free = |key, meta: &SegmentMeta| !report.needed.contains(&(key, meta.name()));
-        let segments = table.as_ref().unwrap_or(&checkpoint.segments).iter();
-        for (key, meta) in segments.filter(|(key, meta)| is_free(*key, meta)) {
+        let rows = table.as_ref().unwrap_or(&checkpoint.segments).iter();
+        for (key, meta) in rows.filter(|(key, meta)| is_free(*key, meta)) {
             steps.extend(rewrite_of(dir.disk(), key, *meta).await?);
         }
         if let (Ok(names), Ok(table)) = (&names, &table) {
@@ -140,34 +143,43 @@ pub async fn repair<D: Disk>(
     let disk = dir.disk();
     let quarantine = Quarantine::new(disk, label);
     let mut checkpoint = dir.checkpoint().await?;
-    let mut is_changed = false;
-    for step in &plan.steps {
-        match step {
-            RepairStep::Rewrite { partition, file, .. } => {
-                quarantine.copy(file).await?;
-                let metas = checkpoint.segments.of(*partition);
-                let is_it = |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
-                let Some(meta) = metas.iter().find(is_it).copied() else { continue };
-                let made = rewrite(disk, *partition, meta).await?;
-                checkpoint.segments = with(&checkpoint.segments, *partition, made);
-                is_changed = true;
-            }
-            RepairStep::GiveUp { partition, lost } => {
-                let made = write_empty(disk, *partition, *lost).await?;
-                checkpoint.segments = with(&checkpoint.segments, *partition, made);
-                is_changed = true;
-            }
-            RepairStep::MoveAside { .. } => {}
-        }
-    }
-    if is_changed {
-        let old = checkpoint.number;
-        publish(disk, checkpoint).await?;
-        quarantine.take(&checkpoint::path_of_number(old)).await?;
-    }
+    // What an earlier repair left may bear the names that this one gives.
     for step in &plan.steps {
         if let RepairStep::MoveAside { file } = step {
             quarantine.take(file).await?;
+        }
+    }
+    let table = checkpoint.segments.clone();
+    let segments = Segments::new(disk.clone(), usize::MAX, table, BTreeSet::new(), Rc::default());
+    let mut replaced = Vec::new();
+    for step in &plan.steps {
+        let made = match step {
+            RepairStep::Rewrite { partition, file, .. } => {
+                let metas = checkpoint.segments.of(*partition);
+                let is_it = |meta: &&SegmentMeta| segment_path(*partition, meta.name()) == *file;
+                let Some(old) = metas.iter().find(is_it).copied() else { continue };
+                quarantine.copy(file).await?;
+                replaced.push(file);
+                rewrite(disk, &segments, *partition, old).await?
+            }
+            RepairStep::GiveUp { partition, lost } => {
+                write_empty(&segments, *partition, *lost).await?
+            }
+            RepairStep::MoveAside { .. } => continue,
+        };
+        let (RepairStep::Rewrite { partition, .. } | RepairStep::GiveUp { partition, .. }) = step
+        else {
+            continue;
+        };
+        checkpoint.segments = with(&checkpoint.segments, *partition, made);
+    }
+    if checkpoint.segments != segments.with_table(Clone::clone) {
+        let old = checkpoint.number;
+        publish(disk, checkpoint).await?;
+        quarantine.take(&checkpoint::path_of_number(old)).await?;
+        for file in replaced {
+            disk.remove_file(file).await?;
+            disk.sync_dir(parent_of(file)).await?;
         }
     }
     Ok(quarantine.dir().to_owned())
@@ -193,95 +205,46 @@ async fn publish<D: Disk>(disk: &D, checkpoint: Checkpoint) -> Result<(), DiskEr
 /// Writes a segment anew: the same offsets, the same batches, without what is damaged.
 async fn rewrite<D: Disk>(
     disk: &D,
+    segments: &Segments<D>,
     key: PartitionKey,
-    meta: SegmentMeta,
+    old: SegmentMeta,
 ) -> Result<SegmentMeta, DiskError> {
-    let mut writer = Writer::create(disk, key, meta).await?;
-    if let Some(mut scan) = SegmentScan::open(disk, key, meta).await? {
+    let mut writer = begin(segments, key, old.base_offset, old.trusted_bytes).await?;
+    if let Some(mut scan) = SegmentScan::open(disk, key, old).await? {
         while let Some(piece) = scan.next().await? {
-            if let SegmentPiece::Batch(facts) = piece {
-                let bytes = scan.batch(&facts).await?;
-                writer.add(&bytes).await?;
-                writer.meta.max_timestamp =
-                    writer.meta.max_timestamp.max(facts.header.max_timestamp);
+            if let SegmentPiece::Batch(facts) = piece
+                // It was whole a moment ago; a device that changes its mind loses it.
+                && let Ok(batch) = LogBatch::parse(scan.batch(&facts).await?)
+            {
+                writer.add(&batch).await?;
             }
         }
     }
-    writer.finish(disk).await
+    let made = writer.finish().await?.meta;
+    Ok(SegmentMeta { end_offset: old.end_offset, ..made })
 }
 
 /// A segment without a batch, for offsets that nobody has.
 async fn write_empty<D: Disk>(
-    disk: &D,
+    segments: &Segments<D>,
     key: PartitionKey,
     lost: (i64, i64),
 ) -> Result<SegmentMeta, DiskError> {
-    let name = SegmentName { base_offset: lost.0, generation: 0 };
-    let meta = SegmentMeta { end_offset: lost.1, ..SegmentMeta::empty(name) };
-    Writer::create(disk, key, meta).await?.finish(disk).await
+    let made = begin(segments, key, lost.0, 0).await?.finish().await?.meta;
+    Ok(SegmentMeta { end_offset: lost.1, ..made })
 }
 
-/// A segment that is being written beside the one that it replaces.
-struct Writer<F> {
-    file: F,
-    path: String,
-    beside: String,
-    meta: SegmentMeta,
-    buf: AlignedBuf,
-    at: u64,
+async fn begin<D: Disk>(
+    segments: &Segments<D>,
+    key: PartitionKey,
+    base_offset: i64,
+    expected_bytes: u64,
+) -> Result<SegmentWriter<D>, DiskError> {
+    segments.make_directories([key]).await?;
+    let name = SegmentName { base_offset, generation: segments.fresh_generation() };
+    let expected = usize::try_from(expected_bytes).unwrap_or(usize::MAX);
+    let mut writer = segments.begin_segment(key, name, expected, WriteCause::Segment).await?;
+    // It has gaps now, as one that compaction made.
+    writer.set_clean();
+    Ok(writer)
 }
-
-impl<F: DiskFile> Writer<F> {
-    async fn create<D: Disk<File = F>>(
-        disk: &D,
-        key: PartitionKey,
-        meta: SegmentMeta,
-    ) -> Result<Writer<F>, DiskError> {
-        let path = segment_path(key, meta.name());
-        let beside = format!("{path}.new");
-        disk.create_dir_all(parent_of(&path)).await?;
-        let file = disk.open(&beside, OpenMode::CREATE).await?;
-        file.set_len_bytes(0).await?;
-        let mut buf = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, ALIGN_BYTES);
-        let header = SegmentHeader { partition: key, name: meta.name() };
-        buf.extend_from_slice(&header.encode());
-        let trusted_bytes = SEGMENT_HEADER_BYTES as u64;
-        // It has gaps now, as one that compaction made.
-        let meta = SegmentMeta { trusted_bytes, max_timestamp: i64::MIN, is_clean: true, ..meta };
-        Ok(Writer { file, path, beside, meta, buf, at: 0 })
-    }
-
-    async fn add(&mut self, batch: &[u8]) -> Result<(), DiskError> {
-        for piece in batch.chunks(SEGMENT_GATHER_BYTES) {
-            if self.buf.len() + piece.len() > self.buf.capacity() {
-                self.write_out().await?;
-            }
-            self.buf.extend_from_slice(piece);
-        }
-        self.meta.trusted_bytes += batch.len() as u64;
-        Ok(())
-    }
-
-    async fn write_out(&mut self) -> Result<(), DiskError> {
-        let empty = AlignedBuf::with_capacity(SEGMENT_GATHER_BYTES, ALIGN_BYTES);
-        let full = std::mem::replace(&mut self.buf, empty);
-        let len = full.len() as u64;
-        let (result, _) = self.file.write_at(self.at, full).await;
-        self.at += len;
-        result
-    }
-
-    async fn finish<D: Disk<File = F>>(mut self, disk: &D) -> Result<SegmentMeta, DiskError> {
-        self.write_out().await?;
-        self.file.sync().await?;
-        disk.rename(&self.beside, &self.path).await?;
-        let mut dir = self.path.as_str();
-        while !dir.is_empty() {
-            dir = parent_of(dir);
-            disk.sync_dir(dir).await?;
-        }
-        Ok(self.meta)
-    }
-}
-
-const ALIGN_BYTES: usize = 512;

@@ -22,6 +22,8 @@ const RESTORE: &str = "restore the data directory from a backup or a replica; \
                        without one, ask before anything is deleted";
 const REPAIR: &str = "`millpond log repair` moves the damaged file aside and keeps what is whole";
 const GIVE_UP: &str = "`millpond log repair` lets the partition go on without them";
+const GOES_ON: &str = "the next start goes on behind them; only a backup or a replica has them";
+const NEXT_OFFSETS: &str = "nothing to do: consumers seek behind them";
 const NEXT_START: &str = "nothing to do: the next start puts it in order";
 
 /// How far an examination is.
@@ -130,8 +132,11 @@ pub(super) fn holes(table: &SegmentTable, names: &TopicNames) -> Vec<(PartitionK
     let mut found = Vec::new();
     for (key, (log_start, log_end)) in names.logs() {
         let mut next = log_start;
-        let ends = table.of(key).iter().map(|meta| (meta.base_offset, meta.end_offset));
-        for (base, end) in ends.chain([(log_end, log_end)]) {
+        // What is given up already is no news.
+        let segments = table.of(key).iter().map(|meta| (meta.base_offset, meta.end_offset));
+        let mut spans: Vec<_> = segments.chain(names.lost(key).iter().copied()).collect();
+        spans.sort_unstable();
+        for (base, end) in spans.into_iter().chain([(log_end, log_end)]) {
             if base > next {
                 found.push((key, (next, base)));
             }
@@ -157,7 +162,7 @@ async fn journal<D: Disk>(
     };
     match replayed {
         Ok(found) => {
-            report.names = TopicNames::of(&replay.engine);
+            let known = std::mem::replace(&mut report.names, TopicNames::of(&replay.engine));
             if found.torn_tail {
                 let what = "its last write was cut off, and nobody was told of it";
                 report.findings.note(Concern::default(), format!("journal: {what}"), NEXT_START);
@@ -175,7 +180,10 @@ async fn journal<D: Disk>(
                     ..Concern::default()
                 };
                 let what = "these offsets were lost to damage; they are not served".to_owned();
-                report.findings.damage(concern, what, RESTORE);
+                match known.lost(lost.partition).contains(&(lost.from, lost.upto)) {
+                    true => report.findings.note(concern, what, NEXT_OFFSETS),
+                    false => report.findings.damage(concern, what, GOES_ON),
+                }
             }
             report.journal = Some(found);
             Ok(replay.segments)
@@ -212,6 +220,10 @@ async fn segments<D: Disk>(
     let mut so_far = Progress { done_bytes: 0, total_bytes };
     for (key, meta) in table.iter() {
         progress(&so_far);
+        if report.names.has_let_go(key, meta.end_offset) {
+            so_far.done_bytes += meta.trusted_bytes;
+            continue;
+        }
         segment(dir, key, *meta, report).await?;
         so_far.done_bytes += meta.trusted_bytes;
         report.segments += 1;

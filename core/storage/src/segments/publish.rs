@@ -7,7 +7,7 @@ use millpond_engine::PartitionKey;
 
 use super::format::{TOPICS_DIR, index_path, partition_dir, segment_path, topic_dir};
 use super::index::SegmentIndex;
-use super::table::{Replacement, SegmentMeta, SegmentTable};
+use super::table::{Replacement, SegmentMeta, SegmentName, SegmentTable};
 use super::writer::WrittenSegment;
 use super::{SegmentId, Segments};
 use crate::disk::{Disk, DiskError};
@@ -37,6 +37,15 @@ impl<D: Disk> Segments<D> {
     /// any more as it was.
     pub fn stage(&self, replacement: Replacement) {
         self.state.borrow_mut().staged.push(replacement);
+    }
+
+    /// Removes new segments that will not be staged after all.
+    pub(crate) async fn discard(
+        &self,
+        key: PartitionKey,
+        names: &[SegmentName],
+    ) -> Result<(), DiskError> {
+        self.remove_files(names.iter().map(|name| (key, *name)).collect()).await
     }
 
     /// Whether a replacement of this partition waits for a checkpoint.

@@ -107,7 +107,10 @@ impl<D: Disk> Segments<D> {
                 if header.base_offset >= read.upto {
                     return Ok(());
                 }
-                if header.last_offset() >= read.offset && header.max_timestamp >= timestamp {
+                // One without records only stands for offsets that compaction emptied.
+                let has_records = header.records_count > 0;
+                let is_in_reach = header.last_offset() >= read.offset && has_records;
+                if is_in_reach && header.max_timestamp >= timestamp {
                     found.push(walk.take(&header).await?);
                     return Ok(());
                 }

@@ -164,7 +164,7 @@ impl<D: Disk> SegmentWriter<D> {
         let (result, buf) = self.file.write_at(self.at, buf).await;
         self.buf = buf;
         result?;
-        self.meter.wrote(self.cause, len);
+        self.meter.wrote(cause_of(self.cause, &self.meta), len);
         self.is_dirty = true;
         self.at += len;
         self.buf.clear();
@@ -185,6 +185,7 @@ impl<D: Disk> SegmentWriter<D> {
             // All that there is fits one write: one operation instead of two.
             file.write_durable(at, buf).await.0?;
         }
+        let cause = cause_of(cause, &meta);
         meter.wrote(cause, len);
         meter.synced(cause);
         meta.trusted_bytes = at + len;
@@ -204,5 +205,13 @@ impl<D: Disk> SegmentWriter<D> {
             padding -= piece;
         }
         Ok(())
+    }
+}
+
+/// A segment that holds packed batches is packing's.
+fn cause_of(cause: WriteCause, meta: &SegmentMeta) -> WriteCause {
+    match cause {
+        WriteCause::Segment if meta.is_packed => WriteCause::Packing,
+        cause => cause,
     }
 }

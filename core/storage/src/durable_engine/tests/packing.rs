@@ -73,7 +73,7 @@ fn packed_records_are_the_same_records_at_the_same_offsets() {
             assert_eq!((offset, value), (index as i64, reading(index)));
         }
         let metrics = node.engine.metrics();
-        let written = metrics.written_bytes[WriteCause::Segment as usize];
+        let written = metrics.written_bytes[WriteCause::Packing as usize];
         assert!(written < payload, "{written} bytes of segments for {payload} of values");
         machine.stop(node);
         node = machine.start();

@@ -281,7 +281,7 @@ fn bytes_and_syncs_are_counted_by_cause() {
     }
     machine.run_for_ms(1_000);
     let metrics = node.engine.metrics();
-    let by = |figures: [u64; 4], cause: WriteCause| figures[cause as usize];
+    let by = |figures: [u64; WriteCause::ALL.len()], cause: WriteCause| figures[cause as usize];
     assert_eq!(metrics.entries, 1_001);
     assert!(metrics.payload_bytes > 300_000);
     assert!(by(metrics.written_bytes, WriteCause::Journal) > metrics.payload_bytes);

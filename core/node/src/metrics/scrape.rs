@@ -1,5 +1,5 @@
-//! What a node says of itself at `/metrics`, read back: the text format of Prometheus, as far as the demonstration
-//! needs it. A line that it cannot read is passed over.
+//! What a node says of itself at `/metrics`, read back: the text format of Prometheus, as far as our own commands
+//! need it. A line that it cannot read is passed over.
 
 /// One answer of `/metrics`.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,67 @@
+//! Records of compacted topics need a key (as in Kafka): without one nothing would ever supersede
+//! them. The only place on the way of a batch into the log that opens it, and only for such
+//! topics; never beyond the cap on what it may decompress to.
+
+use crate::engine::Engine;
+use crate::produce::{Refusal, refuse};
+use crate::topic_config::CLEANUP_POLICY;
+use crate::transform::{Output, OutputTopic};
+use crate::units::PartitionKey;
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
+use millpond_wire::record::{Batch, BatchError};
+
+impl Engine {
+    /// Refuses a batch with a record without a key, if its topic is compacted.
+    pub(crate) fn check_keys(&self, key: PartitionKey, batch: &Batch) -> Result<(), Refusal> {
+        let topic = self.state.catalog.by_id(key.topic_id);
+        let Some(topic) = topic.filter(|topic| is_compacted(topic.config(CLEANUP_POLICY))) else {
+            return Ok(());
+        };
+        match has_keys(batch) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let (name, partition) = (&topic.name, key.partition);
+                let message = format!(
+                    "Compacted topic cannot accept message without key in topic partition \
+                     {name}-{partition}"
+                );
+                Err(refuse(ErrorCode::InvalidRecord, message))
+            }
+            Err(error) => Err(refuse(ErrorCode::CorruptMessage, error.to_string())),
+        }
+    }
+
+    /// The same for what transforms made of a batch of `source`. A topic that an output brings
+    /// about is not compacted.
+    pub(crate) fn check_output_keys(
+        &self,
+        source: PartitionKey,
+        outputs: &[Output],
+    ) -> Result<(), Refusal> {
+        outputs.iter().try_for_each(|output| {
+            let target = match &output.topic {
+                OutputTopic::Same => source,
+                OutputTopic::Named(name) => match self.state.catalog.by_name(name) {
+                    Some(topic) => PartitionKey { topic_id: topic.id, ..source },
+                    None => return Ok(()),
+                },
+            };
+            self.check_keys(target, &output.batch)
+        })
+    }
+}
+
+fn is_compacted(cleanup_policy: &str) -> bool {
+    cleanup_policy.split(',').any(|policy| policy.trim() == "compact")
+}
+
+fn has_keys(batch: &Batch) -> Result<bool, BatchError> {
+    let section = batch.decompress(DECOMPRESSED_BYTES_MAX)?;
+    for record in batch.records(&section) {
+        if record?.key.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
