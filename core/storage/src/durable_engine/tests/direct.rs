@@ -103,7 +103,7 @@ fn large_and_small_batches_stay_in_order_over_checkpoints() {
     machine.storage.tail_bytes = 100_000;
     let node = machine.start();
     node.create_topic("t", 1);
-    let is_large = |index: usize| index / 20 % 2 == 0;
+    let is_large = |index: usize| (index / 20).is_multiple_of(2);
     let wanted = |index| if is_large(index) { large(index) } else { value(index) };
     for index in 0..200 {
         node.produce("t", 0, &wanted(index));
