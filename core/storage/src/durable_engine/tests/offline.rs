@@ -13,7 +13,9 @@ use crate::offline::{
 
 /// A stopped node with two partitions of history, and how many records each has.
 fn stopped(seed: u64) -> Machine {
-    let machine = Machine::new(seed);
+    let mut machine = Machine::new(seed);
+    // Each record stays a batch of its own.
+    machine.storage.packs = false;
     let node = machine.start();
     node.create_topic("t", 2);
     for index in 0..120 {
