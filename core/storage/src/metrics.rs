@@ -16,7 +16,7 @@ pub enum WriteCause {
     Packing,
     /// Partition files that compaction wrote anew.
     Compaction,
-    /// Indexes of partition files. They are kept in memory only as yet.
+    /// Indexes of large partition files.
     Index,
     /// Checkpoints.
     Checkpoint,

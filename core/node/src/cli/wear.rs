@@ -15,7 +15,9 @@ const BLOCK_BYTES: f64 = 4096.0;
 /// What a commit adds to its entries, on average: its header, and half a block of padding.
 const COMMIT_EXTRA_BYTES: f64 = 96.0 + BLOCK_BYTES / 2.0;
 /// What a batch of one record adds to it: the batch's header, and the entry's around it.
-const BATCH_EXTRA_BYTES: f64 = 61.0 + 45.0;
+const BATCH_EXTRA_BYTES: f64 = 61.0 + ENTRY_EXTRA_BYTES;
+/// Of these, the entry's.
+const ENTRY_EXTRA_BYTES: f64 = 45.0;
 /// Advice that saves less of all bytes is not worth a reader's time.
 const SAVING_LEAST: f64 = 0.05;
 
@@ -100,7 +102,9 @@ impl Wear {
         let commits = entries / (1.0 + entries * linger_ms / 1000.0);
         let commits = commits.min(self.commits_per_second) * DAY_SECONDS;
         let now = self.commits_per_second * DAY_SECONDS;
-        let content = (self.cause("journal") - now * COMMIT_EXTRA_BYTES).max(0.0);
+        // What the entries take: no more than what was accepted needs, whatever the padding.
+        let accepted = self.payload_bytes_per_day + entries * ENTRY_EXTRA_BYTES * DAY_SECONDS;
+        let content = (self.cause("journal") - now * COMMIT_EXTRA_BYTES).clamp(0.0, accepted);
         let wanted = content + commits * COMMIT_EXTRA_BYTES;
         wanted.max(commits * BLOCK_BYTES).min(self.cause("journal"))
     }
@@ -259,7 +263,7 @@ mod tests {
         assert!(texts.first().is_some_and(|text| text.starts_with("flush.ms")), "{texts:?}");
         let linger = wear.advice.iter().find(|advice| advice.text.contains("linger_ms = 10 "));
         // 6 records in a commit of one block instead of one: a sixth of the journal's bytes.
-        assert!(linger.is_some_and(|advice| advice.saves > 0.4), "{texts:?}");
+        assert!(linger.is_some_and(|advice| advice.saves > 0.7), "{texts:?}");
         assert!(!texts.iter().any(|text| text.contains("storage.pack")), "{texts:?}");
     }
 

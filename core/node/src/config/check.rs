@@ -174,6 +174,11 @@ fn storage(config: &Config) -> Result<(), ConfigError> {
     within("storage.cache_bytes", storage.cache_bytes.0, 0, 4096 * mib)?;
     let most = (caps::SEGMENT_BYTES_MAX - caps::BATCH_BYTES_MAX) as u64;
     within("storage.segment_bytes", storage.segment_bytes.0, least, most)?;
+    within("storage.direct_bytes", storage.direct_bytes.0, 4096, u64::MAX)?;
+    let map = storage.compaction_map_bytes.0;
+    let map_least = caps::COMPACTION_MAP_BYTES_MIN as u64;
+    within("storage.compaction_map_bytes", map, map_least, 1024 * mib)?;
+    within("storage.compaction_check_ms", storage.compaction_check_ms, 100, DAY_MS)?;
     within("storage.check_interval_ms", storage.check_interval_ms, 1_000, DAY_MS)?;
     within("storage.clock_settle_ms", storage.clock_settle_ms, 0, DAY_MS)?;
     // The ring, two checkpoints, and some segments.

@@ -118,6 +118,20 @@ section! {
         segment_bytes: ByteSize = ByteSize(StorageConfig::new(0).segment_bytes as u64),
         /// Merge small batches into large compressed ones (zstd) on their way to segments.
         pack: bool = StorageConfig::new(0).packs,
+        /// A batch of so many bytes is written once, straight to its segment, instead of to the
+        /// journal first.
+        direct_bytes: ByteSize = ByteSize(StorageConfig::new(0).direct_batch_bytes as u64),
+        /// What the scrub reads in a second to find damage early, all segments in turn; 0: it does
+        /// not run.
+        scrub_bytes_per_second: ByteSize = ByteSize(StorageConfig::new(0).scrub_bytes_per_second),
+        /// What compaction reads and writes together in a second; 0: no limit.
+        background_bytes_per_second: ByteSize =
+            ByteSize(StorageConfig::new(0).background_bytes_per_second),
+        /// Memory for the keys of one round of compaction.
+        compaction_map_bytes: ByteSize =
+            ByteSize(StorageConfig::new(0).compaction_map_bytes as u64),
+        /// How often compaction looks for topics that need it.
+        compaction_check_ms: u64 = StorageConfig::new(0).compaction_check_ms,
         /// How often retention looks for segments that are too old or too many.
         check_interval_ms: u64 = EngineConfig::default().retention_check_ms,
         /// How long the clock must have run without a jump before anything is deleted by its age.

@@ -8,6 +8,7 @@ mod process;
 mod render;
 pub(crate) mod scrape;
 pub(crate) mod snapshot;
+mod storage;
 pub(crate) mod wear;
 
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};

@@ -105,6 +105,15 @@ pub(crate) struct StorageState {
     pub(crate) packed_from_bytes: u64,
     pub(crate) packed_to_bytes: u64,
     pub(crate) checkpoints_refused: u64,
+    pub(crate) scrubbed_bytes: u64,
+    pub(crate) scrub_rounds: u64,
+    /// Segments in which the last round of the scrub found damage.
+    pub(crate) scrub_damaged_segments: u64,
+    pub(crate) compaction_rounds: u64,
+    pub(crate) compaction_read_bytes: u64,
+    pub(crate) compaction_removed_records: u64,
+    pub(crate) compaction_waiting: u64,
+    pub(crate) compaction_damaged: u64,
     /// What the last start found damaged in the journal.
     pub(crate) damaged_entries: u64,
     pub(crate) corrected_bits: u64,

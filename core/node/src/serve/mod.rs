@@ -434,6 +434,11 @@ fn storage_config(config: &Config) -> Result<StorageConfig, CliError> {
     storage.tail_bytes = config.storage.tail_bytes.as_usize();
     storage.segment_bytes = config.storage.segment_bytes.as_usize();
     storage.packs = config.storage.pack;
+    storage.direct_batch_bytes = config.storage.direct_bytes.as_usize();
+    storage.scrub_bytes_per_second = config.storage.scrub_bytes_per_second.0;
+    storage.background_bytes_per_second = config.storage.background_bytes_per_second.0;
+    storage.compaction_map_bytes = config.storage.compaction_map_bytes.as_usize();
+    storage.compaction_check_ms = config.storage.compaction_check_ms;
     Ok(storage)
 }
 

@@ -114,6 +114,15 @@ fn storage(metrics: &StorageMetrics) -> StorageState {
         packed_from_bytes: metrics.packed_from_bytes,
         packed_to_bytes: metrics.packed_to_bytes,
         checkpoints_refused: metrics.checkpoints_refused,
+        scrubbed_bytes: metrics.scrubbed_bytes,
+        scrub_rounds: metrics.scrub_rounds,
+        scrub_damaged_segments: metrics.scrub_damaged_segments,
+        compaction_rounds: metrics.compaction.rounds,
+        compaction_read_bytes: metrics.compaction.read_bytes,
+        compaction_removed_records: metrics.compaction.superseded_records
+            + metrics.compaction.expired_tombstones,
+        compaction_waiting: metrics.compaction.partitions_waiting,
+        compaction_damaged: metrics.compaction.partitions_damaged,
         damaged_entries: metrics.recovery.damaged_entries,
         corrected_bits: metrics.recovery.corrected_bits,
     }

@@ -79,7 +79,7 @@ impl<D: Disk> Segments<D> {
         let path = index_path(key, meta.name());
         let file = self.disk.open(&path, OpenMode::CREATE).await?;
         file.write_at(0, AlignedBuf::copied_from(bytes, ALIGN_BYTES)).await.0?;
-        self.meter.wrote(WriteCause::Segment, bytes.len() as u64);
+        self.meter.wrote(WriteCause::Index, bytes.len() as u64);
         Ok(())
     }
 
