@@ -3,7 +3,7 @@
 use super::GROUP_OPERATIONS;
 use crate::engine::{Engine, Timer};
 use crate::entry::Fact;
-use crate::group::{Ctx, Group, GroupState, Join, join_error, sync_error};
+use crate::group::{Ctx, Group, GroupState, Join, is_valid_group_id, join_error, sync_error};
 use crate::units::{EntrySeq, Peer, RequestId};
 use crate::view::GroupView;
 use millpond_wire::error_code::ErrorCode;
@@ -39,9 +39,9 @@ impl Engine {
         if self.groups.get(&request.group_id).is_none() && !request.member_id.is_empty() {
             return Err(ErrorCode::UnknownMemberId);
         }
-        let (members, bytes) = self.groups.load();
+        let load = self.groups.load();
         let more: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
-        if members >= limits::MEMBERS_MAX || bytes + more > limits::MEMBERS_BYTES_MAX {
+        if load.members >= limits::MEMBERS_MAX || load.bytes + more > limits::MEMBERS_BYTES_MAX {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         self.groups.get_or_create(&request.group_id).map(|_| ())
@@ -105,15 +105,24 @@ impl Engine {
         self.reply(id, Response::LeaveGroup(response));
     }
 
-    pub(crate) fn on_describe_groups(&mut self, id: RequestId, request: &DescribeGroupsRequest) {
+    pub(crate) fn on_describe_groups(
+        &mut self,
+        id: RequestId,
+        request: &DescribeGroupsRequest,
+        version: i16,
+    ) {
         let mut response = DescribeGroupsResponse::default();
         for group_id in &request.groups {
             let mut described = match self.group(group_id) {
+                _ if !is_valid_group_id(group_id) => {
+                    undescribed(group_id, ErrorCode::InvalidGroupId)
+                }
                 Some(view) => describe(view),
+                // Up to version 5 a group that is not there is told as a dead one.
+                None if version < NOT_FOUND_VERSION => undescribed(group_id, ErrorCode::None),
                 None => DescribedGroup {
-                    group_id: group_id.clone(),
-                    group_state: GroupState::Dead.name().to_owned(),
-                    ..DescribedGroup::default()
+                    error_message: Some(format!("Group {group_id} not found.")),
+                    ..undescribed(group_id, ErrorCode::GroupIdNotFound)
                 },
             };
             described.authorized_operations =
@@ -148,6 +157,7 @@ impl Engine {
         let mut seq = EntrySeq(0);
         for group_id in &request.groups_names {
             let code = match self.group(group_id) {
+                _ if !is_valid_group_id(group_id) => ErrorCode::InvalidGroupId,
                 None => ErrorCode::GroupIdNotFound,
                 Some(view) if view.state != GroupState::Empty => ErrorCode::NonEmptyGroup,
                 Some(_) => {
@@ -189,7 +199,9 @@ impl Engine {
             out: Vec::new(),
             rebalances: 0,
         };
+        let before = group.load();
         decide(group, &mut ctx);
+        let after = group.load();
         let answers = ctx.out;
         self.counters.rebalances += ctx.rebalances;
         let next_ms = group.next_deadline_ms();
@@ -204,6 +216,7 @@ impl Engine {
                 self.timers.insert((next_ms, Timer::Group(group_id.to_owned())));
             }
         }
+        self.groups.reckon(before, after);
         if is_idle && self.state.offsets.group(group_id).is_none() {
             let armed_ms = self.groups.remove(group_id).and_then(|group| group.armed_ms);
             self.disarm(group_id, armed_ms);
@@ -218,6 +231,15 @@ impl Engine {
         if let Some(armed_ms) = armed_ms {
             self.timers.remove(&(armed_ms, Timer::Group(group_id.to_owned())));
         }
+    }
+}
+
+fn undescribed(group_id: &str, code: ErrorCode) -> DescribedGroup {
+    DescribedGroup {
+        error_code: code.code(),
+        group_id: group_id.to_owned(),
+        group_state: GroupState::Dead.name().to_owned(),
+        ..DescribedGroup::default()
     }
 }
 
@@ -242,4 +264,5 @@ fn describe(view: GroupView) -> DescribedGroup {
 }
 
 const LEAVE_MANY_VERSION: i16 = 3;
+const NOT_FOUND_VERSION: i16 = 6;
 const GROUP_TYPE: &str = "classic";

@@ -58,11 +58,12 @@ impl Group {
         instance_id: Option<&str>,
         generation: i32,
     ) -> Result<(), ErrorCode> {
-        let is_simple = generation < 0 && member_id.is_empty() && instance_id.is_none();
-        if is_simple {
-            // A consumer that assigns to itself may use the group only while nobody else does.
-            let is_free = self.state == GroupState::Empty;
-            return if is_free { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
+        // A consumer that assigns to itself may use the group only while nobody else does.
+        if generation < 0 && self.state == GroupState::Empty {
+            return Ok(());
+        }
+        if generation < 0 && member_id.is_empty() && instance_id.is_none() {
+            return Err(ErrorCode::UnknownMemberId);
         }
         let state = self.state;
         self.known_member_of(member_id, instance_id, generation)?.touch(now_ms);

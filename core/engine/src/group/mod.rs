@@ -1,11 +1,12 @@
 //! Classic consumer groups: who is in, which generation it is, who was assigned what.
 //! Membership is soft state: after a restart members join again, their committed offsets are in
-//! `offsets`. Never looks into what members tell each other.
+//! `offsets`. Decides nothing by what members tell each other, but for `subscription`.
 
 mod heartbeat;
 mod join;
 mod member;
 mod rebalance;
+mod subscription;
 mod sync;
 
 pub(crate) use join::{Join, is_valid_group_id, join_error};
@@ -110,6 +111,15 @@ impl Ctx<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
+    /// Members and bytes of all groups together.
+    load: Load,
+}
+
+/// What groups hold: members (with the ids that nobody used yet) and the bytes that they brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) members: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Groups {
@@ -131,7 +141,7 @@ impl Groups {
             if self.by_id.len() >= limits::GROUPS_MAX {
                 let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
                 let idle = idle.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
-                self.by_id.remove(&idle);
+                self.remove(&idle);
             }
             self.by_id.insert(id.to_owned(), Group::default());
         }
@@ -139,20 +149,34 @@ impl Groups {
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
-        self.by_id.remove(id)
+        let group = self.by_id.remove(id)?;
+        self.reckon(group.load(), Load::default());
+        Some(group)
     }
 
-    /// Members of all groups, and the bytes that they brought.
-    pub(crate) fn load(&self) -> (usize, usize) {
-        let groups = self.by_id.values();
-        groups.fold((0, 0), |(members, bytes), group| {
-            let own: usize = group.members.values().map(Member::size_bytes).sum();
-            (members + group.members.len() + group.pending.len(), bytes + own)
-        })
+    /// What all groups hold.
+    pub(crate) fn load(&self) -> Load {
+        self.load
+    }
+
+    /// A group that held `before` holds `after` now.
+    pub(crate) fn reckon(&mut self, before: Load, after: Load) {
+        let load = &mut self.load;
+        load.members = (load.members + after.members).saturating_sub(before.members);
+        load.bytes = (load.bytes + after.bytes).saturating_sub(before.bytes);
     }
 }
 
 impl Group {
+    pub(crate) fn load(&self) -> Load {
+        let members = self.members.len() + self.pending.len();
+        Load { members, bytes: self.members.values().map(Member::size_bytes).sum() }
+    }
+
+    pub(crate) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// Nobody is in and nobody is coming.
     pub(crate) fn is_idle(&self) -> bool {
         self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()

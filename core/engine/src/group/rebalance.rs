@@ -172,7 +172,7 @@ impl Group {
     }
 
     /// Each member votes for its first protocol that all support; the leader's order decides ties.
-    fn choose_protocol(&self) -> Option<String> {
+    pub(super) fn choose_protocol(&self) -> Option<String> {
         let leader = self.members.get(self.leader.as_ref()?)?;
         let all_support = |name: &String| self.members.values().all(|member| member.supports(name));
         let shared: Vec<&String> = leader

@@ -22,7 +22,11 @@ fn commit_request(group: &str, offset: i64, metadata: &str) -> OffsetCommitReque
         committed_leader_epoch: 1,
         committed_metadata: Some(metadata.to_owned()),
     };
-    let topic = OffsetCommitRequestTopic { name: "t".to_owned(), partitions: vec![part] };
+    let topic = OffsetCommitRequestTopic {
+        name: "t".to_owned(),
+        partitions: vec![part],
+        ..OffsetCommitRequestTopic::default()
+    };
     OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: -1,

@@ -53,7 +53,11 @@ fn step(rig: &mut Rig, rng: &mut Rng, sequences: &mut [i32; 4]) {
                 committed_offset: pick(rng, 100) as i64,
                 ..OffsetCommitRequestPartition::default()
             };
-            let topic = OffsetCommitRequestTopic { name: topic.to_owned(), partitions: vec![part] };
+            let topic = OffsetCommitRequestTopic {
+                name: topic.to_owned(),
+                partitions: vec![part],
+                ..OffsetCommitRequestTopic::default()
+            };
             let request = OffsetCommitRequest {
                 group_id: format!("g{}", pick(rng, 3)),
                 generation_id_or_member_epoch: -1,
