@@ -83,6 +83,7 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    ConsumerGroup(String),
     Retention,
 }
 
@@ -254,6 +255,7 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
                 Timer::Retention => self.on_retention_deadline(),
             }
         }

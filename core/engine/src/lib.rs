@@ -72,7 +72,7 @@ pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,
 };
-pub use view::{GroupView, MemberView};
+pub use view::{GroupKind, GroupView, MemberView};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use crate::engine::{Engine, Timer};
 use crate::entry::Fact;
 use crate::group::{Ctx, Group, GroupState, Join, is_valid_group_id, join_error, sync_error};
 use crate::units::{EntrySeq, Peer, RequestId};
-use crate::view::GroupView;
+use crate::view::{GroupKind, GroupView};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::delete_groups_response::DeletableGroupResult;
@@ -38,6 +38,12 @@ impl Engine {
         let request = join.request;
         if self.groups.get(&request.group_id).is_none() && !request.member_id.is_empty() {
             return Err(ErrorCode::UnknownMemberId);
+        }
+        if let Some(consumers) = self.groups.consumer(&request.group_id) {
+            if !consumers.members.is_empty() {
+                return Err(ErrorCode::InconsistentGroupProtocol);
+            }
+            self.remove_consumer_group(&request.group_id);
         }
         let load = self.groups.load();
         let more: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
@@ -117,11 +123,14 @@ impl Engine {
                 _ if !is_valid_group_id(group_id) => {
                     undescribed(group_id, ErrorCode::InvalidGroupId)
                 }
-                Some(view) => describe(view),
+                Some(view) if view.kind == GroupKind::Classic => describe(view),
                 // Up to version 5 a group that is not there is told as a dead one.
-                None if version < NOT_FOUND_VERSION => undescribed(group_id, ErrorCode::None),
-                None => DescribedGroup {
-                    error_message: Some(format!("Group {group_id} not found.")),
+                _ if version < NOT_FOUND_VERSION => undescribed(group_id, ErrorCode::None),
+                found => DescribedGroup {
+                    error_message: Some(match found {
+                        Some(_) => format!("Group {group_id} is not a classic group."),
+                        None => format!("Group {group_id} not found."),
+                    }),
                     ..undescribed(group_id, ErrorCode::GroupIdNotFound)
                 },
             };
@@ -139,13 +148,13 @@ impl Engine {
         let mut response = ListGroupsResponse::default();
         for view in self.groups() {
             if wants(&request.states_filter, view.state.name())
-                && wants(&request.types_filter, GROUP_TYPE)
+                && wants(&request.types_filter, view.kind.name())
             {
                 response.groups.push(ListedGroup {
                     group_id: view.id,
                     protocol_type: view.protocol_type,
                     group_state: view.state.name().to_owned(),
-                    group_type: GROUP_TYPE.to_owned(),
+                    group_type: view.kind.name().to_owned(),
                 });
             }
         }
@@ -161,9 +170,8 @@ impl Engine {
                 None => ErrorCode::GroupIdNotFound,
                 Some(view) if view.state != GroupState::Empty => ErrorCode::NonEmptyGroup,
                 Some(_) => {
-                    if let Some(group) = self.groups.remove(group_id) {
-                        self.disarm(group_id, group.armed_ms);
-                    }
+                    self.remove_classic_group(group_id);
+                    self.remove_consumer_group(group_id);
                     if self.state.offsets.group(group_id).is_some() {
                         seq = self.current_seq();
                         let group = group_id.clone();
@@ -218,13 +226,17 @@ impl Engine {
         }
         self.groups.reckon(before, after);
         if is_idle && self.state.offsets.group(group_id).is_none() {
-            let armed_ms = self.groups.remove(group_id).and_then(|group| group.armed_ms);
-            self.disarm(group_id, armed_ms);
+            self.remove_classic_group(group_id);
         }
         for (id, response) in answers {
             self.reply(id, response);
         }
         true
+    }
+
+    pub(crate) fn remove_classic_group(&mut self, group_id: &str) {
+        let armed_ms = self.groups.remove(group_id).and_then(|group| group.armed_ms);
+        self.disarm(group_id, armed_ms);
     }
 
     fn disarm(&mut self, group_id: &str, armed_ms: Option<u64>) {
@@ -265,4 +277,3 @@ fn describe(view: GroupView) -> DescribedGroup {
 
 const LEAVE_MANY_VERSION: i16 = 3;
 const NOT_FOUND_VERSION: i16 = 6;
-const GROUP_TYPE: &str = "classic";

@@ -5,6 +5,7 @@ mod alter_configs;
 pub mod api_versions;
 mod cluster;
 mod configs;
+mod consumer_groups;
 mod delete_records;
 mod fetch;
 mod groups;
@@ -46,6 +47,10 @@ pub(crate) fn dispatch(
         Request::DescribeGroups(request) => engine.on_describe_groups(id, &request, version),
         Request::ListGroups(request) => engine.on_list_groups(id, &request),
         Request::DeleteGroups(request) => engine.on_delete_groups(id, &request),
+        Request::ConsumerGroupHeartbeat(request) => {
+            engine.on_consumer_group_heartbeat(id, peer, &request, version);
+        }
+        Request::ConsumerGroupDescribe(request) => engine.on_consumer_group_describe(id, &request),
         Request::OffsetDelete(request) => engine.on_offset_delete(id, &request),
         Request::ApiVersions(_) => {
             engine.reply(id, Response::ApiVersions(api_versions::served()));

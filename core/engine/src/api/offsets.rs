@@ -13,6 +13,7 @@ use millpond_wire::messages::offset_commit_request::{
 use millpond_wire::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use millpond_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use millpond_wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -38,7 +39,7 @@ impl Engine {
         request: &OffsetCommitRequest,
         version: i16,
     ) {
-        let allowed = self.may_commit(request);
+        let allowed = self.may_commit(request, version);
         let mut response = OffsetCommitResponse::default();
         let mut offsets = Vec::new();
         for topic in &request.topics {
@@ -80,7 +81,7 @@ impl Engine {
         known.map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    fn may_commit(&mut self, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+    fn may_commit(&mut self, request: &OffsetCommitRequest, version: i16) -> Result<(), ErrorCode> {
         if !is_valid_group_id(&request.group_id) {
             return Err(ErrorCode::InvalidGroupId);
         }
@@ -91,6 +92,15 @@ impl Engine {
         let now_ms = self.now.mono_ms;
         let generation = request.generation_id_or_member_epoch;
         let instance_id = request.group_instance_id.as_deref();
+        if let Some(group) = self.groups.consumer(&request.group_id) {
+            let allowed = group.may_commit(&request.member_id, instance_id, generation);
+            // Clients of older versions have never heard of member epochs.
+            let is_old = version < MEMBER_EPOCH_VERSION;
+            return allowed.map_err(|code| match code {
+                ErrorCode::StaleMemberEpoch if is_old => ErrorCode::UnsupportedVersion,
+                code => code,
+            });
+        }
         match self.groups.get_mut(&request.group_id) {
             Some(group) => group.may_commit(now_ms, &request.member_id, instance_id, generation),
             None if generation < 0 => Ok(()),
@@ -150,12 +160,18 @@ impl Engine {
                     });
                     topics.collect()
                 });
-                seq = seq.max(self.last_commit_of(&group.group_id));
-                response.groups.push(OffsetFetchResponseGroup {
+                let mut found = OffsetFetchResponseGroup {
                     group_id: group.group_id.clone(),
-                    topics: self.committed(&group.group_id, wanted, version),
                     ..OffsetFetchResponseGroup::default()
-                });
+                };
+                match self.may_fetch(group) {
+                    Err(code) => found.error_code = code.code(),
+                    Ok(()) => {
+                        seq = seq.max(self.last_commit_of(&group.group_id));
+                        found.topics = self.committed(&group.group_id, wanted, version);
+                    }
+                }
+                response.groups.push(found);
             }
         } else {
             let wanted = request.topics.as_ref().map(|topics| {
@@ -171,6 +187,14 @@ impl Engine {
             response.topics = topics.into_iter().map(into_old_shape).collect();
         }
         self.reply_after(seq, id, Response::OffsetFetch(response));
+    }
+
+    /// A member of a group that was forgotten is told what is committed: its heartbeat says the rest.
+    fn may_fetch(&self, asked: &OffsetFetchRequestGroup) -> Result<(), ErrorCode> {
+        match self.groups.consumer(&asked.group_id) {
+            Some(group) => group.may_fetch(asked.member_id.as_deref(), asked.member_epoch),
+            None => Ok(()),
+        }
     }
 
     fn last_commit_of(&self, group: &str) -> EntrySeq {
@@ -249,4 +273,5 @@ fn into_old_shape(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic 
 }
 
 const MANY_GROUPS_VERSION: i16 = 8;
+const MEMBER_EPOCH_VERSION: i16 = 9;
 const TOPIC_IDS_VERSION: i16 = 10;

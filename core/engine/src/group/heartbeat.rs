@@ -20,7 +20,7 @@ impl Group {
                 match state {
                     GroupState::PreparingRebalance => ErrorCode::RebalanceInProgress,
                     GroupState::CompletingRebalance | GroupState::Stable => ErrorCode::None,
-                    GroupState::Empty | GroupState::Dead => ErrorCode::UnknownMemberId,
+                    _ => ErrorCode::UnknownMemberId,
                 }
             }
         }
@@ -70,7 +70,7 @@ impl Group {
         match state {
             GroupState::Stable | GroupState::PreparingRebalance => Ok(()),
             GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
-            GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
+            _ => Err(ErrorCode::UnknownMemberId),
         }
     }
 }

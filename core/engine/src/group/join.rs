@@ -131,7 +131,7 @@ impl Group {
             GroupState::CompletingRebalance => says_the_same,
             GroupState::Stable => says_the_same && !is_leader,
             GroupState::PreparingRebalance => false,
-            GroupState::Empty | GroupState::Dead => return Err(ErrorCode::UnknownMemberId),
+            _ => return Err(ErrorCode::UnknownMemberId),
         };
         if goes_on {
             member.touch(ctx.now_ms);

@@ -1,7 +1,8 @@
-//! Classic consumer groups: who is in, which generation it is, who was assigned what.
+//! Consumer groups. Here those of the classic protocol, those of KIP-848 in `consumer`: who is in, which generation it is, who was assigned what.
 //! Membership is soft state: after a restart members join again, their committed offsets are in
 //! `offsets`. Decides nothing by what members tell each other, but for `subscription`.
 
+pub(crate) mod consumer;
 mod heartbeat;
 mod join;
 mod member;
@@ -9,6 +10,7 @@ mod rebalance;
 mod subscription;
 mod sync;
 
+pub(crate) use consumer::ConsumerGroup;
 pub(crate) use join::{Join, is_valid_group_id, join_error};
 pub(crate) use member::Member;
 pub(crate) use sync::sync_error;
@@ -31,6 +33,8 @@ pub enum GroupState {
     PreparingRebalance,
     /// All have joined; the leader's assignment is awaited.
     CompletingRebalance,
+    /// Members give up and take over partitions (KIP-848).
+    Reconciling,
     /// Everybody has an assignment.
     Stable,
     /// There is no such group.
@@ -45,6 +49,7 @@ impl GroupState {
             GroupState::Empty => "Empty",
             GroupState::PreparingRebalance => "PreparingRebalance",
             GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Reconciling => "Reconciling",
             GroupState::Stable => "Stable",
             GroupState::Dead => "Dead",
         }
@@ -111,6 +116,8 @@ impl Ctx<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
+    /// Those of KIP-848; no id is in both.
+    consumers: BTreeMap<String, ConsumerGroup>,
     /// Members and bytes of all groups together.
     load: Load,
 }
@@ -138,11 +145,7 @@ impl Groups {
     /// The group, made if it is missing. Groups without members make room for new ones.
     pub(crate) fn get_or_create(&mut self, id: &str) -> Result<&mut Group, ErrorCode> {
         if !self.by_id.contains_key(id) {
-            if self.by_id.len() >= limits::GROUPS_MAX {
-                let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
-                let idle = idle.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
-                self.remove(&idle);
-            }
+            self.make_room()?;
             self.by_id.insert(id.to_owned(), Group::default());
         }
         self.by_id.get_mut(id).ok_or(ErrorCode::UnknownServerError)
@@ -150,6 +153,50 @@ impl Groups {
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
         let group = self.by_id.remove(id)?;
+        self.reckon(group.load(), Load::default());
+        Some(group)
+    }
+
+    fn make_room(&mut self) -> Result<(), ErrorCode> {
+        if self.by_id.len() + self.consumers.len() < limits::GROUPS_MAX {
+            return Ok(());
+        }
+        let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
+        if let Some(idle) = idle.map(|(id, _)| id.clone()) {
+            self.remove(&idle);
+            return Ok(());
+        }
+        let empty = self.consumers.iter().find(|(_, group)| group.members.is_empty());
+        let empty = empty.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
+        self.remove_consumer(&empty);
+        Ok(())
+    }
+
+    pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
+        self.consumers.get(id)
+    }
+
+    pub(crate) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerGroup> {
+        self.consumers.get_mut(id)
+    }
+
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&str, &ConsumerGroup)> {
+        self.consumers.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// Only for an id that is not there.
+    pub(crate) fn insert_consumer(
+        &mut self,
+        id: &str,
+        group: ConsumerGroup,
+    ) -> Result<(), ErrorCode> {
+        self.make_room()?;
+        self.consumers.insert(id.to_owned(), group);
+        Ok(())
+    }
+
+    pub(crate) fn remove_consumer(&mut self, id: &str) -> Option<ConsumerGroup> {
+        let group = self.consumers.remove(id)?;
         self.reckon(group.load(), Load::default());
         Some(group)
     }

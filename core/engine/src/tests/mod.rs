@@ -1,5 +1,7 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod consumer_client;
+mod consumer_groups;
 mod entries;
 mod fetching;
 mod group_chaos;
