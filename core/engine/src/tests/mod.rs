@@ -1,5 +1,6 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod consumer_chaos;
 mod consumer_client;
 mod consumer_groups;
 mod entries;
