@@ -58,6 +58,7 @@ pub struct Engine {
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) offset_expiry_armed: bool,
     pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
@@ -84,6 +85,7 @@ pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
     ConsumerGroup(String),
+    OffsetExpiry,
     Retention,
 }
 
@@ -142,6 +144,7 @@ impl Engine {
             timers: BTreeSet::new(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            offset_expiry_armed: false,
             space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
@@ -232,6 +235,7 @@ impl Engine {
             Event::Tick => {}
         }
         self.check_budget();
+        self.arm_offset_expiry();
         self.seal();
         self.wake_fetches();
     }
@@ -256,6 +260,7 @@ impl Engine {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
                 Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
+                Timer::OffsetExpiry => self.on_offset_expiry_deadline(),
                 Timer::Retention => self.on_retention_deadline(),
             }
         }

@@ -30,6 +30,7 @@
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
+//!  40 GroupNoted          group str | is there u8 | [note, see group_note.rs]
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -43,6 +44,7 @@ use crate::codec::{
 };
 use crate::compact::{self, Written};
 use crate::extent::{self, Extent, WantedExtent};
+use crate::group_note::GroupNote;
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
@@ -156,6 +158,13 @@ pub enum Fact {
         id: Uuid,
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
+    },
+    /// What is kept of a group beyond its members.
+    GroupNoted {
+        /// The group's id.
+        group: String,
+        /// `None`: nothing any more.
+        note: Option<GroupNote>,
     },
     /// Damage took what stood between the log end and an offset, where the log goes on.
     Lost {
@@ -402,6 +411,7 @@ impl Fact {
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
+            Fact::GroupNoted { .. } => 40,
         }
     }
 
@@ -482,6 +492,13 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i64_le(*upto);
             }
+            Fact::GroupNoted { group, note } => {
+                put_string(out, group);
+                out.put_u8(u8::from(note.is_some()));
+                if let Some(note) = note {
+                    note.put(out);
+                }
+            }
         }
     }
 
@@ -531,6 +548,12 @@ impl Fact {
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
+            40 => {
+                let group = take.string("group")?;
+                let is_there = take.bool("is a note there")?;
+                let note = if is_there { Some(GroupNote::take(take)?) } else { None };
+                Fact::GroupNoted { group, note }
+            }
             COMPACT_TAG => compact::take_appended(take)?,
             value => return Err(EntryError::Newer { what: "fact", value }),
         })

@@ -75,6 +75,10 @@ impl OffsetStore {
         self.groups.get(group)?.offsets.get(&key)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Whether `more` offsets of partitions new to this group fit the caps.
     pub(crate) fn has_room(&self, group: &str, more: usize) -> bool {
         let (own, known) = match self.groups.get(group) {

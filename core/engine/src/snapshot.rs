@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 2 | last entry u64 | producer ids reserved below i64
+//! version u16 = 4 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -11,12 +11,14 @@
 //! transforms next id u64 | u32 x deployment
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
+//! notes      u32 x (group str | note, see group_note.rs)
 //! ```
-//! Version 1 ends with the transforms; it is read.
+//! Version 1 ends with the transforms, version 2 with the doubtful producers; both are read.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
+use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
 use crate::producer::{ProducerState, ProducerTable, SentBatch};
@@ -29,7 +31,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 2;
+pub const SNAPSHOT_VERSION: u16 = 4;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 
@@ -68,6 +70,7 @@ impl FrozenState {
         let mut after = BytesMut::new();
         state.transforms.put(&mut after);
         put_losses(&mut after, state);
+        state.notes.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         FrozenState { before, after, producers, offsets }
     }
@@ -127,6 +130,9 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     state.transforms = TransformTable::take(&mut take)?;
     if version > FIRST_SNAPSHOT_VERSION {
         take_losses(&mut take, &mut state)?;
+    }
+    if version >= NOTES_VERSION {
+        state.notes = GroupNotes::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();
@@ -256,4 +262,6 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
     Ok((key, producer_id, ProducerState { epoch, touched, batches, is_doubtful: false }))
 }
 
+/// The first version that keeps notes of groups.
+const NOTES_VERSION: u16 = 4;
 const PARTITION_BYTES: usize = 8 + 8 + 4 + 8 + 8 + 8;

@@ -187,10 +187,14 @@ impl Engine {
             Some(group) => Some(GroupView::of(id, group)),
             None => self.state.offsets.group(id).map(|_| GroupView {
                 id: id.to_owned(),
-                kind: GroupKind::Classic,
+                kind: self.state.notes.get(id).map(|note| note.kind).unwrap_or_default(),
                 state: GroupState::Empty,
                 generation: 0,
-                protocol_type: CONSUMER.to_owned(),
+                protocol_type: self
+                    .state
+                    .notes
+                    .get(id)
+                    .map_or_else(|| CONSUMER.to_owned(), |note| note.protocol_type.clone()),
                 protocol: String::new(),
                 members: Vec::new(),
             }),

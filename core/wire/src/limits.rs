@@ -203,6 +203,11 @@ pub const DEFAULT_CONSUMER_HEARTBEAT_MS: i32 = 5_000;
 pub const DEFAULT_CONSUMER_SESSION_MS: u64 = 45_000;
 /// How long an empty group keeps its offsets (Kafka: seven days).
 pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// Time between two checks of committed offsets for their age (Kafka:
+/// `offsets.retention.check.interval.ms`).
+pub const DEFAULT_OFFSETS_CHECK_MS: u64 = 600_000;
+/// Epochs of a consumer group that one journalled reservation is good for.
+pub const GROUP_EPOCH_BLOCK: i32 = 1_000;
 
 // ------------------------------------------------------------------------------------------------
 // Journal, segments, checkpoints (storage)

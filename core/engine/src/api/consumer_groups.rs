@@ -3,9 +3,11 @@
 
 use super::GROUP_OPERATIONS;
 use crate::engine::{Engine, Timer};
-use crate::group::consumer::{Beat, ConsumerMember, Refusal, Shares, World, refused};
+use crate::group::consumer::{Assignor, Beat, ConsumerMember, Refusal, Shares, World, refused};
 use crate::group::{ConsumerGroup, Load, is_valid_group_id};
+use crate::group_note::GroupNote;
 use crate::units::{Peer, RequestId};
+use crate::view::GroupKind;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::consumer_group_describe_response::{
@@ -29,8 +31,8 @@ impl Engine {
         let fresh_id = || Uuid::from_random(rng.bytes16()).to_string();
         let answer = Beat::new(request, peer, version, fresh_id)
             .and_then(|beat| self.consumer_heartbeat(&beat));
-        // What it is told of topics must be there after a crash, too.
-        let seq = self.catalog_seq;
+        // What it is told of topics and epochs must be there after a crash, too.
+        let seq = if self.is_drafting() { self.current_seq() } else { self.catalog_seq };
         let response = answer.unwrap_or_else(refused);
         self.reply_after(seq, id, Response::ConsumerGroupHeartbeat(response));
     }
@@ -43,6 +45,7 @@ impl Engine {
         self.consumer_group_for(beat)?;
         let answer =
             self.with_consumer_group(group_id, |group, world| group.heartbeat(world, beat));
+        self.reserve_epochs(group_id);
         answer.unwrap_or_else(|| Err(beat.unknown()))
     }
 
@@ -63,15 +66,48 @@ impl Engine {
             let is_there = self.groups.consumer(group_id).is_some();
             return if is_there { Ok(()) } else { Err(beat.unknown()) };
         }
+        // The note of a new group could not be kept; clients try again.
+        if self.space.is_stuck() {
+            let message = "The disk takes no writes now.".to_owned();
+            return Err(Refusal { code: ErrorCode::CoordinatorNotAvailable, message });
+        }
         let load = self.groups.load();
         if load.members >= limits::MEMBERS_MAX || load.bytes >= limits::MEMBERS_BYTES_MAX {
             return Err(beat.no_room());
         }
         if self.groups.consumer(group_id).is_none() {
-            let group = ConsumerGroup::starting_at(0);
+            // A note without an end of the group: its members of before a restart may still read.
+            let note = self.state.notes.get(group_id);
+            let was_in_use = note.is_some_and(|note| {
+                note.kind == GroupKind::Consumer && note.empty_since_ms.is_none()
+            });
+            let wait_ms = u64::try_from(self.config.consumer_heartbeat_interval_ms).unwrap_or(0);
+            let mut group = ConsumerGroup::starting_at(note.map_or(0, |note| note.epochs_upto));
+            if was_in_use {
+                group.hold_back_until(self.now.mono_ms + wait_ms);
+            }
             self.groups.insert_consumer(group_id, group).map_err(|_| beat.no_room())?;
         }
         Ok(())
+    }
+
+    /// Epochs are told only when the journal will know of them.
+    fn reserve_epochs(&mut self, group_id: &str) {
+        let Some(group) = self.groups.consumer(group_id).filter(|g| !g.members.is_empty()) else {
+            return;
+        };
+        let noted = self.state.notes.get(group_id);
+        let mut epochs_upto = noted.map_or(0, |note| note.epochs_upto);
+        if group.epoch > epochs_upto {
+            epochs_upto = group.epoch.saturating_add(limits::GROUP_EPOCH_BLOCK);
+        }
+        let note = GroupNote {
+            kind: GroupKind::Consumer,
+            protocol_type: CONSUMER.to_owned(),
+            epochs_upto,
+            empty_since_ms: None,
+        };
+        self.note_group(group_id, Some(note));
     }
 
     pub(crate) fn on_consumer_group_deadline(&mut self, group_id: &str) {
@@ -102,9 +138,10 @@ impl Engine {
         let result = decide(group, &world);
         let after = group.load();
         self.counters.rebalances += u64::from(group.epoch != epoch);
+        let is_held_back = group.is_held_back(self.now.mono_ms);
         let (next_ms, armed_ms) = (group.next_deadline_ms(), group.armed_ms);
         // A timer that is early does no harm: it looks and is set again.
-        if !armed_ms.is_some_and(|armed| next_ms.is_none_or(|next| armed <= next)) {
+        if armed_ms.is_none_or(|armed| next_ms.is_some_and(|next| armed > next)) {
             group.armed_ms = next_ms;
             self.disarm_consumer_group(group_id, armed_ms);
             if let Some(next_ms) = next_ms {
@@ -112,7 +149,11 @@ impl Engine {
             }
         }
         self.groups.reckon(before, after);
-        if after == Load::default() && self.state.offsets.group(group_id).is_none() {
+        let is_empty = after == Load::default() && !is_held_back;
+        if is_empty && before != after {
+            self.note_empty(group_id);
+        }
+        if is_empty && self.state.offsets.group(group_id).is_none() {
             self.remove_consumer_group(group_id);
         }
         Some(result)
@@ -157,6 +198,18 @@ impl Engine {
         }
         let Some(group) = self.groups.consumer(group_id) else {
             let why = match self.group(group_id) {
+                // Only its offsets and its note are left of it.
+                Some(view) if view.kind == GroupKind::Consumer => {
+                    let epoch = self.state.notes.get(group_id).map_or(0, |note| note.epochs_upto);
+                    return DescribedGroup {
+                        group_id: group_id.to_owned(),
+                        group_state: view.state.name().to_owned(),
+                        group_epoch: epoch,
+                        assignment_epoch: epoch,
+                        assignor_name: Assignor::default().name().to_owned(),
+                        ..DescribedGroup::default()
+                    };
+                }
                 Some(_) => format!("Group {group_id} is not a consumer group."),
                 None => format!("Group {group_id} not found."),
             };
@@ -213,3 +266,4 @@ impl Engine {
 }
 
 const CONSUMER_PROTOCOL: i8 = 1;
+const CONSUMER: &str = "consumer";

@@ -172,6 +172,10 @@ impl Engine {
                 Some(_) => {
                     self.remove_classic_group(group_id);
                     self.remove_consumer_group(group_id);
+                    if self.state.notes.get(group_id).is_some() {
+                        seq = self.current_seq();
+                        self.note_group(group_id, None);
+                    }
                     if self.state.offsets.group(group_id).is_some() {
                         seq = self.current_seq();
                         let group = group_id.clone();
@@ -225,6 +229,9 @@ impl Engine {
             }
         }
         self.groups.reckon(before, after);
+        if is_idle && before.members > 0 {
+            self.note_empty(group_id);
+        }
         if is_idle && self.state.offsets.group(group_id).is_none() {
             self.remove_classic_group(group_id);
         }

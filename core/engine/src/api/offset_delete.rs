@@ -59,10 +59,7 @@ impl Engine {
     ) -> OffsetDeleteResponseTopic {
         let group_id = &request.group_id;
         let known = self.state.catalog.by_name(&topic.name);
-        let classic = self.groups.get(group_id);
-        let consumers = self.groups.consumer(group_id).zip(known);
-        let is_read = classic.is_some_and(|group| group.subscribes(&topic.name))
-            || consumers.is_some_and(|(group, topic)| group.subscribes(topic.id));
+        let is_read = known.is_some_and(|topic| self.is_read(group_id, topic.id));
         let mut delete = |partition: i32| {
             let key = known.map(|topic| PartitionKey { topic_id: topic.id, partition });
             let Some(key) = key.filter(|key| self.state.catalog.partition(*key).is_some()) else {

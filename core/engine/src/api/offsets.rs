@@ -63,6 +63,7 @@ impl Engine {
             seq = self.current_seq();
             let group = request.group_id.clone();
             self.commit(Fact::OffsetsCommitted { group, offsets });
+            self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::OffsetCommit(response));
     }
@@ -135,7 +136,7 @@ impl Engine {
         let offset = CommittedOffset {
             offset: part.committed_offset,
             leader_epoch: part.committed_leader_epoch,
-            commit_timestamp_ms: self.now.wall_ms,
+            commit_timestamp_ms: self.stamp_ms(),
             metadata,
         };
         accepted.push((key, offset));

@@ -2,7 +2,7 @@
 //! only place that looks into it, and only for deleting offsets and for static members that come
 //! back: bytes that cannot be read subscribe to nothing, and no member is refused for them.
 
-use super::{Group, Member};
+use super::{Group, GroupState, Member};
 use bytes::Bytes;
 use millpond_wire::messages::ConsumerProtocolSubscription;
 use millpond_wire::{Message, Reader};
@@ -24,6 +24,17 @@ impl Group {
     /// Whether its members speak the protocol of consumers.
     pub(crate) fn is_of_consumers(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
+    }
+
+    /// Whether it is known what its members read: of consumers that all have said it.
+    pub(crate) fn tells_subscriptions(&self) -> bool {
+        let tells = |member: &Member| match &self.protocol {
+            Some(chosen) => topics_of(&member.metadata(chosen)).is_some(),
+            None => false,
+        };
+        self.is_of_consumers()
+            && self.state == GroupState::Stable
+            && self.members.values().all(tells)
     }
 
     /// Whether a member reads a topic, as far as its words can be understood.

@@ -1,6 +1,6 @@
 //! Consumer groups of the new protocol under random behaviour: members join, leave, die, lose
-//! answers, are slow to give up, read other topics. No partition is ever read by two members that
-//! keep the rules, and when all of them do, everything is shared out evenly.
+//! answers, are slow to give up, read other topics; the node restarts. No partition is ever read by
+//! two members that keep the rules, and when all of them do, everything is shared out evenly.
 //! `MILLPOND_CHAOS_SEED` runs one seed alone.
 
 use super::consumer_client::{Client, Owned, call};
@@ -35,6 +35,7 @@ struct World {
     rig: Rig,
     processes: Vec<Process>,
     partitions: i32,
+    restarted_ms: Option<u64>,
     born: usize,
 }
 
@@ -44,7 +45,15 @@ impl World {
         rig.create_topic("t", 4);
         rig.create_topic("u", 3);
         let rng = Rng::new(seed);
-        let mut world = World { seed, rng, rig, processes: Vec::new(), partitions: 4, born: 0 };
+        let mut world = World {
+            seed,
+            rng,
+            rig,
+            processes: Vec::new(),
+            partitions: 4,
+            restarted_ms: None,
+            born: 0,
+        };
         for place in 0..MEMBERS {
             let process = world.process(place);
             world.processes.push(process);
@@ -79,6 +88,7 @@ impl World {
                 let ms = self.below(9_000);
                 self.rig.pass_ms(ms);
             }
+            6 if self.below(4) == 0 => self.restart(),
             6..=9 => self.obey(place),
             _ => self.beat(place),
         }
@@ -138,6 +148,14 @@ impl World {
         }
     }
 
+    /// The node is killed and starts again: it knows what is in its journal.
+    fn restart(&mut self) {
+        let now = self.rig.now;
+        self.rig = self.rig.reborn(None);
+        self.rig.now = now;
+        self.restarted_ms = Some(now.mono_ms);
+    }
+
     fn leave(&mut self, place: usize) {
         let process = &mut self.processes[place];
         if !process.is_dead {
@@ -180,7 +198,11 @@ impl World {
             let told_ms = process.told_ms.unwrap_or(now_ms);
             let is_late = now_ms - told_ms >= REBALANCE_TIMEOUT_MS;
             let is_silent = now_ms - process.heard_ms >= config.consumer_session_timeout_ms;
-            if process.is_dead || is_late || is_silent {
+            // After a restart of the node it has to hear of it within a heartbeat's interval.
+            let is_deaf = self.restarted_ms.is_some_and(|restarted_ms| {
+                process.heard_ms <= restarted_ms && now_ms - restarted_ms >= 5_000
+            });
+            if process.is_dead || is_late || is_silent || is_deaf {
                 continue;
             }
             for (topic, partitions) in &process.client.owned {

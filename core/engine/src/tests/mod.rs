@@ -9,6 +9,7 @@ mod group_chaos;
 mod groups;
 mod losses;
 mod offset_admin;
+mod offset_expiry;
 mod offsets;
 mod producing;
 mod recovery;

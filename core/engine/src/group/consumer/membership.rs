@@ -127,6 +127,9 @@ impl ConsumerGroup {
         };
         let late = self.members.iter().filter(|(_, member)| is_late(member));
         let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
+        if !self.is_held_back(now_ms) {
+            self.hold_back_until(0);
+        }
         for member_id in &late {
             self.remove(member_id);
         }

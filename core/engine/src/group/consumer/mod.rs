@@ -3,8 +3,8 @@
 //! that it let it go, left, or was silent for its timeout.
 //!
 //! Membership is soft, as for classic groups: after a restart a member is told UNKNOWN_MEMBER_ID,
-//! gives up its partitions and joins anew under its id. That is safe because nobody holds anything
-//! until it has joined again. Epochs go on from a journalled reservation (`notes`), so that no
+//! gives up its partitions and joins anew under its id. For one heartbeat interval nothing is given
+//! to anybody, so that all who still read have heard of it. Epochs go on from a journalled reservation (`group_note`), so that no
 //! epoch that was ever told comes back with another meaning: a commit that carries an old epoch is
 //! stale, not by chance the current one.
 
@@ -51,6 +51,8 @@ pub(crate) struct ConsumerGroup {
     topics: BTreeMap<Uuid, i32>,
     patterns: BTreeMap<String, subscription::Pattern>,
     seen_catalog: EntrySeq,
+    /// Nothing is given before: members of before a restart have to hear of it first.
+    given_from_ms: u64,
     last_serial: u64,
     /// The deadline that the engine has a timer for.
     pub(crate) armed_ms: Option<u64>,
@@ -116,6 +118,16 @@ impl ConsumerGroup {
         ConsumerGroup { epoch, assignment_epoch: epoch, ..ConsumerGroup::default() }
     }
 
+    /// Nothing is given before this time.
+    pub(crate) fn hold_back_until(&mut self, mono_ms: u64) {
+        self.given_from_ms = mono_ms;
+    }
+
+    /// Whether it has to stay even without members, so that it goes on holding back.
+    pub(crate) fn is_held_back(&self, now_ms: u64) -> bool {
+        now_ms < self.given_from_ms
+    }
+
     pub(crate) fn state(&self) -> GroupState {
         let is_there = |member: &&ConsumerMember| {
             member.epoch == self.assignment_epoch && member.state == MemberState::Stable
@@ -138,7 +150,8 @@ impl ConsumerGroup {
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
         let sessions = self.members.values().map(|member| member.session_deadline_ms);
         let revokes = self.members.values().filter_map(|member| member.revoke_deadline_ms);
-        sessions.chain(revokes).min()
+        let held_back = Some(self.given_from_ms).filter(|ms| self.members.is_empty() && *ms > 0);
+        sessions.chain(revokes).chain(held_back).min()
     }
 
     /// Whether one who commits offsets is who it says. `epoch` must be the member's own.

@@ -67,11 +67,12 @@ impl ConsumerGroup {
             }
             return;
         }
-        let serial = member.serial;
+        let (serial, is_held_back) = (member.serial, self.is_held_back(now_ms));
         let wanted = without(&target, &kept);
         let (mut assigned, mut is_short) = (kept, false);
         for key in keys(&wanted) {
-            if self.owners.get(&key).is_none_or(|owner| *owner == serial) {
+            let is_free = self.owners.get(&key).is_none_or(|owner| *owner == serial);
+            if is_free && !is_held_back {
                 assigned.entry(key.topic_id).or_default().insert(key.partition);
             } else {
                 is_short = true;
