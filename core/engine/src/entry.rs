@@ -31,6 +31,7 @@
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
 //!  40 GroupNoted          group str | is there u8 | [note, see group_note.rs]
+//!  41 OffsetsExpire       group str | milliseconds since 1970 i64 | count u32 x key
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -158,6 +159,15 @@ pub enum Fact {
         id: Uuid,
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
+    },
+    /// Offsets just committed came with a time of their own to expire.
+    OffsetsExpire {
+        /// The group's id.
+        group: String,
+        /// Milliseconds since 1970.
+        at_ms: i64,
+        /// Whose offsets.
+        partitions: Vec<PartitionKey>,
     },
     /// What is kept of a group beyond its members.
     GroupNoted {
@@ -412,6 +422,7 @@ impl Fact {
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
             Fact::GroupNoted { .. } => 40,
+            Fact::OffsetsExpire { .. } => 41,
         }
     }
 
@@ -461,10 +472,12 @@ impl Fact {
             Fact::OffsetsDeleted { group, partitions } => {
                 put_string(out, group);
                 out.put_u8(u8::from(partitions.is_none()));
-                put_count(out, partitions.as_ref().map_or(0, Vec::len));
-                for key in partitions.iter().flatten() {
-                    put_partition(out, key);
-                }
+                put_keys(out, partitions.as_deref().unwrap_or_default());
+            }
+            Fact::OffsetsExpire { group, at_ms, partitions } => {
+                put_string(out, group);
+                out.put_i64_le(*at_ms);
+                put_keys(out, partitions);
             }
             Fact::TransformDeployed(deployment) => deployment.put(out),
             Fact::TransformDeleted { name } => put_string(out, name),
@@ -494,10 +507,7 @@ impl Fact {
             }
             Fact::GroupNoted { group, note } => {
                 put_string(out, group);
-                out.put_u8(u8::from(note.is_some()));
-                if let Some(note) = note {
-                    note.put(out);
-                }
+                GroupNote::put_option(out, note.as_ref());
             }
         }
     }
@@ -525,8 +535,7 @@ impl Fact {
             8 => {
                 let group = take.string("group")?;
                 let all = take.bool("all offsets")?;
-                let count = take.count("partitions", KEY_BYTES)?;
-                let keys = (0..count).map(|_| take.partition()).collect::<Result<_, _>>()?;
+                let keys = take_keys(take)?;
                 Fact::OffsetsDeleted { group, partitions: (!all).then_some(keys) }
             }
             9 => Fact::TransformDeployed(Deployment::take(take)?),
@@ -548,12 +557,15 @@ impl Fact {
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
-            40 => {
-                let group = take.string("group")?;
-                let is_there = take.bool("is a note there")?;
-                let note = if is_there { Some(GroupNote::take(take)?) } else { None };
-                Fact::GroupNoted { group, note }
-            }
+            41 => Fact::OffsetsExpire {
+                group: take.string("group")?,
+                at_ms: take.i64("expiry")?,
+                partitions: take_keys(take)?,
+            },
+            40 => Fact::GroupNoted {
+                group: take.string("group")?,
+                note: GroupNote::take_option(take)?,
+            },
             COMPACT_TAG => compact::take_appended(take)?,
             value => return Err(EntryError::Newer { what: "fact", value }),
         })
@@ -568,6 +580,18 @@ fn take_partitions(take: &mut Take) -> Result<u32, CodecError> {
     } else {
         Err(CodecError::Impossible { what: "partitions", value: count.into() })
     }
+}
+
+fn put_keys(out: &mut impl BufMut, keys: &[PartitionKey]) {
+    put_count(out, keys.len());
+    for key in keys {
+        put_partition(out, key);
+    }
+}
+
+fn take_keys(take: &mut Take) -> Result<Vec<PartitionKey>, CodecError> {
+    let count = take.count("partitions", KEY_BYTES)?;
+    (0..count).map(|_| take.partition()).collect()
 }
 
 fn put_offsets(out: &mut impl BufMut, group: &str, offsets: &[(PartitionKey, CommittedOffset)]) {

@@ -1,6 +1,6 @@
 //! When committed offsets have had their time (KIP-211): those of an empty group count from when
 //! the last member left, those of stand-alone consumers from their commit, those of a topic that a
-//! live group reads no more likewise. Also keeps the notes of groups true.
+//! live group reads no more likewise; and some came with a time of their own. Also keeps the notes of groups true.
 //!
 //! As for records, nothing expires by a clock that jumps: ages are measured against the steady
 //! clock and the newest plausible record (`retention`), and what was stamped by a clock that nobody
@@ -146,12 +146,15 @@ impl Engine {
     fn expire_offsets(&mut self, group_id: &str, reference_ms: i64, empty_since_ms: Option<i64>) {
         let Some(stored) = self.state.offsets.group(group_id) else { return };
         let kept_ms = self.config.offsets_retention_ms;
-        let is_old = |at: &CommittedOffset| {
+        let is_old = |key: &PartitionKey, at: &CommittedOffset| {
+            if let Some(at_ms) = stored.expiries.get(key) {
+                return reference_ms >= *at_ms;
+            }
             let base_ms = at.commit_timestamp_ms.max(empty_since_ms.unwrap_or(i64::MIN));
             reference_ms.saturating_sub(base_ms) >= kept_ms
         };
         let old = stored.offsets.iter();
-        let old = old.filter(|(key, at)| is_old(at) && !self.is_read(group_id, key.topic_id));
+        let old = old.filter(|(key, at)| is_old(key, at) && !self.is_read(group_id, key.topic_id));
         let old: Vec<PartitionKey> = old.map(|(key, _)| *key).collect();
         if old.is_empty() {
             return;

@@ -12,6 +12,7 @@
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
 //! notes      u32 x (group str | note, see group_note.rs)
+//! expiries   u32 x (group str | u32 x (key | milliseconds since 1970 i64)): offsets with their own
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers; both are read.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
@@ -28,7 +29,7 @@ use crate::topic::Topic;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
 pub const SNAPSHOT_VERSION: u16 = 4;
@@ -71,6 +72,7 @@ impl FrozenState {
         state.transforms.put(&mut after);
         put_losses(&mut after, state);
         state.notes.put(&mut after);
+        state.offsets.put_expiries(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         FrozenState { before, after, producers, offsets }
     }
@@ -120,7 +122,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         let id = take.string("group")?;
         let mut group = GroupOffsets {
             last_entry: EntrySeq(take.u64("last entry of a group")?),
-            offsets: BTreeMap::new(),
+            ..GroupOffsets::default()
         };
         for _ in 0..take.count("committed offsets", 20)? {
             group.offsets.insert(take.partition()?, CommittedOffset::take(&mut take)?);
@@ -133,6 +135,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     }
     if version >= NOTES_VERSION {
         state.notes = GroupNotes::take(&mut take)?;
+        state.offsets.take_expiries(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

@@ -94,6 +94,9 @@ impl State {
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
             }
+            Fact::OffsetsExpire { group, at_ms, partitions } => {
+                self.offsets.expire_at(group, *at_ms, partitions);
+            }
             Fact::GroupNoted { group, note } => self.notes.set(group, note.as_ref()),
             Fact::TransformDeployed(deployment) => {
                 self.transforms.deploy(deployment.clone());

@@ -62,7 +62,9 @@ impl Engine {
         if !offsets.is_empty() {
             seq = self.current_seq();
             let group = request.group_id.clone();
+            let partitions = offsets.iter().map(|(key, _)| *key).collect();
             self.commit(Fact::OffsetsCommitted { group, offsets });
+            self.expire_as_asked(request, version, partitions);
             self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::OffsetCommit(response));
@@ -90,23 +92,36 @@ impl Engine {
         if self.space.is_stuck() {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
-        let now_ms = self.now.mono_ms;
-        let generation = request.generation_id_or_member_epoch;
         let instance_id = request.group_instance_id.as_deref();
-        if let Some(group) = self.groups.consumer(&request.group_id) {
-            let allowed = group.may_commit(&request.member_id, instance_id, generation);
-            // Clients of older versions have never heard of member epochs.
-            let is_old = version < MEMBER_EPOCH_VERSION;
-            return allowed.map_err(|code| match code {
-                ErrorCode::StaleMemberEpoch if is_old => ErrorCode::UnsupportedVersion,
-                code => code,
-            });
+        let generation = request.generation_id_or_member_epoch;
+        let (group_id, member_id) = (&request.group_id, &request.member_id);
+        let allowed = self.member_may_commit(group_id, member_id, instance_id, generation);
+        // Clients of older versions have never heard of member epochs.
+        allowed.map_err(|code| match code {
+            ErrorCode::StaleMemberEpoch if version < MEMBER_EPOCH_VERSION => {
+                ErrorCode::UnsupportedVersion
+            }
+            code => code,
+        })
+    }
+
+    /// Whether a member of a group of either kind may commit offsets now. `generation`: or its
+    /// member epoch.
+    pub(crate) fn member_may_commit(
+        &mut self,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        if let Some(group) = self.groups.consumer(group_id) {
+            return group.may_commit(member_id, instance_id, generation);
         }
-        match self.groups.get_mut(&request.group_id) {
-            Some(group) => group.may_commit(now_ms, &request.member_id, instance_id, generation),
+        match self.groups.get_mut(group_id) {
+            Some(group) => group.may_commit(self.now.mono_ms, member_id, instance_id, generation),
             None if generation < 0 => Ok(()),
             // The group was forgotten, by a restart perhaps: its members join again.
-            None if request.member_id.is_empty() => Err(ErrorCode::IllegalGeneration),
+            None if member_id.is_empty() => Err(ErrorCode::IllegalGeneration),
             None => Err(ErrorCode::UnknownMemberId),
         }
     }
@@ -198,6 +213,22 @@ impl Engine {
         }
     }
 
+    /// Versions 2 to 4 may say how long the offsets are to be kept. While the clock may not be
+    /// believed they are kept as long as all others.
+    fn expire_as_asked(
+        &mut self,
+        request: &OffsetCommitRequest,
+        version: i16,
+        partitions: Vec<PartitionKey>,
+    ) {
+        let has_own = version <= RETENTION_VERSION && request.retention_time_ms >= 0;
+        if has_own && self.is_clock_steady() {
+            let at_ms = self.now.wall_ms.saturating_add(request.retention_time_ms);
+            let group = request.group_id.clone();
+            self.commit(Fact::OffsetsExpire { group, at_ms, partitions });
+        }
+    }
+
     fn last_commit_of(&self, group: &str) -> EntrySeq {
         self.state.offsets.group(group).map_or(EntrySeq(0), |group| group.last_entry)
     }
@@ -274,5 +305,6 @@ fn into_old_shape(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic 
 }
 
 const MANY_GROUPS_VERSION: i16 = 8;
+const RETENTION_VERSION: i16 = 4;
 const MEMBER_EPOCH_VERSION: i16 = 9;
 const TOPIC_IDS_VERSION: i16 = 10;

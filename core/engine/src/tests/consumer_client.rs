@@ -16,6 +16,7 @@ pub(crate) type Owned = BTreeMap<Uuid, BTreeSet<i32>>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client {
+    pub(crate) group: String,
     pub(crate) id: String,
     pub(crate) instance: Option<String>,
     pub(crate) topics: Vec<String>,
@@ -30,6 +31,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(id: &str, topics: &[&str]) -> Client {
         Client {
+            group: "g".to_owned(),
             id: id.to_owned(),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             is_full: true,
@@ -41,6 +43,10 @@ impl Client {
         Client { instance: Some(instance.to_owned()), ..Client::new(id, topics) }
     }
 
+    pub(crate) fn in_group(self, group: &str) -> Client {
+        Client { group: group.to_owned(), ..self }
+    }
+
     pub(crate) fn request(&self) -> ConsumerGroupHeartbeatRequest {
         let says_all = self.is_full || self.epoch == 0;
         let topics = self.owned.iter().map(|(topic_id, partitions)| TopicPartitions {
@@ -48,7 +54,7 @@ impl Client {
             partitions: partitions.iter().copied().collect(),
         });
         ConsumerGroupHeartbeatRequest {
-            group_id: "g".to_owned(),
+            group_id: self.group.clone(),
             member_id: self.id.clone(),
             member_epoch: self.epoch,
             instance_id: self.instance.clone(),

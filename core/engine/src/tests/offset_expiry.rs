@@ -212,6 +212,53 @@ fn the_same_holds_for_groups_of_the_new_protocol() {
 }
 
 #[test]
+fn old_clients_say_themselves_how_long_their_offsets_are_to_be_kept() {
+    let mut rig = rig();
+    let keep = |rig: &mut Rig, topic: &str, minutes: i64| {
+        let part = OffsetCommitRequestPartition::default();
+        let topic = OffsetCommitRequestTopic {
+            name: topic.to_owned(),
+            partitions: vec![part],
+            ..OffsetCommitRequestTopic::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: "g".to_owned(),
+            retention_time_ms: minutes * MINUTE_MS as i64,
+            topics: vec![topic],
+            ..OffsetCommitRequest::default()
+        };
+        rig.call(Request::OffsetCommit(request), 4);
+    };
+    keep(&mut rig, "t", 10);
+    keep(&mut rig, "old", 100);
+    let (now, snapshot) = (rig.now, rig.engine.snapshot());
+    for mut rig in [rig.reborn(None), rig.reborn(Some(snapshot))] {
+        rig.now = now;
+        pass(&mut rig, 9);
+        assert!(has_offset(&rig, "t"));
+        pass(&mut rig, 6);
+        assert!(!has_offset(&rig, "t"));
+        pass(&mut rig, 80);
+        assert!(has_offset(&rig, "old"), "longer than the hour of the node");
+        commit_as(&mut rig, "old", "", -1);
+        pass(&mut rig, KEPT_MINUTES + 2);
+        assert!(!has_offset(&rig, "old"), "the last commit says nothing of its own");
+    }
+}
+
+#[test]
+fn a_snapshot_of_before_there_were_notes_is_read() {
+    let mut rig = rig();
+    commit_as(&mut rig, "t", "", -1);
+    let new = rig.engine.snapshot();
+    // Two empty tables stand at the end of the new one.
+    let mut old = new.slice(..new.len() - 8).to_vec();
+    old[..2].copy_from_slice(&2_u16.to_le_bytes());
+    let rig = rig.reborn(Some(old.into()));
+    assert!(has_offset(&rig, "t"));
+}
+
+#[test]
 fn no_jump_of_the_clock_takes_offsets() {
     let year_ms = 365 * 24 * 60 * MINUTE_MS as i64;
     for jump_ms in [year_ms, -year_ms, 40 * year_ms, -50 * year_ms] {

@@ -79,7 +79,7 @@ section! {
         /// How long a new group waits for more members before its first assignment.
         initial_rebalance_delay_ms: u64 = limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
         /// How long the committed offsets of an empty group are kept.
-        offsets_retention_minutes: u32 = (limits::DEFAULT_OFFSETS_RETENTION_MS / 60_000) as u32,
+        offsets_retention_ms: u64 = limits::DEFAULT_OFFSETS_RETENTION_MS,
     }
 }
 

@@ -50,6 +50,9 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::Lost { partition, upto } => {
             format!("{}: offsets below {upto} that do not follow are lost", of(partition))
         }
+        Fact::OffsetsExpire { group, at_ms, partitions } => {
+            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
+        }
         Fact::GroupNoted { group, note: None } => format!("group {group}: nothing is kept"),
         Fact::GroupNoted { group, note: Some(note) } => {
             let (kind, type_) = (note.kind.name(), &note.protocol_type);

@@ -224,6 +224,7 @@ impl ConsumerGroup {
             let topics = names.iter().cloned().collect();
             is_other |= member.topics != topics;
             member.topics = topics;
+            member.topics_bytes = member.topics.iter().map(String::len).sum();
         }
         if let Some(text) = &request.subscribed_topic_regex {
             let regex = Some(text.clone()).filter(|text| !text.is_empty());

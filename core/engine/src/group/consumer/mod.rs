@@ -69,6 +69,8 @@ pub(crate) struct ConsumerMember {
     pub(crate) host: String,
     rebalance_timeout_ms: u64,
     pub(crate) topics: BTreeSet<String>,
+    /// Bytes of their names.
+    topics_bytes: usize,
     pub(crate) regex: Option<String>,
     assignor: Option<Assignor>,
     /// What its subscription means now.
@@ -183,7 +185,8 @@ impl ConsumerGroup {
 
 impl ConsumerMember {
     fn size_bytes(&self) -> usize {
-        let names: usize = self.topics.iter().map(String::len).sum();
-        names + self.regex.as_ref().map_or(0, String::len) + self.reads.len() * size_of::<Uuid>()
+        self.topics_bytes
+            + self.regex.as_ref().map_or(0, String::len)
+            + self.reads.len() * size_of::<Uuid>()
     }
 }
