@@ -195,6 +195,9 @@ pub const REBALANCE_TIMEOUT_MS_MAX: u64 = 3_600_000;
 /// Wait for more members before the first rebalance of a new group. Kafka waits 3 s; devices and
 /// tutorials gain nothing from it.
 pub const DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS: u64 = 100;
+/// Wait for the members of a group that was in use when the node went down: they hear of it with
+/// their next heartbeat (`heartbeat.interval.ms` of the clients is 3 s).
+pub const RESTARTED_GROUP_GATHER_MS: u64 = 3_000;
 /// Time between two heartbeats that members of consumer groups are told to keep (Kafka:
 /// `group.consumer.heartbeat.interval.ms`).
 pub const DEFAULT_CONSUMER_HEARTBEAT_MS: i32 = 5_000;

@@ -127,6 +127,8 @@ impl Engine {
             ("fetch.max.bytes", config.fetch_max_bytes.to_string(), INT, "Most bytes of one fetch answer."),
             ("group.consumer.assignors", "uniform,range".to_owned(), LIST, "How the node shares out partitions."),
             ("group.consumer.heartbeat.interval.ms", config.consumer_heartbeat_interval_ms.to_string(), INT, "How often members of consumer groups are told to send a heartbeat."),
+            ("group.consumer.max.size", limits::GROUP_MEMBERS_MAX.to_string(), INT, "Most members of a consumer group."),
+            ("group.consumer.migration.policy", "disabled".to_owned(), STRING, "A group with members does not change its protocol."),
             ("group.consumer.session.timeout.ms", config.consumer_session_timeout_ms.to_string(), INT, "Silence after which a member of a consumer group is out."),
             ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string(), INT, "How long a new group waits for more members."),
             ("group.max.session.timeout.ms", config.group_max_session_timeout_ms.to_string(), INT, "Longest session timeout of a member."),

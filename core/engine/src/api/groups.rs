@@ -50,7 +50,15 @@ impl Engine {
         if load.members >= limits::MEMBERS_MAX || load.bytes + more > limits::MEMBERS_BYTES_MAX {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
-        self.groups.get_or_create(&request.group_id).map(|_| ())
+        let is_new = self.groups.get(&request.group_id).is_none();
+        let note = self.state.notes.get(&request.group_id);
+        let was_in_use = note
+            .is_some_and(|note| note.kind == GroupKind::Classic && note.empty_since_ms.is_none());
+        let group = self.groups.get_or_create(&request.group_id)?;
+        if is_new && was_in_use {
+            group.gather_for(limits::RESTARTED_GROUP_GATHER_MS);
+        }
+        Ok(())
     }
 
     pub(crate) fn on_sync_group(&mut self, id: RequestId, request: &SyncGroupRequest) {

@@ -1,6 +1,7 @@
-//! Consumer groups. Here those of the classic protocol, those of KIP-848 in `consumer`: who is in, which generation it is, who was assigned what.
-//! Membership is soft state: after a restart members join again, their committed offsets are in
-//! `offsets`. Decides nothing by what members tell each other, but for `subscription`.
+//! Consumer groups: who is in, which generation it is, who was assigned what. Here those of the
+//! classic protocol; those of KIP-848 are in `consumer`. Membership is soft state: after a restart
+//! members join again, their committed offsets are in `offsets`. Decides nothing by what members
+//! tell each other, but for `subscription`.
 
 pub(crate) mod consumer;
 mod heartbeat;
@@ -73,6 +74,8 @@ pub(crate) struct Group {
     joining: Option<Joining>,
     sync_deadline_ms: Option<u64>,
     joined_count: u64,
+    /// How long the first rebalance waits for members of before a restart to hear of it.
+    gather_ms: u64,
     /// The deadline that the engine has a timer for.
     pub(crate) armed_ms: Option<u64>,
 }
@@ -218,6 +221,11 @@ impl Group {
     pub(crate) fn load(&self) -> Load {
         let members = self.members.len() + self.pending.len();
         Load { members, bytes: self.members.values().map(Member::size_bytes).sum() }
+    }
+
+    /// Its members of before a restart still read, and have to come back first.
+    pub(crate) fn gather_for(&mut self, ms: u64) {
+        self.gather_ms = ms;
     }
 
     pub(crate) fn has_members(&self) -> bool {

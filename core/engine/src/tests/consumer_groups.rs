@@ -5,10 +5,12 @@ use super::consumer_client::{Client, call};
 use super::rig::Rig;
 use crate::{GroupKind, GroupState};
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
 use millpond_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
-    ListGroupsRequest, Request, Response,
+    JoinGroupRequest, ListGroupsRequest, Request, Response,
 };
 
 fn state(rig: &Rig) -> GroupState {
@@ -322,4 +324,57 @@ fn groups_of_both_kinds_are_told_apart_and_an_empty_one_can_become_the_other() {
     assert_eq!(member.assignment, member.target_assignment);
     assert_eq!(member.assignment.topic_partitions[0].topic_name, "t");
     assert_eq!(described(&mut rig, "x").error_code, ErrorCode::GroupIdNotFound.code());
+}
+
+#[test]
+fn a_full_group_takes_nobody_more_and_a_live_classic_group_takes_no_member_of_the_new_kind() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 2);
+    for index in 0..limits::GROUP_MEMBERS_MAX {
+        assert_eq!(Client::new(&format!("m{index}"), &["t"]).beat(&mut rig), ErrorCode::None);
+    }
+    assert_eq!(Client::new("x", &["t"]).beat(&mut rig), ErrorCode::GroupMaxSizeReached);
+    let join = |group: &str| JoinGroupRequest {
+        group_id: group.to_owned(),
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![JoinGroupRequestProtocol::default()],
+        ..JoinGroupRequest::default()
+    };
+    let id = rig.send(Request::JoinGroup(join("classic")), 2);
+    rig.pass_ms(200);
+    rig.take(id);
+    let mut client = Client::new("x", &["t"]).in_group("classic");
+    assert_eq!(client.beat(&mut rig), ErrorCode::GroupIdNotFound);
+    match rig.call(Request::JoinGroup(join("g")), 2) {
+        Response::JoinGroup(response) => {
+            assert_eq!(response.error_code, ErrorCode::InconsistentGroupProtocol.code());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_group_of_one_kind_becomes_the_other_with_its_offsets() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let commit = super::offsets::commit_to;
+    assert_eq!(commit(&mut rig, "", -1), ErrorCode::None);
+    assert_eq!(rig.engine.group("g").map(|group| group.kind), Some(GroupKind::Classic));
+    let mut a = Client::new("a", &["t"]);
+    a.beat(&mut rig);
+    assert_eq!(rig.engine.group("g").map(|group| group.kind), Some(GroupKind::Consumer));
+    a.leave(&mut rig, -1);
+    let request = JoinGroupRequest {
+        group_id: "g".to_owned(),
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![JoinGroupRequestProtocol::default()],
+        ..JoinGroupRequest::default()
+    };
+    let id = rig.send(Request::JoinGroup(request), 2);
+    rig.pass_ms(200);
+    assert!(rig.is_answered(id));
+    assert_eq!(rig.engine.group("g").map(|group| group.kind), Some(GroupKind::Classic));
+    assert!(rig.engine.offsets().get("g", rig.key("t", 0)).is_some());
 }
