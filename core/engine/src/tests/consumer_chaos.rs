@@ -8,8 +8,12 @@ use super::rig::Rig;
 use crate::rng::Rng;
 use crate::{EngineConfig, GroupState};
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 use millpond_wire::messages::create_partitions_request::CreatePartitionsTopic;
-use millpond_wire::messages::{CreatePartitionsRequest, Request};
+use millpond_wire::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerProtocolAssignment, CreatePartitionsRequest, Request,
+};
+use millpond_wire::{Message, Reader, Uuid};
 use std::collections::BTreeSet;
 
 const MEMBERS: usize = 5;
@@ -264,4 +268,71 @@ fn no_partition_has_two_readers_and_in_the_end_all_have_their_share() {
         return run(seed);
     }
     (0..250).for_each(run);
+}
+
+/// A heartbeat that keeps no rule: ids, epochs and what is owned come from the dice.
+fn hostile(rng: &mut Rng, topics: &[Uuid]) -> ConsumerGroupHeartbeatRequest {
+    let mut below = |bound: u64| rng.next_u64() % bound;
+    let owned = |below: &mut dyn FnMut(u64) -> u64| TopicPartitions {
+        topic_id: topics[below(topics.len() as u64) as usize],
+        partitions: (0..below(4)).map(|_| below(9) as i32 - 1).collect(),
+    };
+    let names = [&["t"][..], &["t", "u"], &["nowhere"], &[]];
+    let mut request = ConsumerGroupHeartbeatRequest {
+        group_id: "g".to_owned(),
+        member_id: format!("m{}", below(5)),
+        member_epoch: [0, 0, 0, -1, -2, -3, i32::MAX, i32::MIN, below(40) as i32]
+            [below(9) as usize],
+        instance_id: (below(3) == 0).then(|| format!("i{}", below(3))),
+        rebalance_timeout_ms: [-1, 0, 1_000, i32::MAX][below(4) as usize],
+        subscribed_topic_names: (below(3) > 0)
+            .then(|| names[below(4) as usize].iter().map(|name| (*name).to_owned()).collect()),
+        subscribed_topic_regex: (below(3) == 0)
+            .then(|| ["", "t|u", "(", ".*"][below(4) as usize].to_owned()),
+        server_assignor: (below(3) == 0)
+            .then(|| ["uniform", "range", "worst"][below(3) as usize].to_owned()),
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    if below(4) > 0 {
+        let count = if request.member_epoch == 0 { 0 } else { below(3) };
+        request.topic_partitions = Some((0..count).map(|_| owned(&mut below)).collect());
+    }
+    request
+}
+
+#[test]
+fn whatever_members_say_no_partition_is_assigned_twice_and_the_good_end_up_with_all() {
+    for seed in 0..150 {
+        let mut rng = Rng::new(seed);
+        let mut rig = Rig::new();
+        rig.create_topic("t", 5);
+        rig.create_topic("u", 3);
+        let topics = [rig.key("t", 0).topic_id, rig.key("u", 0).topic_id, Uuid([9; 16])];
+        for _ in 0..400 {
+            let request = hostile(&mut rng, &topics);
+            if rng.next_u64() % 8 == 0 {
+                rig.pass_ms(rng.next_u64() % 30_000);
+            }
+            call(&mut rig, request);
+            let mut seen = BTreeSet::new();
+            let group = rig.engine.group("g");
+            for member in group.into_iter().flat_map(|group| group.members) {
+                let mut bytes = Reader::new(member.assignment);
+                bytes.i16().expect("a version");
+                let said = ConsumerProtocolAssignment::decode(&mut bytes, 0).expect("our own");
+                for topic in said.assigned_partitions {
+                    for partition in topic.partitions {
+                        let place = (topic.topic.clone(), partition);
+                        assert!(seen.insert(place), "seed {seed}: {partition} twice");
+                    }
+                }
+            }
+        }
+        let mut client = Client::new("good", &["t", "u"]);
+        for _ in 0..60 {
+            client.beat(&mut rig);
+            rig.pass_ms(5_000);
+        }
+        assert_eq!(client.parts().len(), 8, "seed {seed}: it alone is left");
+    }
 }
