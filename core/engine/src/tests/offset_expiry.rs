@@ -5,6 +5,9 @@ use super::consumer_client::Client;
 use super::rig::{Rig, batch_at};
 use super::static_members::subscription;
 use crate::EngineConfig;
+use crate::units::PartitionKey;
+use bytes::{BufMut, BytesMut};
+use millpond_wire::Uuid;
 use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::leave_group_request::MemberIdentity;
 use millpond_wire::messages::offset_commit_request::{
@@ -248,14 +251,25 @@ fn old_clients_say_themselves_how_long_their_offsets_are_to_be_kept() {
 
 #[test]
 fn a_snapshot_of_before_there_were_notes_is_read() {
-    let mut rig = rig();
-    commit_as(&mut rig, "t", "", -1);
-    let new = rig.engine.snapshot();
-    // Two empty tables stand at the end of the new one.
-    let mut old = new.slice(..new.len() - 8).to_vec();
-    old[..2].copy_from_slice(&2_u16.to_le_bytes());
-    let rig = rig.reborn(Some(old.into()));
-    assert!(has_offset(&rig, "t"));
+    let mut old = BytesMut::new();
+    old.put_u16_le(2);
+    // Last entry, producer ids; no topics, no producers.
+    old.put_bytes(0, 8 + 8 + 4 + 4);
+    // One group with one offset: 42, leader epoch 1, a time, no metadata.
+    old.put_slice(b"\x01\0\0\0\x01\0\0\0g");
+    old.put_u64_le(0);
+    old.put_u32_le(1);
+    old.put_bytes(7, 16);
+    old.put_i32_le(0);
+    old.put_i64_le(42);
+    old.put_i32_le(1);
+    old.put_i64_le(1_700_000_000_000);
+    old.put_u8(0);
+    // No transforms, no losses, no doubtful producers.
+    old.put_bytes(0, 8 + 4 + 4 + 4);
+    let key = PartitionKey { topic_id: Uuid([7; 16]), partition: 0 };
+    let rig = Rig::new().reborn(Some(old.freeze()));
+    assert_eq!(rig.engine.offsets().get("g", key).map(|at| at.offset), Some(42));
 }
 
 #[test]
