@@ -310,7 +310,7 @@ fn whatever_members_say_no_partition_is_assigned_twice_and_the_good_end_up_with_
         let topics = [rig.key("t", 0).topic_id, rig.key("u", 0).topic_id, Uuid([9; 16])];
         for _ in 0..400 {
             let request = hostile(&mut rng, &topics);
-            if rng.next_u64() % 8 == 0 {
+            if rng.next_u64().is_multiple_of(8) {
                 rig.pass_ms(rng.next_u64() % 30_000);
             }
             call(&mut rig, request);
