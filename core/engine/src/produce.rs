@@ -83,7 +83,7 @@ impl Engine {
             Order::Duplicate(verdict) => return self.answer_duplicate(key, verdict, slot),
         };
         if let Err(refusal) = self.check_room(topic_name, key) {
-            self.remember_refused(key, range);
+            self.remember_refused(key, range, missing_from.is_some());
             return Err(refusal);
         }
         let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
@@ -169,13 +169,13 @@ impl Engine {
         }
     }
 
-    /// A producer that is not known yet must begin again with the batch that was refused: what it
-    /// sent behind it cannot come first.
-    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>) {
+    /// A producer that is not known yet, or may leave a gap, must begin again with the batch that was
+    /// refused: what it sent behind it cannot come first.
+    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>, leaves_gap: bool) {
         let Some(range) = range else { return };
         let is_known = self.state.producers.get(key, range.producer_id).is_some();
         if let Some(log) = self.state.catalog.partition_mut(key)
-            && !is_known
+            && (leaves_gap || !is_known)
         {
             log.pending.refuse(range);
         }
