@@ -7,6 +7,7 @@ use crate::partition::Partition;
 use crate::producer::ProducerTable;
 use crate::retention::DroppedRecords;
 use crate::topic::{Catalog, Topic};
+use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::uuid::Uuid;
@@ -18,6 +19,9 @@ pub(crate) struct State {
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
     pub(crate) transforms: TransformTable,
+    pub(crate) transactions: TransactionTable,
+    /// Transactions that partitions remember as open or aborted, all together.
+    pub(crate) unsettled_len: usize,
     /// Producer ids below this may have been given out.
     pub(crate) producer_ids_upto: i64,
     /// The last entry that was applied.
@@ -89,8 +93,14 @@ impl State {
                     let (log_end, found) = (log.log_end, batch.base_offset());
                     return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
                 }
+                let before = log.stability.len();
                 log.append(seq, batch.clone());
+                let after = log.stability.len();
+                self.unsettled_len = self.unsettled_len + after - before;
                 self.tail_bytes += batch.size_bytes();
+                if batch.attributes().is_control() {
+                    self.transactions.mark_partition(batch.header().producer_id, *partition);
+                }
                 if let Some(sent) = sent {
                     self.producers.record(*partition, seq, sent);
                 }
@@ -130,6 +140,10 @@ impl State {
             Fact::LogStart { partition, offset } => {
                 let log = self.partition(seq, *partition)?;
                 log.log_start = log.log_start.max((*offset).min(log.log_end));
+                let before = log.stability.len();
+                log.stability.trim(log.log_start);
+                let after = log.stability.len();
+                self.unsettled_len = self.unsettled_len + after - before;
             }
             Fact::Lost { partition, upto } => {
                 let log = self.partition(seq, *partition)?;
@@ -139,6 +153,10 @@ impl State {
             }
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
+            }
+            Fact::Transaction(fact) => {
+                let known = self.transactions.apply(seq, fact, &mut self.offsets);
+                known.ok_or_else(|| unknown(seq, &"a transactional id"))?;
             }
         }
         Ok(())
@@ -155,9 +173,11 @@ impl State {
         let topic = self.catalog.remove(id).ok_or_else(|| unknown(seq, &id))?;
         for (key, partition) in topic.keys().zip(&topic.partitions) {
             self.tail_bytes -= partition.tail_bytes();
+            self.unsettled_len -= partition.stability.len();
             self.producers.remove_partition(key);
         }
         self.offsets.delete_topic(id);
+        self.transactions.delete_topic(id);
         Ok(())
     }
 

@@ -173,6 +173,16 @@ family!(
     "DescribeConfigs"
 );
 family!(
+    transaction_messages_survive_damage,
+    "AddPartitionsToTxn",
+    "AddOffsetsToTxn",
+    "EndTxn",
+    "TxnOffsetCommit",
+    "DescribeProducers",
+    "DescribeTransactions",
+    "ListTransactions"
+);
+family!(
     membership_messages_survive_damage,
     "JoinGroup",
     "SyncGroup",
@@ -211,6 +221,12 @@ fn every_message_belongs_to_a_family() {
         "Find",
         "DescribeG",
         "ListG",
+        "Add",
+        "EndTxn",
+        "TxnOffsetCommit",
+        "DescribeProducers",
+        "DescribeTransactions",
+        "ListT",
     ];
     macro_rules! one {
         ($name:ident, $first:literal, $last:literal) => {

@@ -12,5 +12,7 @@ mod retention;
 mod rig;
 mod space;
 mod topics;
+mod transactions;
 mod transforms;
+mod txn_rig;
 mod windows;
