@@ -115,7 +115,10 @@ impl TransactionTable {
                 self.mark_group(seq, group, *producer_id, *is_commit, store);
             }
             TransactionFact::Prepared { transactional_id, .. } => {
-                prepare(self.by_id.get_mut(transactional_id)?, seq, fact);
+                let one = self.by_id.get_mut(transactional_id)?;
+                self.load.take(one);
+                prepare(one, seq, fact);
+                self.load.add(one);
             }
             TransactionFact::Completed { transactional_id, at_ms } => {
                 self.complete(seq, transactional_id, *at_ms)?;
