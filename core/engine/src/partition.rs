@@ -5,7 +5,7 @@
 use crate::admission::Pending;
 use crate::holes::Holes;
 use crate::stored::Stored;
-use crate::transaction::Stability;
+use crate::transaction::{AbortedTransaction, Stability};
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
 use std::collections::{BTreeSet, VecDeque};
@@ -111,6 +111,13 @@ impl Partition {
         let unstable = self.stability.first_unstable(self.high_watermark);
         // A log start may have passed the first record of an open transaction.
         unstable.max(self.log_start).min(self.high_watermark)
+    }
+
+    /// Transactions that were aborted and have records or their marker in the log, durable or about
+    /// to be.
+    #[must_use]
+    pub fn aborted_transactions(&self) -> &[AbortedTransaction] {
+        self.stability.aborted()
     }
 
     /// All below this offset is durable, and consumers may read it.

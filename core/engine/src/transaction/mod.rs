@@ -23,7 +23,8 @@ pub(crate) use begin::{Claim, InTransaction, not_in_transaction};
 pub(crate) use deadlines::Deadlines;
 pub(crate) use end::{Bump, Outcome};
 pub use fact::TransactionFact;
-pub(crate) use stability::{AbortedTransaction, OpenTransaction, Stability};
+pub use stability::AbortedTransaction;
+pub(crate) use stability::{OpenTransaction, Stability};
 pub(crate) use table::TransactionTable;
 
 use crate::units::{EntrySeq, PartitionKey};

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A transaction that was aborted, as fetches tell of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AbortedTransaction {
-    pub(crate) producer_id: i64,
-    /// Of its first record here.
-    pub(crate) first_offset: i64,
+pub struct AbortedTransaction {
+    /// Who wrote it.
+    pub producer_id: i64,
+    /// Of its first record in the partition.
+    pub first_offset: i64,
     /// Of its marker.
-    pub(crate) last_offset: i64,
+    pub last_offset: i64,
 }
 
 /// A transaction that has records here and no marker yet.
