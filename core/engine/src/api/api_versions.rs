@@ -27,14 +27,14 @@ pub fn served() -> ApiVersionsResponse {
 }
 
 /// A feature by Kafka's name, at its level here. All are in force from the first start on.
-struct Feature {
-    name: &'static str,
-    level: i16,
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    pub(crate) level: i16,
 }
 
 /// Level 2 of transactions is KIP-890: produce requests join by themselves, every end of a
 /// transaction moves the producer's epoch on.
-const FEATURES: &[Feature] = &[Feature { name: "transaction.version", level: 2 }];
+pub(crate) const FEATURES: &[Feature] = &[Feature { name: "transaction.version", level: 2 }];
 /// Counts the changes of the features: there was none.
 const FEATURES_EPOCH: i64 = 0;
 
