@@ -6,11 +6,14 @@ use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
 use crate::retention::DroppedRecords;
+use crate::sent::Sent;
 use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::record::LogBatch;
 use millpond_wire::uuid::Uuid;
+use std::collections::BTreeMap;
 
 /// Everything that the journal can bring back.
 #[derive(Debug, Default)]
@@ -71,15 +74,7 @@ impl State {
     pub(crate) fn apply(&mut self, seq: EntrySeq, fact: &Fact) -> Result<(), ReplayError> {
         match fact {
             Fact::TopicCreated { id, name, partitions, configs } => {
-                let chain = self.transforms.chain(name);
-                self.catalog.insert(Topic {
-                    id: *id,
-                    name: name.clone(),
-                    configs: configs.clone(),
-                    partitions: (0..*partitions).map(|_| Partition::default()).collect(),
-                    chain,
-                    dropped: DroppedRecords::default(),
-                });
+                self.create_topic(*id, name, *partitions, configs);
             }
             Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
             Fact::PartitionsAdded { id, total } => {
@@ -88,22 +83,7 @@ impl State {
                 }
             }
             Fact::Appended { partition, batch, sent } => {
-                let log = self.partition(seq, *partition)?;
-                if !log.skip_lost_upto(batch.base_offset()) {
-                    let (log_end, found) = (log.log_end, batch.base_offset());
-                    return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
-                }
-                let before = log.stability.len();
-                log.append(seq, batch.clone());
-                let after = log.stability.len();
-                self.unsettled_len = self.unsettled_len + after - before;
-                self.tail_bytes += batch.size_bytes();
-                if batch.attributes().is_control() {
-                    self.transactions.mark_partition(batch.header().producer_id, *partition);
-                }
-                if let Some(sent) = sent {
-                    self.producers.record(*partition, seq, sent);
-                }
+                self.append(seq, *partition, batch, sent.as_ref())?;
             }
             Fact::Sent { partition, sent } => {
                 self.partition(seq, *partition)?;
@@ -167,6 +147,49 @@ impl State {
         for topic in self.catalog.iter_mut() {
             topic.chain = self.transforms.chain(&topic.name);
         }
+    }
+
+    fn create_topic(
+        &mut self,
+        id: Uuid,
+        name: &str,
+        partitions: u32,
+        configs: &BTreeMap<String, String>,
+    ) {
+        self.catalog.insert(Topic {
+            id,
+            name: name.to_owned(),
+            configs: configs.clone(),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            chain: self.transforms.chain(name),
+            dropped: DroppedRecords::default(),
+        });
+    }
+
+    fn append(
+        &mut self,
+        seq: EntrySeq,
+        key: PartitionKey,
+        batch: &LogBatch,
+        sent: Option<&Sent>,
+    ) -> Result<(), ReplayError> {
+        let log = self.partition(seq, key)?;
+        if !log.skip_lost_upto(batch.base_offset()) {
+            let (log_end, found) = (log.log_end, batch.base_offset());
+            return Err(ReplayError::Gap { seq, partition: key, log_end, found });
+        }
+        let before = log.stability.len();
+        log.append(seq, batch.clone());
+        let after = log.stability.len();
+        self.unsettled_len = self.unsettled_len + after - before;
+        self.tail_bytes += batch.size_bytes();
+        if batch.attributes().is_control() {
+            self.transactions.mark_partition(batch.header().producer_id, key);
+        }
+        if let Some(sent) = sent {
+            self.producers.record(key, seq, sent);
+        }
+        Ok(())
     }
 
     fn delete_topic(&mut self, seq: EntrySeq, id: Uuid) -> Result<(), ReplayError> {
