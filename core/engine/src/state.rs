@@ -118,12 +118,7 @@ impl State {
                 topic.configs = configs.clone();
             }
             Fact::LogStart { partition, offset } => {
-                let log = self.partition(seq, *partition)?;
-                log.log_start = log.log_start.max((*offset).min(log.log_end));
-                let before = log.stability.len();
-                log.stability.trim(log.log_start);
-                let after = log.stability.len();
-                self.unsettled_len = self.unsettled_len + after - before;
+                self.start_log_at(seq, *partition, *offset)?;
             }
             Fact::Lost { partition, upto } => {
                 let log = self.partition(seq, *partition)?;
@@ -189,6 +184,21 @@ impl State {
         if let Some(sent) = sent {
             self.producers.record(key, seq, sent);
         }
+        Ok(())
+    }
+
+    fn start_log_at(
+        &mut self,
+        seq: EntrySeq,
+        key: PartitionKey,
+        offset: i64,
+    ) -> Result<(), ReplayError> {
+        let log = self.partition(seq, key)?;
+        log.log_start = log.log_start.max(offset.min(log.log_end));
+        let before = log.stability.len();
+        log.stability.trim(log.log_start);
+        let after = log.stability.len();
+        self.unsettled_len = self.unsettled_len + after - before;
         Ok(())
     }
 

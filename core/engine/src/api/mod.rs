@@ -18,6 +18,7 @@ mod transaction_views;
 mod transactional_ids;
 mod transactions;
 mod transforms;
+mod txn_markers;
 mod txn_offsets;
 
 use crate::engine::Engine;
@@ -67,6 +68,7 @@ pub(crate) fn dispatch(
         }
         Request::AddOffsetsToTxn(request) => engine.on_add_offsets_to_txn(id, &request, version),
         Request::EndTxn(request) => engine.on_end_txn(id, &request, version),
+        Request::WriteTxnMarkers(request) => engine.on_write_txn_markers(id, &request),
         Request::TxnOffsetCommit(request) => engine.on_txn_offset_commit(id, &request, version),
         Request::DescribeProducers(request) => engine.on_describe_producers(id, &request),
         Request::DescribeTransactions(request) => engine.on_describe_transactions(id, &request),

@@ -369,6 +369,22 @@ fn encoded(entry: &Entry) -> bytes::Bytes {
 }
 
 #[test]
+fn within_a_transaction_no_answer_comes_before_the_sync_whatever_the_topic_may_lose() {
+    let mut rig = Rig::new();
+    rig.create_topic_with("a", 1, &[("flush.ms", "1000")]);
+    let mut client = Client::start(&mut rig, "tx", false);
+    client.add(&mut rig, "a", 0);
+    rig.is_instant = false;
+    let plain = rig.send_batch("a", 0, batch(&["p"], None));
+    assert!(rig.is_answered(plain), "its topic allows it");
+    let within = client.send(&mut rig, "a", 0, &["x"]);
+    assert!(!rig.is_answered(within));
+    assert_eq!(rig.syncs.last(), Some(&crate::SyncBy::Now));
+    rig.sync();
+    assert_eq!(rig.produced(within).error_code, 0);
+}
+
+#[test]
 fn an_open_transaction_times_out_after_a_restart_too() {
     let mut rig = Rig::new();
     rig.create_topic("a", 1);

@@ -6,6 +6,7 @@ use super::rig::{Rig, batch};
 use super::txn_rig::{Client, committed_of, ended};
 use crate::rng::Rng;
 use crate::units::RequestId;
+use bytes::Bytes;
 use millpond_wire::messages::Response;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,8 @@ struct Chaos {
     /// What a reader saw, by partition and offset.
     seen: BTreeMap<(i32, i64), String>,
     count: usize,
+    /// Of moments at which all was durable.
+    snapshots: Vec<Bytes>,
 }
 
 impl Chaos {
@@ -67,6 +70,7 @@ impl Chaos {
             plain: BTreeSet::new(),
             seen: BTreeMap::new(),
             count: 0,
+            snapshots: Vec::new(),
         }
     }
 
@@ -121,7 +125,11 @@ impl Chaos {
                 self.rig.pass_ms(61_000);
             }
             18 => self.write_plain(),
-            _ => self.look(),
+            _ => {
+                self.look();
+                self.rig.sync();
+                self.snapshots.push(self.rig.engine.snapshot());
+            }
         }
     }
 
@@ -266,7 +274,10 @@ impl Chaos {
         }
         let lived = self.rig.engine.snapshot();
         assert_eq!(self.rig.reborn(None).engine.snapshot(), lived);
-        assert_eq!(self.rig.reborn(Some(lived.clone())).engine.snapshot(), lived);
+        self.snapshots.push(lived.clone());
+        for snapshot in std::mem::take(&mut self.snapshots) {
+            assert_eq!(self.rig.reborn(Some(snapshot)).engine.snapshot(), lived);
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use super::txn_rig::Client;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::describe_producers_request::TopicRequest;
 use millpond_wire::messages::describe_producers_response::PartitionResponse;
+use millpond_wire::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
 use millpond_wire::messages::{
     DescribeProducersRequest, DescribeTransactionsRequest, ListTransactionsRequest,
-    ListTransactionsResponse, Request, Response,
+    ListTransactionsResponse, Request, Response, WriteTxnMarkersRequest,
 };
 
 fn list(rig: &mut Rig, request: ListTransactionsRequest) -> ListTransactionsResponse {
@@ -77,6 +80,44 @@ fn a_transaction_is_described_with_its_partitions_and_its_start() {
     let codes: Vec<i16> = response.transaction_states.iter().map(|one| one.error_code).collect();
     let not_found = ErrorCode::TransactionalIdNotFound.code();
     assert_eq!(codes, [0, not_found, ErrorCode::InvalidRequest.code()]);
+}
+
+#[test]
+fn an_administrator_ends_what_hangs_in_one_partition() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 2);
+    let mut client = Client::start(&mut rig, "tx", false);
+    client.write(&mut rig, "a", 0, &["hangs"]);
+    client.write(&mut rig, "a", 1, &["counts"]);
+    let own = client.id;
+    let end = |rig: &mut Rig, partition: i32, epoch: i16, coordinator_epoch: i32| {
+        let topic =
+            WritableTxnMarkerTopic { name: "a".to_owned(), partition_indexes: vec![partition] };
+        let marker = WritableTxnMarker {
+            producer_id: own,
+            producer_epoch: epoch,
+            transaction_result: false,
+            topics: vec![topic],
+            coordinator_epoch,
+        };
+        let request = WriteTxnMarkersRequest { markers: vec![marker] };
+        match rig.call(Request::WriteTxnMarkers(request), 1) {
+            Response::WriteTxnMarkers(response) => {
+                response.markers[0].topics[0].partitions[0].error_code
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(end(&mut rig, 7, 0, 0), ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(end(&mut rig, 0, -1, 0), ErrorCode::InvalidProducerEpoch.code());
+    assert_eq!(end(&mut rig, 0, 0, -1), ErrorCode::TransactionCoordinatorFenced.code());
+    assert_eq!(rig.latest("a", 0, 1), 0);
+    assert_eq!(end(&mut rig, 0, 0, 0), 0);
+    assert_eq!(end(&mut rig, 0, 0, 0), 0, "once more does nothing");
+    assert_eq!(rig.latest("a", 0, 1), 2);
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert_eq!(rig.read_committed("a", 0, 0), [""; 0]);
+    assert_eq!(rig.read_committed("a", 1, 0), ["counts"]);
 }
 
 #[test]

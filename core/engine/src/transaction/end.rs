@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// Writes one partition's marker.
-    fn mark_partition(
+    pub(crate) fn mark_partition(
         &mut self,
         key: PartitionKey,
         marker: EndMarker,
