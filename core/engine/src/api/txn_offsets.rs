@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::entry::{CommittedOffset, Fact};
-use crate::group::is_valid_group_id;
+use crate::group::{GroupState, is_valid_group_id};
 use crate::transaction::{Claim, TransactionFact, TransactionState};
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
@@ -81,6 +81,7 @@ impl Engine {
     }
 
     /// Kafka's rules for a group's member: older clients do not say who they are, and are believed.
+    /// A rebalance does not stop a member of this generation: its client could not try again.
     fn may_commit_as_member(&mut self, request: &TxnOffsetCommitRequest) -> Result<(), ErrorCode> {
         let instance_id = request.group_instance_id.as_deref();
         let (member_id, generation) = (request.member_id.as_str(), request.generation_id);
@@ -89,10 +90,14 @@ impl Engine {
         }
         let now_ms = self.now.mono_ms;
         match self.groups.get_mut(&request.group_id) {
-            Some(group) => group.may_commit(now_ms, member_id, instance_id, generation),
+            Some(group) if generation < 0 && group.state == GroupState::Empty => Ok(()),
+            Some(group) => match group.may_commit(now_ms, member_id, instance_id, generation) {
+                Err(ErrorCode::RebalanceInProgress) => Ok(()),
+                allowed => allowed,
+            },
+            None if generation < 0 => Ok(()),
             // The group was forgotten, by a restart perhaps: its members join again.
-            None if generation >= 0 => Err(ErrorCode::IllegalGeneration),
-            None => Err(ErrorCode::UnknownMemberId),
+            None => Err(ErrorCode::IllegalGeneration),
         }
     }
 

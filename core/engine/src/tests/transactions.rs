@@ -4,6 +4,7 @@ use super::rig::{Producer, Rig, batch, fetched};
 use super::txn_rig::{Client, committed_fetch, ended, init, init_within};
 use crate::{Entry, EntrySeq, Event, Fact, TransactionFact};
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
 use millpond_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use millpond_wire::messages::{DeleteRecordsRequest, DeleteTopicsRequest, Request, Response};
 use millpond_wire::record::LogBatch;
@@ -294,6 +295,25 @@ fn delete_below(rig: &mut Rig, offset: i64) {
         panic!("another answer");
     };
     assert_eq!(response.topics[0].partitions[0].error_code, 0);
+}
+
+/// None may be forgotten while a consumer can still meet its records.
+#[test]
+fn a_partition_with_too_many_aborted_transactions_takes_more_when_old_records_go() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    for _ in 0..limits::TRANSACTIONS_PER_PARTITION_MAX {
+        client.write(&mut rig, "a", 0, &["gone"]);
+        assert_eq!(client.end(&mut rig, false), 0);
+    }
+    let refused = client.produce(&mut rig, "a", 0, &["x"]).error_code;
+    assert_eq!(refused, code(ErrorCode::PolicyViolation));
+    rig.produce("a", 0, &["plain"]);
+    delete_below(&mut rig, 2);
+    client.write(&mut rig, "a", 0, &["kept"]);
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert_eq!(rig.read_committed("a", 0, 16_300), ["plain", "kept"]);
 }
 
 #[test]

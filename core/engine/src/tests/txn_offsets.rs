@@ -3,12 +3,14 @@
 use super::rig::Rig;
 use super::txn_rig::{Client, ended};
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use millpond_wire::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use millpond_wire::messages::{
-    AddOffsetsToTxnRequest, OffsetFetchRequest, Request, Response, TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, JoinGroupRequest, OffsetFetchRequest, Request, Response,
+    TxnOffsetCommitRequest,
 };
 
 fn add_offsets(rig: &mut Rig, client: &Client, group: &str) -> i16 {
@@ -146,6 +148,29 @@ fn offsets_are_taken_from_the_owner_of_an_open_transaction_only() {
     assert_eq!(send(&mut rig, &other, wrong), ErrorCode::InvalidProducerIdMapping.code());
 }
 
+/// Alone in a new group, and waiting for its assignment.
+fn join(rig: &mut Rig, group: &str) -> String {
+    let protocol =
+        JoinGroupRequestProtocol { name: "range".to_owned(), metadata: bytes::Bytes::new() };
+    let mut request = JoinGroupRequest {
+        group_id: group.to_owned(),
+        session_timeout_ms: 30_000,
+        rebalance_timeout_ms: 30_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![protocol],
+        ..JoinGroupRequest::default()
+    };
+    let Response::JoinGroup(named) = rig.call(Request::JoinGroup(request.clone()), 9) else {
+        panic!("another answer");
+    };
+    request.member_id = named.member_id;
+    let id = rig.send(Request::JoinGroup(request), 9);
+    rig.pass_ms(1_000);
+    let Response::JoinGroup(joined) = rig.take(id) else { panic!("another answer") };
+    assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+    joined.member_id
+}
+
 #[test]
 fn a_member_that_is_not_of_the_generation_may_not_commit() {
     let mut rig = Rig::new();
@@ -155,8 +180,15 @@ fn a_member_that_is_not_of_the_generation_may_not_commit() {
     stale.generation_id = 3;
     stale.member_id = "m".to_owned();
     assert_eq!(send(&mut rig, &client, stale.clone()), ErrorCode::IllegalGeneration.code());
-    stale.generation_id = -1;
-    assert_eq!(send(&mut rig, &client, stale), ErrorCode::UnknownMemberId.code());
+    let member = join(&mut rig, "g");
+    stale.generation_id = 1;
+    assert_eq!(send(&mut rig, &client, stale.clone()), ErrorCode::UnknownMemberId.code());
+    stale.member_id = member;
+    stale.generation_id = 0;
+    assert_eq!(send(&mut rig, &client, stale.clone()), ErrorCode::IllegalGeneration.code());
+    // Its assignment is not there yet; an error would end the client for good.
+    stale.generation_id = 1;
+    assert_eq!(send(&mut rig, &client, stale), 0);
     // Clients before KIP-447 do not say who they are.
     let anonymous = request(&client, "g", 0, 1);
     assert_eq!(send(&mut rig, &client, anonymous), 0);
