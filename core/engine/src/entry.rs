@@ -25,7 +25,7 @@
 //!  13 TopicConfigured     topic id 16 | configs, all of them
 //!  14 LeaderEpoch         key | epoch i32
 //!  15 (reserved: transform state deltas)
-//!  16 (reserved: transaction marks)
+//!  16, 32 to 37           transactions, see transaction/fact.rs
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
@@ -46,6 +46,7 @@ use crate::extent::{self, Extent, WantedExtent};
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
+use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -178,6 +179,8 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
+    /// A step of a transaction.
+    Transaction(TransactionFact),
 }
 
 /// Whom damage to an entry would concern.
@@ -402,6 +405,7 @@ impl Fact {
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
+            Fact::Transaction(fact) => fact.tag(),
         }
     }
 
@@ -482,6 +486,7 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i64_le(*upto);
             }
+            Fact::Transaction(fact) => fact.put(out),
         }
     }
 
@@ -532,7 +537,10 @@ impl Fact {
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
             COMPACT_TAG => compact::take_appended(take)?,
-            value => return Err(EntryError::Newer { what: "fact", value }),
+            value => match TransactionFact::take(value, take)? {
+                Some(fact) => Fact::Transaction(fact),
+                None => return Err(EntryError::Newer { what: "fact", value }),
+            },
         })
     }
 }
