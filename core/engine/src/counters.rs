@@ -35,6 +35,12 @@ pub struct Counters {
     pub produce_refusals: u64,
     /// Produce requests that waited for memory.
     pub produces_parked: u64,
+    /// Transactions that were committed.
+    pub transactions_committed: u64,
+    /// Transactions that were aborted, for whatever reason.
+    pub transactions_aborted: u64,
+    /// Those of them that took longer than their producer had allowed.
+    pub transactions_timed_out: u64,
     /// Entries given to the journal.
     pub entries: u64,
     /// Fetches that waited.

@@ -18,6 +18,7 @@ use crate::rng::Rng;
 use crate::snapshot::{self, FrozenState, SnapshotError};
 use crate::space::Space;
 use crate::state::{ReplayError, State};
+use crate::transaction::Deadlines;
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
 use bytes::Bytes;
@@ -56,6 +57,8 @@ pub struct Engine {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
+    /// Of transactions.
+    pub(crate) deadlines: Deadlines,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
     pub(crate) offset_expiry_armed: bool,
@@ -87,6 +90,9 @@ pub(crate) enum Timer {
     ConsumerGroup(String),
     OffsetExpiry,
     Retention,
+    /// Of a transactional id.
+    Transaction(String),
+    TransactionalIds,
 }
 
 /// The entry that is being decided.
@@ -142,6 +148,7 @@ impl Engine {
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             record_clock: RecordClock::default(),
             retention_armed: false,
             offset_expiry_armed: false,
@@ -176,6 +183,7 @@ impl Engine {
     pub fn finish_recovery(&mut self) {
         self.settle_recovered();
         self.settle_losses();
+        self.settle_prepared();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -189,7 +197,7 @@ impl Engine {
         self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
-                partition.high_watermark = partition.log_end;
+                partition.advance(partition.log_end);
                 self.state.tail_bytes -= partition.forget_below(partition.log_start);
                 partition.stored.begin_doubt(partition.log_end);
             }
@@ -219,6 +227,7 @@ impl Engine {
         self.now = Now { mono_ms, wall_ms: now.wall_ms };
         self.reclaim_asked = false;
         self.observe_clock();
+        self.start_deadlines();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -262,6 +271,8 @@ impl Engine {
                 Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
                 Timer::OffsetExpiry => self.on_offset_expiry_deadline(),
                 Timer::Retention => self.on_retention_deadline(),
+                Timer::Transaction(id) => self.on_transaction_deadline(&id),
+                Timer::TransactionalIds => self.on_id_check(),
             }
         }
     }
@@ -360,7 +371,7 @@ impl Engine {
             }
             Then::Watermark(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
-                    partition.high_watermark = partition.high_watermark.max(offset);
+                    partition.advance(offset);
                     self.fetches.touch(&partition.waiters);
                 }
             }

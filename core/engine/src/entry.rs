@@ -25,7 +25,7 @@
 //!  13 TopicConfigured     topic id 16 | configs, all of them
 //!  14 LeaderEpoch         key | epoch i32
 //!  15 (reserved: transform state deltas)
-//!  16 (reserved: transaction marks)
+//!  16, 32 to 37           transactions, see transaction/fact.rs
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
@@ -49,6 +49,7 @@ use crate::group_note::GroupNote;
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
+use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -197,6 +198,8 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
+    /// A step of a transaction.
+    Transaction(TransactionFact),
 }
 
 /// Whom damage to an entry would concern.
@@ -423,6 +426,7 @@ impl Fact {
             Fact::Lost { .. } => 20,
             Fact::GroupNoted { .. } => 40,
             Fact::OffsetsExpire { .. } => 41,
+            Fact::Transaction(fact) => fact.tag(),
         }
     }
 
@@ -509,6 +513,7 @@ impl Fact {
                 put_string(out, group);
                 GroupNote::put_option(out, note.as_ref());
             }
+            Fact::Transaction(fact) => fact.put(out),
         }
     }
 
@@ -567,7 +572,10 @@ impl Fact {
                 note: GroupNote::take_option(take)?,
             },
             COMPACT_TAG => compact::take_appended(take)?,
-            value => return Err(EntryError::Newer { what: "fact", value }),
+            value => match TransactionFact::take(value, take)? {
+                Some(fact) => Fact::Transaction(fact),
+                None => return Err(EntryError::Newer { what: "fact", value }),
+            },
         })
     }
 }

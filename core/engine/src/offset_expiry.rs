@@ -154,7 +154,10 @@ impl Engine {
             reference_ms.saturating_sub(base_ms) >= kept_ms
         };
         let old = stored.offsets.iter();
-        let old = old.filter(|(key, at)| is_old(key, at) && !self.is_read(group_id, key.topic_id));
+        let is_pending = |key: &PartitionKey| self.state.transactions.is_pending(group_id, *key);
+        let is_free =
+            |key: &PartitionKey| !is_pending(key) && !self.is_read(group_id, key.topic_id);
+        let old = old.filter(|(key, at)| is_old(key, at) && is_free(key));
         let old: Vec<PartitionKey> = old.map(|(key, _)| *key).collect();
         if old.is_empty() {
             return;

@@ -24,6 +24,7 @@ use millpond_wire::messages::{
 
 impl Engine {
     pub(crate) fn on_list_offsets(&mut self, id: RequestId, request: &ListOffsetsRequest) {
+        let is_committed_only = request.isolation_level == READ_COMMITTED;
         let mut response = ListOffsetsResponse::default();
         let mut reads = Vec::new();
         let mut searches = Vec::new();
@@ -40,17 +41,17 @@ impl Engine {
                     leader_epoch: -1,
                     ..ListOffsetsPartitionResponse::default()
                 };
-                match self.locate(&topic.name, part) {
+                match self.locate(&topic.name, part, is_committed_only) {
                     Ok(Located::At { offset, timestamp, epoch }) => {
                         result.offset = offset;
                         result.timestamp = timestamp;
                         result.leader_epoch = epoch;
                     }
                     Ok(Located::Nowhere) => {}
-                    Ok(Located::InSegments { key, wanted, read }) => {
+                    Ok(Located::InSegments { key, wanted, read, bound }) => {
                         if reads.len() < limits::HISTORY_READS_MAX {
                             reads.push(read);
-                            searches.push(Search { place: (t, p), key, wanted });
+                            searches.push(Search { place: (t, p), key, wanted, bound });
                         } else {
                             result.error_code = ErrorCode::RequestTimedOut.code();
                         }
@@ -68,13 +69,19 @@ impl Engine {
         }
     }
 
-    fn locate(&self, topic: &str, part: &ListOffsetsPartition) -> Result<Located, ErrorCode> {
+    fn locate(
+        &self,
+        topic: &str,
+        part: &ListOffsetsPartition,
+        is_committed_only: bool,
+    ) -> Result<Located, ErrorCode> {
         let (key, log) = self.named_partition(topic, part.partition_index)?;
         check_epoch(log, part.current_leader_epoch)?;
         let epoch = log.leader_epoch;
+        let bound = if is_committed_only { log.last_stable() } else { log.high_watermark };
         let at = |offset| Ok(Located::At { offset, timestamp: -1, epoch });
         let wanted = match part.timestamp {
-            LATEST => return at(log.high_watermark),
+            LATEST => return at(bound),
             EARLIEST | EARLIEST_LOCAL => return at(log.log_start),
             // Nothing is tiered.
             LATEST_TIERED => return Ok(Located::Nowhere),
@@ -83,9 +90,9 @@ impl Engine {
             _ => return Err(ErrorCode::InvalidRequest),
         };
         if let Some(read) = history_for(key, log, wanted) {
-            return Ok(Located::InSegments { key, wanted, read });
+            return Ok(Located::InSegments { key, wanted, read, bound });
         }
-        Ok(match self.search_tail(key, wanted)? {
+        Ok(match self.search_tail(key, wanted)?.filter(|found| found.offset < bound) {
             Some(found) => Located::At {
                 offset: found.offset.max(log.log_start),
                 timestamp: found.timestamp,
@@ -150,7 +157,7 @@ impl Engine {
 enum Located {
     At { offset: i64, timestamp: i64, epoch: i32 },
     Nowhere,
-    InSegments { key: PartitionKey, wanted: Wanted, read: HistoryRead },
+    InSegments { key: PartitionKey, wanted: Wanted, read: HistoryRead, bound: i64 },
 }
 
 /// The read that a search needs, if it cannot be done in memory.
@@ -170,6 +177,7 @@ fn history_for(key: PartitionKey, log: &Partition, wanted: Wanted) -> Option<His
     }
 }
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const OF_MAX_TIMESTAMP: i64 = -3;

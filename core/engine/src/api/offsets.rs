@@ -184,7 +184,10 @@ impl Engine {
                     Err(code) => found.error_code = code.code(),
                     Ok(()) => {
                         seq = seq.max(self.last_commit_of(&group.group_id));
-                        found.topics = self.committed(&group.group_id, wanted, version);
+                        let is_stable_only = request.require_stable;
+                        let topics =
+                            self.committed(&group.group_id, wanted, version, is_stable_only);
+                        found.topics = topics;
                     }
                 }
                 response.groups.push(found);
@@ -199,7 +202,7 @@ impl Engine {
                 topics.collect()
             });
             seq = self.last_commit_of(&request.group_id);
-            let topics = self.committed(&request.group_id, wanted, version);
+            let topics = self.committed(&request.group_id, wanted, version, request.require_stable);
             response.topics = topics.into_iter().map(into_old_shape).collect();
         }
         self.reply_after(seq, id, Response::OffsetFetch(response));
@@ -239,10 +242,18 @@ impl Engine {
         group: &str,
         wanted: Option<Vec<Wanted>>,
         version: i16,
+        is_stable_only: bool,
     ) -> Vec<OffsetFetchResponseTopics> {
         let wanted = wanted.unwrap_or_else(|| self.all_committed(group));
         let one = |topic: Result<Uuid, ErrorCode>, partition_index: i32| {
             let key = topic.map(|topic_id| PartitionKey { topic_id, partition: partition_index });
+            let is_pending = |key: &PartitionKey| self.state.transactions.is_pending(group, *key);
+            let key = match key {
+                Ok(key) if is_stable_only && is_pending(&key) => {
+                    Err(ErrorCode::UnstableOffsetCommit)
+                }
+                key => key,
+            };
             let offset = key.ok().and_then(|key| self.state.offsets.get(group, key));
             OffsetFetchResponsePartitions {
                 partition_index,

@@ -2,7 +2,7 @@
 
 use crate::admission::Slot;
 use crate::engine::Engine;
-use crate::produce::{ProduceCall, Refusal, Settled, busy, refuse};
+use crate::produce::{ProduceCall, Refusal, Sender, Settled, busy, refuse};
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -32,12 +32,13 @@ impl Engine {
         if open == 0 {
             return self.finish_call(call);
         }
+        let sender = Sender { transactional_id: request.transactional_id.as_deref(), version };
         for (t, topic) in request.topic_data.into_iter().enumerate() {
             for (p, part) in topic.partition_data.into_iter().enumerate() {
                 let slot = Slot { call, topic: t, partition: p };
                 let admitted = match &refusal {
                     Some(refusal) => Err(refusal.clone()),
-                    None => self.admit(&topic.name, part.index, part.records, version, slot),
+                    None => self.admit(&topic.name, part.index, part.records, sender, slot),
                 };
                 if let Err(refusal) = admitted {
                     self.settle(PartitionKey::default(), slot, Settled::Refused(refusal));
@@ -71,10 +72,6 @@ fn skeleton(request: &ProduceRequest) -> ProduceResponse {
 fn refuse_whole(request: &ProduceRequest, partitions: usize) -> Option<Refusal> {
     if !matches!(request.acks, -1..=1) {
         return Some(refuse(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1"));
-    }
-    if request.transactional_id.is_some() {
-        let message = "transactions are not served by this version";
-        return Some(refuse(ErrorCode::InvalidTxnState, message));
     }
     if partitions > limits::PARTITIONS_PER_PRODUCE_MAX {
         return Some(refuse(ErrorCode::InvalidRequest, "too many partitions in one request"));

@@ -1,6 +1,6 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
-use millpond_engine::{Fact, PartitionKey, Sent, SentAnswer};
+use millpond_engine::{Fact, PartitionKey, Sent, SentAnswer, TransactionFact};
 use millpond_wire::record::LogBatch;
 
 use super::names::TopicNames;
@@ -64,6 +64,41 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         }
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
+        }
+        Fact::Transaction(fact) => step(fact, names),
+    }
+}
+
+/// One line about a step of a transaction.
+fn step(fact: &TransactionFact, names: &TopicNames) -> String {
+    let end = |is_commit: &bool| if *is_commit { "commit" } else { "abort" };
+    match fact {
+        TransactionFact::ProducerAssigned { transactional_id, producer_id, epoch, .. } => {
+            format!("transactional id {transactional_id} is producer {producer_id} epoch {epoch}")
+        }
+        TransactionFact::Joined { transactional_id, partitions, groups, .. } => {
+            let shown = partitions.iter().take(SHOWN_MAX).map(|key| names.partition(*key));
+            let shown: Vec<String> = shown.chain(groups.iter().take(SHOWN_MAX).cloned()).collect();
+            let count = partitions.len() + groups.len();
+            format!("transaction of {transactional_id} has {count} more: {}", shown.join(" "))
+        }
+        TransactionFact::OffsetsPending { producer_id, group, offsets } => {
+            format!(
+                "group {group}: {} when producer {producer_id} commits",
+                committed(offsets, names)
+            )
+        }
+        TransactionFact::Prepared { transactional_id, is_commit, epoch, .. } => {
+            format!("transaction of {transactional_id}: {} decided, epoch {epoch}", end(is_commit))
+        }
+        TransactionFact::GroupMarked { group, producer_id, is_commit } => {
+            format!("group {group}: {} of producer {producer_id}", end(is_commit))
+        }
+        TransactionFact::Completed { transactional_id, .. } => {
+            format!("transaction of {transactional_id} complete")
+        }
+        TransactionFact::Expired { transactional_id } => {
+            format!("transactional id {transactional_id} forgotten")
         }
     }
 }
