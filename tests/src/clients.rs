@@ -42,7 +42,7 @@ pub fn kcat(broker: &Broker, arguments: &[&str], input: &[u8]) -> Outcome {
     Program::new(on_path("kcat"), all).run_with_input(input, STORY_TIME)
 }
 
-fn home() -> PathBuf {
+pub(crate) fn home() -> PathBuf {
     repository().join("tests/clients")
 }
 
@@ -56,7 +56,7 @@ fn tell(broker: &Broker, interpreter: &Path, script: &Path, story: &str) {
 }
 
 #[track_caller]
-fn on_path(program: &str) -> PathBuf {
+pub(crate) fn on_path(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|at| at.is_file());
     require(found.is_some(), program);
@@ -64,7 +64,7 @@ fn on_path(program: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn require(there: bool, what: &str) {
+pub(crate) fn require(there: bool, what: &str) {
     assert!(
         there,
         "{what}: not installed. Run `tests/setup` (as root, or with sudo) and try again"

@@ -13,6 +13,7 @@ pub mod clients;
 pub mod command;
 pub mod dice;
 pub mod images;
+pub mod java;
 pub mod kafka;
 pub mod load;
 pub mod log;

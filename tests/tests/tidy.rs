@@ -172,7 +172,7 @@ fn nothing_is_left_for_later() {
         ["#[ig", "nore"].concat(),
     ];
     let mut left = Vec::new();
-    for source in sources(&[".rs", ".py", ".js", ".sh"]) {
+    for source in sources(&[".rs", ".py", ".js", ".java", ".sh"]) {
         for (number, line) in source.lines() {
             left.extend(
                 marks
@@ -288,7 +288,9 @@ fn tests_wait_for_events_and_not_for_time() {
 fn no_file_knows_the_machine_that_it_was_written_on() {
     let places = [["/ro", "ot/"].concat(), ["/wo", "rk/"].concat(), ["/tmp/", "mp/"].concat()];
     let mut found = Vec::new();
-    for source in sources(&[".rs", ".md", ".toml", ".py", ".js", ".json", ".sh", ".service"]) {
+    let endings =
+        [".rs", ".md", ".toml", ".py", ".js", ".json", ".java", ".xml", ".sh", ".service"];
+    for source in sources(&endings) {
         for (number, line) in source.lines() {
             if places.iter().any(|place| line.contains(place.as_str())) {
                 found.push(format!("{}:{number}: {}", source.path, line.trim()));

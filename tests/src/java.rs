@@ -1,0 +1,121 @@
+//! The Java clients and Kafka's own tools. A set of stories is compiled against its jars and told
+//! in one JVM to one broker, for a JVM starts slowly; each test then asks for the end of its own
+//! story. Must not skip: a missing JDK or jar fails every story, with the command that installs it.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::binary::scratch;
+use crate::broker::Broker;
+use crate::clients::{home, on_path, require};
+use crate::command::{Outcome, Program};
+
+/// All stories of a set, with the start of the JVM.
+const SET_TIME: Duration = Duration::from_secs(180);
+
+/// What goes with every set: the program that tells, and how it sees a node.
+const TELLER: [&str; 2] = ["Stories", "Node"];
+
+/// Some classes of stories, told with some jars.
+pub struct Set {
+    jars: &'static str,
+    classes: &'static [&'static str],
+    told: OnceLock<Told>,
+}
+
+/// How the stories ended.
+struct Told {
+    /// By name: None if the story held, else what went wrong.
+    ends: BTreeMap<String, Option<String>>,
+    /// What the programs printed, for a story that was not told at all.
+    output: String,
+}
+
+impl Set {
+    /// `jars` is a profile of `clients/java/pom.xml`, `classes` are files beside it.
+    pub const fn new(jars: &'static str, classes: &'static [&'static str]) -> Set {
+        Set { jars, classes, told: OnceLock::new() }
+    }
+
+    /// Panics unless the story was told and held.
+    #[track_caller]
+    pub fn expect(&self, story: &str) {
+        let told = self.told.get_or_init(|| self.tell());
+        match told.ends.get(story) {
+            Some(None) => {}
+            Some(Some(trouble)) => panic!("{story}, with {}:\n{trouble}", self.jars),
+            None => panic!("{story} was not told with {}: {}", self.jars, told.output),
+        }
+    }
+
+    /// Panics unless exactly these stories were told: one without a test would fail unseen.
+    #[track_caller]
+    pub fn expect_only(&self, stories: &[&str]) {
+        let told = self.told.get_or_init(|| self.tell());
+        let mut stories = stories.to_vec();
+        stories.sort_unstable();
+        let ends: Vec<&str> = told.ends.keys().map(String::as_str).collect();
+        assert_eq!(ends, stories, "told with {}, and asked for", self.jars);
+    }
+
+    fn tell(&self) -> Told {
+        let (java, javac) = (on_path("java"), on_path("javac"));
+        let jars = home().join("java/target").join(self.jars);
+        require(jars.is_dir(), "the Java clients");
+        let classes = scratch();
+        let sources = TELLER.iter().chain(self.classes);
+        let sources = sources.map(|class| home().join("java").join(class).with_extension("java"));
+        let all_jars = jars.join("*").display().to_string();
+        let compiled = classes.path().display().to_string();
+        let words = ["-nowarn", "-d", &compiled, "-cp", &all_jars].map(Into::into);
+        Program::new(javac, words.into_iter().chain(sources.map(Into::into)))
+            .run(SET_TIME)
+            .expect_success();
+        let broker = Broker::start();
+        let bootstrap = broker.bootstrap();
+        let path = format!("{compiled}:{all_jars}");
+        // Short programs gain nothing from the second compiler of the JVM.
+        let words = ["-XX:TieredStopAtLevel=1", "-cp", &path, "Stories", &bootstrap];
+        let program = Program::new(java, words.iter().chain(self.classes).copied());
+        let outcome = program.run(SET_TIME);
+        let mut told = Told { ends: ends(&outcome), output: outcome.to_string() };
+        if told.ends.values().any(Option::is_some) {
+            told.output.push_str(&broker.log().tail(150));
+        }
+        told
+    }
+}
+
+/// Read `ok NAME`, and `failed NAME` with the indented lines that follow it.
+fn ends(outcome: &Outcome) -> BTreeMap<String, Option<String>> {
+    let mut ends: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut last = None;
+    for line in outcome.stdout.lines() {
+        if let Some(name) = line.strip_prefix("ok ") {
+            ends.insert(name.into(), None);
+        } else if let Some(name) = line.strip_prefix("failed ") {
+            ends.insert(name.into(), Some(String::new()));
+            last = Some(name);
+        } else if let Some(Some(trouble)) = last.and_then(|name| ends.get_mut(name)) {
+            trouble.push_str(line);
+            trouble.push('\n');
+        }
+    }
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_that_failed_keeps_the_lines_that_tell_why() {
+        let stdout = "ok one\nfailed two\n    why\n    where\nok three\n".to_owned();
+        let (line, stderr) = (String::new(), String::new());
+        let ends = ends(&Outcome { line, status: None, stdout, stderr });
+        assert_eq!(ends.get("one"), Some(&None));
+        assert_eq!(ends.get("two"), Some(&Some("    why\n    where\n".into())));
+        assert_eq!(ends.get("three"), Some(&None));
+    }
+}
