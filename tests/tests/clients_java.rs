@@ -51,6 +51,7 @@ macro_rules! stories_of_both {
             a_group_is_listed_described_and_deleted_when_it_is_empty,
             offsets_of_a_group_are_altered_listed_and_deleted,
             records_are_deleted_up_to_an_offset,
+            the_record_with_the_newest_time_is_found,
             the_cluster_is_described_with_its_features,
             log_dirs_tell_the_size_of_partitions,
             quotas_are_set_described_and_removed,

@@ -21,6 +21,8 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
@@ -171,9 +173,22 @@ final class Administering {
                     .lowWatermarks().get(partition).get().lowWatermark());
             Node.expectEqual(4L, offset(admin, partition, OffsetSpec.earliest()));
             Node.expectEqual(10L, offset(admin, partition, OffsetSpec.latest()));
-            Node.expectEqual(9L, offset(admin, partition, OffsetSpec.maxTimestamp()));
         }
         Node.expectEqual(Node.numbers(4, 10), node.read("trimmed", 0, 6));
+    }
+
+    static void the_record_with_the_newest_time_is_found(Node node) throws Exception {
+        node.makeTopic("newest", 1);
+        try (KafkaProducer<String, String> producer = node.producer()) {
+            for (long time : new long[] {100, 900, 500}) {
+                producer.send(new ProducerRecord<>("newest", 0, time, null, "" + time));
+            }
+        }
+        try (Admin admin = node.admin()) {
+            TopicPartition partition = new TopicPartition("newest", 0);
+            Node.expectEqual(1L, offset(admin, partition, OffsetSpec.maxTimestamp()));
+            Node.expectEqual(1L, offset(admin, partition, OffsetSpec.forTimestamp(600)));
+        }
     }
 
     private static long offset(Admin admin, TopicPartition partition, OffsetSpec spec)

@@ -50,6 +50,7 @@ final class Node {
     private Map<String, Object> settings(String[] more) {
         Map<String, Object> all = new HashMap<>();
         all.put("bootstrap.servers", bootstrap);
+        all.put("default.api.timeout.ms", "" + PATIENCE.toMillis());
         for (int at = 0; at < more.length; at += 2) {
             all.put(more[at], more[at + 1]);
         }
