@@ -443,11 +443,15 @@ fn within_a_transaction_no_answer_comes_before_the_sync_whatever_the_topic_may_l
     rig.is_instant = false;
     let plain = rig.send_batch("a", 0, batch(&["p"], None));
     assert!(rig.is_answered(plain), "its topic allows it");
+    let sent = client.batch("a", 0, &["x"]);
     let within = client.send(&mut rig, "a", 0, &["x"]);
     assert!(!rig.is_answered(within));
     assert_eq!(rig.syncs.last(), Some(&crate::SyncBy::Now));
+    let again = client.send_raw(&mut rig, "a", 0, sent);
+    assert!(!rig.is_answered(again), "nor to a duplicate");
     rig.sync();
-    assert_eq!(rig.produced(within).error_code, 0);
+    let answer = rig.produced(within);
+    assert_eq!((answer.error_code, rig.produced(again)), (0, answer));
 }
 
 #[test]
