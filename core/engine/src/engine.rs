@@ -61,6 +61,7 @@ pub struct Engine {
     pub(crate) deadlines: Deadlines,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) offset_expiry_armed: bool,
     pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
@@ -86,6 +87,8 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    ConsumerGroup(String),
+    OffsetExpiry,
     Retention,
     /// Of a transactional id.
     Transaction(String),
@@ -148,6 +151,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            offset_expiry_armed: false,
             space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
@@ -240,6 +244,7 @@ impl Engine {
             Event::Tick => {}
         }
         self.check_budget();
+        self.arm_offset_expiry();
         self.seal();
         self.wake_fetches();
     }
@@ -263,6 +268,8 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
+                Timer::OffsetExpiry => self.on_offset_expiry_deadline(),
                 Timer::Retention => self.on_retention_deadline(),
                 Timer::Transaction(id) => self.on_transaction_deadline(&id),
                 Timer::TransactionalIds => self.on_id_check(),

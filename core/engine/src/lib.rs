@@ -22,9 +22,11 @@ mod event;
 mod extent;
 mod fetch;
 mod group;
+mod group_note;
 mod holes;
 mod keyed;
 mod loss;
+mod offset_expiry;
 mod offsets;
 mod parked;
 mod partition;
@@ -59,6 +61,7 @@ pub use entry::{
 pub use event::{Event, FlushedRange, ReadFault};
 pub use extent::{Extent, WantedExtent};
 pub use group::GroupState;
+pub use group_note::GroupNote;
 pub use loss::LostRange;
 pub use offsets::{GroupOffsets, OffsetStore};
 pub use partition::{FIRST_LEADER_EPOCH, Partition};
@@ -74,7 +77,7 @@ pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,
 };
-pub use view::{GroupView, MemberView};
+pub use view::{GroupKind, GroupView, MemberView};
 
 #[cfg(test)]
 mod tests;

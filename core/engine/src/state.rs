@@ -2,6 +2,7 @@
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
 use crate::entry::{EntryError, Fact};
+use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
@@ -21,6 +22,7 @@ pub(crate) struct State {
     pub(crate) catalog: Catalog,
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
+    pub(crate) notes: GroupNotes,
     pub(crate) transforms: TransformTable,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
@@ -96,6 +98,10 @@ impl State {
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
             }
+            Fact::OffsetsExpire { group, at_ms, partitions } => {
+                self.offsets.expire_at(group, *at_ms, partitions);
+            }
+            Fact::GroupNoted { group, note } => self.notes.set(group, note.as_ref()),
             Fact::TransformDeployed(deployment) => {
                 self.transforms.deploy(deployment.clone());
                 self.rebuild_chains();

@@ -238,7 +238,11 @@ fn read_kind(message: &Message, kind: &Kind, nullable: &str) -> String {
         Kind::String => format!("reader.{nullable}string(flexible)?"),
         Kind::Bytes => format!("reader.{nullable}bytes(flexible)?"),
         Kind::Records => format!("reader.{nullable}records(flexible)?"),
-        Kind::Struct(name) => format!("{name}::decode(reader, version)?"),
+        Kind::Struct(name) if nullable.is_empty() => format!("{name}::decode(reader, version)?"),
+        // A byte tells whether it is there: -1 is null.
+        Kind::Struct(name) => format!(
+            "if reader.i8()? < 0 {{ None }} else {{ Some({name}::decode(reader, version)?) }}"
+        ),
         Kind::Array(element) => {
             let least = least_bytes(message, element);
             let one = read_kind(message, element, "");
@@ -306,6 +310,7 @@ fn struct_bytes(message: &Message, part: &Struct, version: i16) -> usize {
     let bytes = |field: &Field| match &field.kind {
         Kind::String => length(2),
         Kind::Bytes | Kind::Records | Kind::Array(_) => length(4),
+        Kind::Struct(_) if field.nullable.is_some_and(|nullable| nullable.contains(version)) => 1,
         Kind::Struct(name) => {
             let inner = message.structs.iter().find(|s| s.name == *name);
             inner.map_or(0, |inner| struct_bytes(message, inner, version))
@@ -375,7 +380,11 @@ fn write_nullable(kind: &Kind, writer: &str, name: &str) -> String {
                 element_writer(element)
             )
         }
-        _ => panic!("only strings, bytes, records and arrays can be null in this schema"),
+        Kind::Struct(_) => format!(
+            "match &{name} {{ Some(one) => {{ {writer}.i8(1); one.encode({writer}, version) }} \
+             None => {writer}.i8(-1) }}"
+        ),
+        _ => panic!("numbers cannot be null in this schema"),
     }
 }
 

@@ -225,11 +225,11 @@ impl Parser {
             return Ok(());
         };
         if let Some(inner) = kind.struct_name() {
-            if message.structs.iter().any(|known| known.name == inner) {
-                return Err(format!("struct `{inner}` is described twice"));
+            // One that was described before is meant again: fields below it would be too far in.
+            if !message.structs.iter().any(|known| known.name == inner) {
+                self.open.push(Some(message.structs.len()));
+                message.structs.push(Struct { name: inner.to_owned(), fields: Vec::new() });
             }
-            self.open.push(Some(message.structs.len()));
-            message.structs.push(Struct { name: inner.to_owned(), fields: Vec::new() });
         }
         let nullable = nullable.and_then(|nullable| nullable.within(versions));
         let (name, doc) = (name.to_owned(), doc.to_owned());

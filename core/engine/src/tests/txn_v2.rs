@@ -15,8 +15,9 @@ use millpond_wire::messages::{AddPartitionsToTxnRequest, Request, Response};
 #[test]
 fn clients_are_told_of_the_second_version() {
     let served = api_versions::served();
-    let feature = &served.finalized_features[0];
-    assert_eq!(feature.name, "transaction.version");
+    let mut features = served.finalized_features.iter();
+    let feature = features.find(|feature| feature.name == "transaction.version");
+    let feature = feature.expect("told");
     assert_eq!((feature.min_version_level, feature.max_version_level), (2, 2));
     assert_eq!(served.finalized_features_epoch, 0);
     let version = |key: i16| {
