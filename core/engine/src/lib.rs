@@ -30,6 +30,7 @@ mod offset_expiry;
 mod offsets;
 mod parked;
 mod partition;
+mod pattern;
 mod produce;
 mod producer;
 mod reads;
