@@ -22,6 +22,7 @@ mod event;
 mod extent;
 mod fetch;
 mod group;
+mod group_fact;
 mod group_note;
 mod holes;
 mod keyed;
@@ -62,6 +63,7 @@ pub use entry::{
 pub use event::{Event, FlushedRange, ReadFault};
 pub use extent::{Extent, WantedExtent};
 pub use group::GroupState;
+pub use group_fact::GroupFact;
 pub use group_note::GroupNote;
 pub use loss::LostRange;
 pub use offsets::{GroupOffsets, OffsetStore};

@@ -2,6 +2,7 @@
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
 use crate::entry::{EntryError, Fact};
+use crate::group_fact::GroupFact;
 use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
@@ -98,10 +99,7 @@ impl State {
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
             }
-            Fact::OffsetsExpire { group, at_ms, partitions } => {
-                self.offsets.expire_at(group, *at_ms, partitions);
-            }
-            Fact::GroupNoted { group, note } => self.notes.set(group, note.as_ref()),
+            Fact::Group(fact) => self.apply_to_group(fact),
             Fact::TransformDeployed(deployment) => {
                 self.transforms.deploy(deployment.clone());
                 self.rebuild_chains();
@@ -141,6 +139,15 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn apply_to_group(&mut self, fact: &GroupFact) {
+        match fact {
+            GroupFact::Noted { group, note } => self.notes.set(group, note.as_ref()),
+            GroupFact::OffsetsExpire { group, at_ms, partitions } => {
+                self.offsets.expire_at(group, *at_ms, partitions);
+            }
+        }
     }
 
     /// After a change of the transforms or a restore.

@@ -1,6 +1,6 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
-use millpond_engine::{Fact, PartitionKey, Sent, SentAnswer, TransactionFact};
+use millpond_engine::{Fact, GroupFact, PartitionKey, Sent, SentAnswer, TransactionFact};
 use millpond_wire::record::LogBatch;
 
 use super::names::TopicNames;
@@ -50,18 +50,7 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::Lost { partition, upto } => {
             format!("{}: offsets below {upto} that do not follow are lost", of(partition))
         }
-        Fact::OffsetsExpire { group, at_ms, partitions } => {
-            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
-        }
-        Fact::GroupNoted { group, note: None } => format!("group {group}: nothing is kept"),
-        Fact::GroupNoted { group, note: Some(note) } => {
-            let (kind, type_) = (note.kind.name(), &note.protocol_type);
-            let since = match note.empty_since_ms {
-                Some(ms) => format!("empty since {ms}"),
-                None => "in use".to_owned(),
-            };
-            format!("group {group}: {kind} ({type_}), {since}, epochs up to {}", note.epochs_upto)
-        }
+        Fact::Group(fact) => of_group(fact),
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
         }
@@ -99,6 +88,24 @@ fn step(fact: &TransactionFact, names: &TopicNames) -> String {
         }
         TransactionFact::Expired { transactional_id } => {
             format!("transactional id {transactional_id} forgotten")
+        }
+    }
+}
+
+fn of_group(fact: &GroupFact) -> String {
+    match fact {
+        GroupFact::OffsetsExpire { group, at_ms, partitions } => {
+            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
+        }
+        GroupFact::Noted { group, note: None } => format!("group {group}: nothing is kept"),
+        GroupFact::Noted { group, note: Some(note) } => {
+            let (kind, protocol_type) = (note.kind.name(), &note.protocol_type);
+            let since = match note.empty_since_ms {
+                Some(ms) => format!("empty since {ms}"),
+                None => "in use".to_owned(),
+            };
+            let upto = note.epochs_upto;
+            format!("group {group}: {kind} ({protocol_type}), {since}, epochs up to {upto}")
         }
     }
 }
