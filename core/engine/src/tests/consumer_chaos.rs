@@ -264,7 +264,7 @@ fn run(seed: u64) {
 
 #[test]
 fn no_partition_has_two_readers_and_in_the_end_all_have_their_share() {
-    if let Some(seed) = std::env::var("MILLPOND_CHAOS_SEED").ok().and_then(|s| s.parse().ok()) {
+    if let Some(seed) = option_env!("MILLPOND_CHAOS_SEED").and_then(|s| s.parse().ok()) {
         return run(seed);
     }
     (0..250).for_each(run);
