@@ -9,6 +9,7 @@ use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
 use crate::fetch::Fetches;
+use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::parked::Parked;
 use crate::produce::ProduceCall;
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(crate) pending_bytes: usize,
     pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
     pub(crate) fetches: Fetches,
+    pub(crate) fetch_sessions: FetchSessions,
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
@@ -136,6 +138,7 @@ impl Engine {
             pending_bytes: 0,
             tickets: BTreeMap::new(),
             fetches: Fetches::default(),
+            fetch_sessions: FetchSessions::default(),
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),

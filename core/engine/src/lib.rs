@@ -21,6 +21,7 @@ mod entry;
 mod event;
 mod extent;
 mod fetch;
+mod fetch_session;
 mod group;
 mod holes;
 mod keyed;

@@ -51,8 +51,10 @@ pub(crate) enum Kind {
     Bool,
     I8,
     I16,
+    U16,
     I32,
     I64,
+    F64,
     Uuid,
     String,
     Bytes,
@@ -225,11 +227,11 @@ impl Parser {
             return Ok(());
         };
         if let Some(inner) = kind.struct_name() {
-            if message.structs.iter().any(|known| known.name == inner) {
-                return Err(format!("struct `{inner}` is described twice"));
+            // One that was described before is meant again: fields below it would be too far in.
+            if !message.structs.iter().any(|known| known.name == inner) {
+                self.open.push(Some(message.structs.len()));
+                message.structs.push(Struct { name: inner.to_owned(), fields: Vec::new() });
             }
-            self.open.push(Some(message.structs.len()));
-            message.structs.push(Struct { name: inner.to_owned(), fields: Vec::new() });
         }
         let nullable = nullable.and_then(|nullable| nullable.within(versions));
         let (name, doc) = (name.to_owned(), doc.to_owned());
@@ -255,8 +257,10 @@ impl Kind {
             "bool" => Self::Bool,
             "i8" => Self::I8,
             "i16" => Self::I16,
+            "u16" => Self::U16,
             "i32" => Self::I32,
             "i64" => Self::I64,
+            "f64" => Self::F64,
             "uuid" => Self::Uuid,
             "string" => Self::String,
             "bytes" => Self::Bytes,

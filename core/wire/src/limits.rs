@@ -147,6 +147,14 @@ pub const HISTORY_READS_PER_FETCH_MAX: usize = 64;
 pub const HISTORY_READS_MAX: usize = 256;
 /// Most bytes read from segments at once for one partition of a fetch.
 pub const HISTORY_READ_BYTES_MAX: usize = 4 * MIB;
+/// Most fetch sessions (Kafka: `max.incremental.fetch.session.cache.slots`); who finds no room is
+/// served without one.
+pub const FETCH_SESSIONS_MAX: usize = 1_000;
+/// Most (topic, partition) pairs of all fetch sessions together.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 100_000;
+/// A session used within this time makes room for no other (Kafka:
+/// `min.incremental.fetch.session.eviction.ms`).
+pub const FETCH_SESSION_KEPT_MS: u64 = 120_000;
 /// Record bytes kept in memory, beyond what is not yet in segments, for consumers that keep up.
 pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
 

@@ -167,11 +167,22 @@ fn compare_default<Ours: Message + Default>(name: &str, version: i16) {
     assert_eq!(bytes.len(), Ours::min_bytes(version), "{name} version {version}");
 }
 
+/// The last version that the independent implementation knows, where that is not the last served:
+/// `golden.rs` has frames of the others.
+fn known_to_them(name: &str, last: i16) -> i16 {
+    match name {
+        "OffsetCommitRequest" | "OffsetCommitResponse" => 9,
+        "OffsetFetchRequest" | "OffsetFetchResponse" => 9,
+        "ListOffsetsRequest" | "ListOffsetsResponse" => 10,
+        _ => last,
+    }
+}
+
 #[test]
 fn every_message_in_every_version_agrees_with_an_independent_implementation() {
     macro_rules! check {
         ($name:ident, $first:literal, $last:literal) => {
-            for version in $first..=$last {
+            for version in $first..=known_to_them(stringify!($name), $last) {
                 for seed in 0..SAMPLES_PER_VERSION {
                     compare::<ours::$name, theirs::$name>(stringify!($name), version, seed);
                 }

@@ -31,7 +31,7 @@ pub(crate) fn dispatch(
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
-        Request::ListOffsets(request) => engine.on_list_offsets(id, &request),
+        Request::ListOffsets(request) => engine.on_list_offsets(id, &request, version),
         Request::Metadata(request) => engine.on_metadata(id, peer, &request, version),
         Request::OffsetCommit(request) => engine.on_offset_commit(id, &request),
         Request::OffsetFetch(request) => engine.on_offset_fetch(id, &request, version),

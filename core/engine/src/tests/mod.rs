@@ -1,6 +1,7 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
 mod entries;
+mod fetch_sessions;
 mod fetching;
 mod group_chaos;
 mod groups;
