@@ -1,7 +1,6 @@
 //! The engine itself: one event in, effects out, one entry for what it decided.
 //! Never answers before the entry that an answer rests on is durable, and never reads a clock.
 
-use crate::api;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::durability::Durability;
@@ -19,8 +18,9 @@ use crate::rng::Rng;
 use crate::snapshot::{self, FrozenState, SnapshotError};
 use crate::space::Space;
 use crate::state::{ReplayError, State};
+use crate::throttle::Throttles;
 use crate::transform::{AdminError, AdminResponse};
-use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
+use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, SessionId, Ticket};
 use bytes::Bytes;
 use millpond_wire::limits;
 use millpond_wire::messages::Response;
@@ -48,6 +48,8 @@ pub struct Engine {
     /// them wait for these.
     pub(crate) catalog_seq: EntrySeq,
     pub(crate) producer_ids_seq: EntrySeq,
+    /// The last entry that changed settings of the node.
+    pub(crate) settings_seq: EntrySeq,
     pub(crate) calls: BTreeMap<u64, ProduceCall>,
     pub(crate) parked: Parked,
     /// Bytes of batches between admission and commit.
@@ -55,6 +57,7 @@ pub struct Engine {
     pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
     pub(crate) fetches: Fetches,
     pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) throttles: Throttles,
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
@@ -86,6 +89,8 @@ pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
     Retention,
+    /// A connection that must wait.
+    Unmute(SessionId),
 }
 
 /// The entry that is being decided.
@@ -133,12 +138,14 @@ impl Engine {
             next_producer_id: 0,
             catalog_seq: EntrySeq(0),
             producer_ids_seq: EntrySeq(0),
+            settings_seq: EntrySeq(0),
             calls: BTreeMap::new(),
             parked: Parked::default(),
             pending_bytes: 0,
             tickets: BTreeMap::new(),
             fetches: Fetches::default(),
             fetch_sessions: FetchSessions::default(),
+            throttles: Throttles::default(),
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
@@ -221,9 +228,12 @@ impl Engine {
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
-                api::dispatch(self, id, &peer, request, version);
+                self.on_request(id, peer, request, version);
             }
-            Event::SessionClosed(session) => self.drop_fetches_of(session),
+            Event::SessionClosed(session) => {
+                self.drop_fetches_of(session);
+                self.end_throttle(session);
+            }
             Event::Durable(seq) => self.on_durable(seq),
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
@@ -258,6 +268,7 @@ impl Engine {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
                 Timer::Retention => self.on_retention_deadline(),
+                Timer::Unmute(session) => self.on_unmute(session),
             }
         }
     }
@@ -322,7 +333,13 @@ impl Engine {
     }
 
     pub(crate) fn reply(&mut self, id: RequestId, response: Response) {
-        self.push_effect(Effect::Reply { id, response: Some(response) });
+        self.finish_reply(id, Some(response));
+    }
+
+    /// Every answer leaves through here.
+    pub(crate) fn finish_reply(&mut self, id: RequestId, mut response: Option<Response>) {
+        self.tell_throttle(id, &mut response);
+        self.push_effect(Effect::Reply { id, response });
     }
 
     pub(crate) fn reply_after(&mut self, seq: EntrySeq, id: RequestId, response: Response) {
@@ -345,7 +362,7 @@ impl Engine {
 
     fn run(&mut self, then: Then) {
         match then {
-            Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
+            Then::Reply(id, response) => self.finish_reply(id, response),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
             Then::Reclaim => self.ask_reclaim(),
@@ -381,6 +398,7 @@ impl Engine {
             | Fact::PartitionsAdded { .. }
             | Fact::TopicConfigured { .. } => self.catalog_seq = seq,
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
+            Fact::Setting(_) => self.settings_seq = seq,
             _ => {}
         }
         self.note_sync(&fact);

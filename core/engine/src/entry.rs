@@ -30,6 +30,7 @@
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
+//!  48, 49                 settings of the node, see setting.rs
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -46,6 +47,7 @@ use crate::extent::{self, Extent, WantedExtent};
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
+use crate::setting::SettingFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -178,6 +180,8 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
+    /// An administrator set something on the node.
+    Setting(SettingFact),
 }
 
 /// Whom damage to an entry would concern.
@@ -402,6 +406,7 @@ impl Fact {
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
+            Fact::Setting(fact) => fact.tag(),
         }
     }
 
@@ -482,6 +487,7 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i64_le(*upto);
             }
+            Fact::Setting(fact) => fact.put(out),
         }
     }
 
@@ -532,7 +538,10 @@ impl Fact {
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
             COMPACT_TAG => compact::take_appended(take)?,
-            value => return Err(EntryError::Newer { what: "fact", value }),
+            value => match SettingFact::take(value, take)? {
+                Some(fact) => Fact::Setting(fact),
+                None => return Err(EntryError::Newer { what: "fact", value }),
+            },
         })
     }
 }

@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 2 | last entry u64 | producer ids reserved below i64
+//! version u16 = 4 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -11,15 +11,19 @@
 //! transforms next id u64 | u32 x deployment
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
+//! quotas     u32 x (entity | quota), as in setting.rs
+//! settings   configs of all brokers | configs of this one
 //! ```
-//! Version 1 ends with the transforms; it is read.
+//! Version 1 ends with the transforms, version 2 with the doubtful producers; they are read.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
+use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
 use crate::producer::{ProducerState, ProducerTable, SentBatch};
+use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
@@ -29,9 +33,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 2;
+pub const SNAPSHOT_VERSION: u16 = 4;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
+/// The first that ends with the settings of the node.
+const SETTINGS_VERSION: u16 = 4;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +74,8 @@ impl FrozenState {
         let mut after = BytesMut::new();
         state.transforms.put(&mut after);
         put_losses(&mut after, state);
+        state.quotas.put(&mut after);
+        state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         FrozenState { before, after, producers, offsets }
     }
@@ -127,6 +135,11 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     state.transforms = TransformTable::take(&mut take)?;
     if version > FIRST_SNAPSHOT_VERSION {
         take_losses(&mut take, &mut state)?;
+    }
+    if version >= SETTINGS_VERSION {
+        state.quotas = QuotaTable::take(&mut take)?;
+        state.broker_configs = BrokerConfigs::take(&mut take)?;
+        state.spread_defaults();
     }
     take.end("snapshot")?;
     state.rebuild_chains();
@@ -214,7 +227,8 @@ fn take_topic(take: &mut Take) -> Result<Topic, CodecError> {
         partitions.push(Partition::restored(log_start, log_end, leader_epoch, newest, inputs));
     }
     let dropped = DroppedRecords::default();
-    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped })
+    let defaults = TopicDefaults::default();
+    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped, defaults })
 }
 
 fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state: &ProducerState) {

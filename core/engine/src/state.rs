@@ -1,11 +1,14 @@
 //! The durable part of the engine and the one function that changes it: `apply`. The live engine
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
+use crate::broker_config::BrokerConfigs;
 use crate::entry::{EntryError, Fact};
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
+use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
+use crate::setting::SettingFact;
 use crate::topic::{Catalog, Topic};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
@@ -18,6 +21,8 @@ pub(crate) struct State {
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
     pub(crate) transforms: TransformTable,
+    pub(crate) quotas: QuotaTable,
+    pub(crate) broker_configs: BrokerConfigs,
     /// Producer ids below this may have been given out.
     pub(crate) producer_ids_upto: i64,
     /// The last entry that was applied.
@@ -75,6 +80,7 @@ impl State {
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     chain,
                     dropped: DroppedRecords::default(),
+                    defaults: self.broker_configs.topic_defaults(),
                 });
             }
             Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
@@ -140,8 +146,26 @@ impl State {
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
+            Fact::Setting(fact) => self.set(fact),
         }
         Ok(())
+    }
+
+    fn set(&mut self, fact: &SettingFact) {
+        match fact {
+            SettingFact::QuotaSet { entity, quota } => self.quotas.set(entity, *quota),
+            SettingFact::BrokerConfigured { scope, configs } => {
+                self.broker_configs.replace(*scope, configs.clone());
+                self.spread_defaults();
+            }
+        }
+    }
+
+    /// After a change of the broker's settings or a restore.
+    pub(crate) fn spread_defaults(&mut self) {
+        for topic in self.catalog.iter_mut() {
+            topic.defaults = self.broker_configs.topic_defaults();
+        }
     }
 
     /// After a change of the transforms or a restore.

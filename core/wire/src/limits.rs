@@ -159,6 +159,24 @@ pub const FETCH_SESSION_KEPT_MS: u64 = 120_000;
 pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
 
 // ------------------------------------------------------------------------------------------------
+// Quotas and pages of administrators (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Most users and client ids, and pairs of them, that have a quota.
+pub const QUOTA_ENTITIES_MAX: usize = 10_000;
+/// Longest name of a user or a client id that has a quota.
+pub const QUOTA_NAME_BYTES_MAX: usize = 1024;
+/// Most clients whose bytes are counted at the same time.
+pub const QUOTA_BUCKETS_MAX: usize = 10_000;
+/// Longest time that a client is told to wait at once: longer ones run into its request timeout.
+pub const THROTTLE_MS_MAX: u64 = 30_000;
+/// Most requests that are held for connections that must wait; further ones are served.
+pub const THROTTLED_REQUESTS_MAX: usize = 16_384;
+/// Most partitions in one page of DescribeTopicPartitions (Kafka:
+/// `max.request.partition.size.limit`).
+pub const PARTITIONS_PER_DESCRIBE_MAX: usize = 2_000;
+
+// ------------------------------------------------------------------------------------------------
 // Consumer groups (engine)
 // ------------------------------------------------------------------------------------------------
 

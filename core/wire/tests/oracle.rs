@@ -174,6 +174,7 @@ fn known_to_them(name: &str, last: i16) -> i16 {
         "OffsetCommitRequest" | "OffsetCommitResponse" => 9,
         "OffsetFetchRequest" | "OffsetFetchResponse" => 9,
         "ListOffsetsRequest" | "ListOffsetsResponse" => 10,
+        "DescribeLogDirsRequest" | "DescribeLogDirsResponse" => 4,
         _ => last,
     }
 }

@@ -1,9 +1,12 @@
-//! ApiVersions: what is served, from the one table of APIs. Announces no feature that is not there.
+//! ApiVersions: what is served, from the one table of APIs, and the features that clients wait for
+//! before they use them. Announces no feature that is not there.
 
 use millpond_wire::api::{APIS, ApiKey};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::ApiVersionsResponse;
-use millpond_wire::messages::api_versions_response::ApiVersion;
+use millpond_wire::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 
 /// The answer to a request of a served version.
 #[must_use]
@@ -16,7 +19,38 @@ pub fn served() -> ApiVersionsResponse {
     ApiVersionsResponse {
         error_code: ErrorCode::None.code(),
         api_keys: APIS.iter().map(row).collect(),
+        supported_features: FEATURES.iter().map(supported).collect(),
+        finalized_features_epoch: FEATURES_EPOCH,
+        finalized_features: FEATURES.iter().map(finalized).collect(),
         ..ApiVersionsResponse::default()
+    }
+}
+
+/// A feature by Kafka's name, at its level here. All are in force from the first start on.
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    pub(crate) level: i16,
+}
+
+/// Level 25 of the metadata is that of Kafka 4.0: consoles tell from it which release they talk to.
+pub(crate) const FEATURES: &[Feature] = &[Feature { name: "metadata.version", level: 25 }];
+/// Counts the changes of the features: there was none.
+const FEATURES_EPOCH: i64 = 0;
+
+fn supported(feature: &Feature) -> SupportedFeatureKey {
+    // Version 3 of the answer cannot say 0 (KAFKA-17011).
+    SupportedFeatureKey {
+        name: feature.name.to_owned(),
+        min_version: 1,
+        max_version: feature.level,
+    }
+}
+
+fn finalized(feature: &Feature) -> FinalizedFeatureKey {
+    FinalizedFeatureKey {
+        name: feature.name.to_owned(),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
     }
 }
 

@@ -90,7 +90,7 @@ impl Engine {
         }
         match self.state.catalog.by_name(name) {
             Some(topic) => self.describe_topic(topic, with_operations),
-            None if is_valid_topic_name(name) => {
+            None if is_valid_topic_name(name) && self.state.catalog.colliding(name).is_none() => {
                 missing(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition)
             }
             None => missing(Some(name), Uuid::ZERO, ErrorCode::InvalidTopicException),
@@ -100,7 +100,7 @@ impl Engine {
     fn auto_create(&mut self, name: &str) {
         let partitions = u32::try_from(self.config.num_partitions).unwrap_or(1).max(1);
         if self.config.auto_create_topics
-            && is_valid_topic_name(name)
+            && self.check_new_name(name).is_ok()
             && self.has_room_for_topic(partitions as usize)
         {
             self.create_topic(name.to_owned(), partitions, BTreeMap::new());

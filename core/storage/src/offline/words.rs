@@ -1,6 +1,8 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
-use millpond_engine::{Fact, PartitionKey, Sent, SentAnswer};
+use millpond_engine::{
+    BrokerScope, Fact, PartitionKey, QuotaName, Sent, SentAnswer, SettingFact,
+};
 use millpond_wire::record::LogBatch;
 
 use super::names::TopicNames;
@@ -52,6 +54,32 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         }
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
+        }
+        Fact::Setting(fact) => set(fact),
+    }
+}
+
+fn set(fact: &SettingFact) -> String {
+    match fact {
+        SettingFact::QuotaSet { entity, quota } => {
+            let name = |name: &QuotaName| match name {
+                QuotaName::Absent => "any".to_owned(),
+                QuotaName::Default => "<default>".to_owned(),
+                QuotaName::Named(name) => name.clone(),
+            };
+            let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), |rate| rate.to_string());
+            format!(
+                "quota of user {} client {}: producers {}, consumers {} bytes a second",
+                name(&entity.user),
+                name(&entity.client_id),
+                rate(quota.producer_byte_rate),
+                rate(quota.consumer_byte_rate)
+            )
+        }
+        SettingFact::BrokerConfigured { scope, configs } => {
+            let settings: Vec<_> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let whose = if *scope == BrokerScope::All { "all brokers" } else { "this broker" };
+            format!("{whose} configured: {}", settings.join(" "))
         }
     }
 }
