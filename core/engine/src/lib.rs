@@ -44,6 +44,7 @@ mod space;
 mod state;
 mod stored;
 mod throttle;
+mod timestamps;
 mod topic;
 mod topic_config;
 pub mod transform;

@@ -108,6 +108,8 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Most records of a refused batch that are named in the answer (KIP-467).
+pub const RECORD_ERRORS_MAX: usize = 100;
 /// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
 /// checkpoint is taken those of a partition are copied when one of them changes, at once.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;

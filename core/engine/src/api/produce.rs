@@ -3,6 +3,7 @@
 use crate::admission::Slot;
 use crate::engine::Engine;
 use crate::produce::{ProduceCall, Refusal, Settled, busy, refuse};
+use crate::topic_config::MIN_INSYNC_REPLICAS;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -33,6 +34,8 @@ impl Engine {
             return self.finish_call(call);
         }
         for (t, topic) in request.topic_data.into_iter().enumerate() {
+            let refusal =
+                refusal.clone().or_else(|| self.lacks_replicas(&topic.name, request.acks));
             for (p, part) in topic.partition_data.into_iter().enumerate() {
                 let slot = Slot { call, topic: t, partition: p };
                 let admitted = match &refusal {
@@ -44,6 +47,24 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+impl Engine {
+    /// Why a topic cannot promise what acks=all asks for: this node is the only replica. One that
+    /// clamps replication factors takes scripts made for clusters, and clamps this with them.
+    fn lacks_replicas(&self, name: &str, acks: i16) -> Option<Refusal> {
+        let topic = self.state.catalog.by_name(name).filter(|_| acks == ALL_REPLICAS)?;
+        let wanted = topic.config(MIN_INSYNC_REPLICAS);
+        let is_met = wanted.parse().is_ok_and(|wanted: i32| wanted <= 1);
+        if is_met || self.config.clamp_replication_factor {
+            return None;
+        }
+        let message = format!(
+            "The size of the current ISR is insufficient to satisfy the min.isr requirement of \
+             {wanted} for topic {name}: this node is the only replica"
+        );
+        Some(refuse(ErrorCode::NotEnoughReplicas, message))
     }
 }
 
@@ -81,3 +102,5 @@ fn refuse_whole(request: &ProduceRequest, partitions: usize) -> Option<Refusal> 
     }
     None
 }
+
+const ALL_REPLICAS: i16 = -1;

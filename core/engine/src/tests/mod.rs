@@ -1,5 +1,7 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod admin;
+mod configs;
 mod entries;
 mod fetch_sessions;
 mod fetching;
@@ -8,6 +10,7 @@ mod groups;
 mod losses;
 mod offsets;
 mod producing;
+mod quotas;
 mod recovery;
 mod retention;
 mod rig;
