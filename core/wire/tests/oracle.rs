@@ -110,7 +110,14 @@ fn agree(ours: &Said, theirs: &Said) -> Result<(), String> {
     match (ours, theirs) {
         (Said::Struct(ours), Said::Struct(theirs)) => ours.iter().try_for_each(|(name, value)| {
             let other = theirs.get(name).or_else(|| theirs.get(&format!("_{name}")));
-            let other = other.ok_or_else(|| format!("{name}: not in {:?}", theirs.keys()))?;
+            let Some(other) = other else {
+                // A field of a version that they do not know says nothing in those that they do.
+                let is_nothing =
+                    matches!(value, Said::Value(text) if text == "false" || text == "None");
+                return is_nothing
+                    .then_some(())
+                    .ok_or_else(|| format!("{name}: not in {:?}", theirs.keys()));
+            };
             agree(value, other).map_err(|problem| format!("{name}: {problem}"))
         }),
         (Said::List(ours), Said::List(theirs)) if ours.len() == theirs.len() => {
