@@ -109,7 +109,9 @@ fn hyphenated(uuid: Uuid) -> String {
 fn agree(ours: &Said, theirs: &Said) -> Result<(), String> {
     match (ours, theirs) {
         (Said::Struct(ours), Said::Struct(theirs)) => ours.iter().try_for_each(|(name, value)| {
-            let other = theirs.get(name).or_else(|| theirs.get(&format!("_{name}")));
+            let other = theirs
+                .get(name)
+                .or_else(|| theirs.get(&format!("_{}", name.trim_end_matches('_'))));
             let Some(other) = other else {
                 // A field of a version that they do not know says nothing in those that they do.
                 let is_nothing =
