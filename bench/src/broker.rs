@@ -61,6 +61,8 @@ impl Broker {
         let out = File::create(&log).context(format!("making {}", log.display()))?;
         let err = out.try_clone().context("the broker's log")?;
         let file = home.join("millpond.toml");
+        // A figure that starts from nothing makes its topic by asking for it.
+        let config = format!("topics.auto_create = true\n{config}");
         fs::write(&file, config).context(format!("writing {}", file.display()))?;
         let child = Command::new(binary)
             .arg("serve")

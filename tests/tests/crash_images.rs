@@ -32,11 +32,17 @@ const CUTS: u64 = 12;
 /// Cuts between two new disks: what a run writes should stay small.
 const CUTS_PER_ERA: u64 = 12;
 
-/// A small journal: checkpoints come often, and a start is quick.
+/// A small journal and tail: checkpoints come often, a start is quick. What works in the background
+/// works all the time.
 const CONFIG: &str = "
 [journal]
 file_bytes = \"37MiB\"
 files = 2
+[storage]
+tail_bytes = \"2MiB\"
+check_interval_ms = 1000
+compaction_check_ms = 200
+background_bytes_per_second = 0
 ";
 
 /// The topic of the small records.
@@ -175,7 +181,7 @@ impl Tally {
         assert!(self.around_deletion > 0 && self.blackouts > 0, "too few kinds: {self:?}");
         if cuts >= 100 {
             assert!(self.in_checkpoint > 0 && self.absent > 0, "too few kinds: {self:?}");
-            assert!(self.expired > 0, "too few kinds: {self:?}");
+            assert!(self.expired > 0 && self.compacted > 0, "too few kinds: {self:?}");
             assert!(self.at_first_start > 0 && self.in_recovery > 0, "too few kinds: {self:?}");
         }
     }

@@ -26,11 +26,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
             BATCH_BYTES / 1024
         ),
     );
-    let mut telemetry = Telemetry::new(0x6275_6c6b);
-    let batches = (0..FRAMES)
-        .map(|_| compressed_batch(&mut telemetry, BATCH_BYTES))
-        .collect::<Outcome<Vec<_>>>()?;
-    let frames = Frames::of_batches("bulk", PARTITIONS, batches)?;
+    let frames = compressed_frames("bulk", PARTITIONS)?;
     let batch_bytes = frames.shape().payload_bytes() as f64;
     for (name, pressure) in [
         ("one at a time", Pressure { connections: 1, in_flight: 1 }),
@@ -52,4 +48,13 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         figure.line(format!("{name}: acknowledged"), Spread::of(&rates), "MiB/s");
     }
     Ok(figure)
+}
+
+/// Requests of one large batch each, which is stored as it came.
+pub(crate) fn compressed_frames(topic: &str, partitions: usize) -> Outcome<Frames> {
+    let mut telemetry = Telemetry::new(0x6275_6c6b);
+    let batches = (0..FRAMES)
+        .map(|_| compressed_batch(&mut telemetry, BATCH_BYTES))
+        .collect::<Outcome<Vec<_>>>()?;
+    Frames::of_batches(topic, partitions, batches)
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::error::{Context, Outcome};
+use crate::figures::bulk::compressed_frames;
 use crate::figures::packing::segments;
 use crate::figures::{Bench, progress};
-use crate::load::frames::{Frames, Shape};
+use crate::load::frames::Frames;
 use crate::load::reader::read_partition;
 use crate::load::saturate::{Pressure, saturate};
 use crate::payload::Telemetry;
@@ -19,8 +20,6 @@ use crate::spread::Spread;
 
 const TARGET: f64 = 0.6;
 const READ_BYTES: usize = 1 << 20;
-/// Batches that are stored as they came: 64 KiB, of 1 KiB records.
-const LARGE: Shape = Shape { records: 63, value_bytes: 1024 };
 /// Batches that are packed, and unpacked when they are read.
 const SMALL_RECORDS: usize = 20;
 const SMALL_VALUE_BYTES: usize = 200;
@@ -33,7 +32,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
          in pieces of 1 MiB; page cache emptied before each turn. Bytes of the files, but for the \
          packed ones, where the consumer gets several times as many: those are told apart",
     );
-    let large = Frames::build("history", 1, 64, LARGE)?;
+    let large = compressed_frames("history", 1)?;
     measure(bench, "large batches, stored as they came", &large, Some(TARGET), &mut figure)?;
     let mut telemetry = Telemetry::new(0x6869_7374);
     let batches = (0..4_000)

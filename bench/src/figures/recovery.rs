@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::broker::Broker;
 use crate::error::{BenchError, Context, Outcome};
+use crate::figures::bulk::compressed_frames;
 use crate::figures::footprint::first_ack_ms;
 use crate::figures::packing::segment_bytes;
 use crate::figures::{Bench, progress};
@@ -49,13 +50,15 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
 fn fill(bench: &Bench, home: &std::path::Path, bytes: u64) -> Outcome<()> {
     let broker = Broker::start(&bench.binary, home)?;
     broker.create_topic("fill", 8)?;
-    let frames = Frames::build("fill", 8, 64, SHAPE)?;
+    // Stored as it is sent: what is counted stands on the disk.
+    let frames = compressed_frames("fill", 8)?;
+    let batch_bytes = frames.shape().payload_bytes() as u64;
     let mut sent = 0;
     while sent < bytes {
-        let second = bench.seconds(if bytes < 1 << 24 { 0.05 } else { 1.0 });
+        let second = bench.seconds(if bytes < 1 << 24 { 0.02 } else { 1.0 });
         let run =
             saturate(broker.kafka(), &frames, Pressure { connections: 4, in_flight: 8 }, second)?;
-        sent += run.requests_in_all * SHAPE.payload_bytes() as u64;
+        sent += run.requests_in_all * batch_bytes;
     }
     broker.stop().map(drop)
 }

@@ -62,6 +62,14 @@ pub(crate) fn refuse_records(
     Refusal { code, message: message.into(), records }
 }
 
+/// A batch's place in what its producer sends.
+enum Order {
+    /// It is the next one; what came before it from this sequence number on was lost to damage.
+    Next { missing_from: Option<i32> },
+    /// It was sent before.
+    Duplicate(Verdict),
+}
+
 impl Engine {
     /// Checks one partition's part of a produce request and gives it its place in the order.
     /// `Ok`: its result comes now or later through `settle`.
@@ -76,7 +84,7 @@ impl Engine {
         let missing = || refuse(ErrorCode::UnknownTopicOrPartition, "no such topic or partition");
         let topic = self.state.catalog.by_name(topic_name).ok_or_else(missing)?;
         let key = PartitionKey { topic_id: topic.id, partition };
-        let log = self.state.catalog.partition(key).ok_or_else(missing)?;
+        self.state.catalog.partition(key).ok_or_else(missing)?;
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, version)?;
         self.check_times(key, &batch)?;
@@ -84,35 +92,11 @@ impl Engine {
             self.check_keys(key, &batch)?;
         }
         let range = SentRange::of(&batch);
-        let mut missing_from = None;
-        if let Some(range) = range {
-            let known = self.state.producers.get(key, range.producer_id);
-            match log.pending.check(range, known) {
-                Verdict::Next => {}
-                Verdict::Refused(ErrorCode::OutOfOrderSequenceNumber)
-                    if let Some(from) = self.gap_after_loss(key, range, known) =>
-                {
-                    missing_from = Some(from);
-                }
-                Verdict::Refused(code) => {
-                    self.counters.sequence_refusals += 1;
-                    return Err(refuse(code, code.message()));
-                }
-                verdict => return self.answer_duplicate(key, verdict, slot),
-            }
-        }
-        let is_crowded = log.pending.len() >= limits::PARTITION_PENDING_BATCHES_MAX;
-        let refusal = match self.check_space(topic) {
-            Err(refusal) => {
-                self.note_space_refusal();
-                Some(refusal)
-            }
-            Ok(()) if is_crowded => {
-                Some(busy("too many batches wait for the transforms of this partition"))
-            }
-            Ok(()) => None,
+        let missing_from = match self.check_order(key, range)? {
+            Order::Next { missing_from } => missing_from,
+            Order::Duplicate(verdict) => return self.answer_duplicate(key, verdict, slot),
         };
-        if let Some(refusal) = refusal {
+        if let Err(refusal) = self.check_room(topic_name, key) {
             self.remember_refused(key, range);
             return Err(refusal);
         }
@@ -125,7 +109,7 @@ impl Engine {
         }
         self.counters.records_in += u64::from(batch.records_count());
         self.counters.bytes_in += batch.size_bytes() as u64;
-        let mut admitted = Admitted {
+        let admitted = Admitted {
             ticket: Ticket(self.fresh_id()),
             batch,
             range,
@@ -133,11 +117,62 @@ impl Engine {
             inputs_upto: None,
             waiting: vec![slot],
         };
+        self.start(topic_name, key, chain, must_wait, admitted);
+        Ok(())
+    }
+
+    /// Whether it is the batch's turn by its producer's sequence numbers.
+    fn check_order(
+        &mut self,
+        key: PartitionKey,
+        range: Option<SentRange>,
+    ) -> Result<Order, Refusal> {
+        let (Some(range), Some(log)) = (range, self.state.catalog.partition(key)) else {
+            return Ok(Order::Next { missing_from: None });
+        };
+        let known = self.state.producers.get(key, range.producer_id);
+        match log.pending.check(range, known) {
+            Verdict::Next => Ok(Order::Next { missing_from: None }),
+            Verdict::Refused(code) => {
+                if code == ErrorCode::OutOfOrderSequenceNumber
+                    && let Some(from) = self.gap_after_loss(key, range, known)
+                {
+                    return Ok(Order::Next { missing_from: Some(from) });
+                }
+                self.counters.sequence_refusals += 1;
+                Err(refuse(code, code.message()))
+            }
+            verdict => Ok(Order::Duplicate(verdict)),
+        }
+    }
+
+    /// Whether the disk and the partition's queue take one more batch.
+    fn check_room(&mut self, topic_name: &str, key: PartitionKey) -> Result<(), Refusal> {
+        let Some(topic) = self.state.catalog.by_name(topic_name) else { return Ok(()) };
+        if let Err(refusal) = self.check_space(topic) {
+            self.note_space_refusal();
+            return Err(refusal);
+        }
+        let waiting = self.state.catalog.partition(key).map_or(0, |log| log.pending.len());
+        if waiting >= limits::PARTITION_PENDING_BATCHES_MAX {
+            return Err(busy("too many batches wait for the transforms of this partition"));
+        }
+        Ok(())
+    }
+
+    /// Sends an admitted batch through its transforms, or at once into the log.
+    fn start(
+        &mut self,
+        topic_name: &str,
+        key: PartitionKey,
+        chain: Vec<crate::units::TransformId>,
+        must_wait: bool,
+        mut admitted: Admitted,
+    ) {
         if chain.is_empty() {
             admitted.outcome = Some(TransformOutcome::Untouched);
         } else {
-            let topic = topic_name.to_owned();
-            let job = self.make_job(key, topic, chain, &mut admitted);
+            let job = self.make_job(key, topic_name.to_owned(), chain, &mut admitted);
             self.push_effect(Effect::Transform(job));
         }
         if admitted.outcome.is_some() && !must_wait {
@@ -146,7 +181,6 @@ impl Engine {
             self.pending_bytes += admitted.batch.size_bytes();
             log.pending.push(admitted);
         }
-        Ok(())
     }
 
     /// A producer that is not known yet must begin again with the batch that was refused: what it

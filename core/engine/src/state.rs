@@ -8,11 +8,14 @@ use crate::partition::Partition;
 use crate::producer::ProducerTable;
 use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
+use crate::sent::Sent;
 use crate::setting::SettingFact;
 use crate::topic::{Catalog, Topic};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::record::LogBatch;
 use millpond_wire::uuid::Uuid;
+use std::collections::BTreeMap;
 
 /// Everything that the journal can bring back.
 #[derive(Debug, Default)]
@@ -72,16 +75,7 @@ impl State {
     pub(crate) fn apply(&mut self, seq: EntrySeq, fact: &Fact) -> Result<(), ReplayError> {
         match fact {
             Fact::TopicCreated { id, name, partitions, configs } => {
-                let chain = self.transforms.chain(name);
-                self.catalog.insert(Topic {
-                    id: *id,
-                    name: name.clone(),
-                    configs: configs.clone(),
-                    partitions: (0..*partitions).map(|_| Partition::default()).collect(),
-                    chain,
-                    dropped: DroppedRecords::default(),
-                    defaults: self.broker_configs.topic_defaults(),
-                });
+                self.create_topic(*id, name, *partitions, configs);
             }
             Fact::TopicDeleted { id } => self.delete_topic(seq, *id)?,
             Fact::PartitionsAdded { id, total } => {
@@ -90,16 +84,7 @@ impl State {
                 }
             }
             Fact::Appended { partition, batch, sent } => {
-                let log = self.partition(seq, *partition)?;
-                if !log.skip_lost_upto(batch.base_offset()) {
-                    let (log_end, found) = (log.log_end, batch.base_offset());
-                    return Err(ReplayError::Gap { seq, partition: *partition, log_end, found });
-                }
-                log.append(seq, batch.clone());
-                self.tail_bytes += batch.size_bytes();
-                if let Some(sent) = sent {
-                    self.producers.record(*partition, seq, sent);
-                }
+                self.append(seq, *partition, batch, sent.as_ref())?;
             }
             Fact::Sent { partition, sent } => {
                 self.partition(seq, *partition)?;
@@ -173,6 +158,44 @@ impl State {
         for topic in self.catalog.iter_mut() {
             topic.chain = self.transforms.chain(&topic.name);
         }
+    }
+
+    fn create_topic(
+        &mut self,
+        id: Uuid,
+        name: &str,
+        partitions: u32,
+        configs: &BTreeMap<String, String>,
+    ) {
+        self.catalog.insert(Topic {
+            id,
+            name: name.to_owned(),
+            configs: configs.clone(),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            chain: self.transforms.chain(name),
+            dropped: DroppedRecords::default(),
+            defaults: self.broker_configs.topic_defaults(),
+        });
+    }
+
+    fn append(
+        &mut self,
+        seq: EntrySeq,
+        key: PartitionKey,
+        batch: &LogBatch,
+        sent: Option<&Sent>,
+    ) -> Result<(), ReplayError> {
+        let log = self.partition(seq, key)?;
+        if !log.skip_lost_upto(batch.base_offset()) {
+            let (log_end, found) = (log.log_end, batch.base_offset());
+            return Err(ReplayError::Gap { seq, partition: key, log_end, found });
+        }
+        log.append(seq, batch.clone());
+        self.tail_bytes += batch.size_bytes();
+        if let Some(sent) = sent {
+            self.producers.record(key, seq, sent);
+        }
+        Ok(())
     }
 
     fn delete_topic(&mut self, seq: EntrySeq, id: Uuid) -> Result<(), ReplayError> {

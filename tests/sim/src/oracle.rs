@@ -250,6 +250,9 @@ impl Oracle {
         };
         let holes = books.holes.get(&partition).map_or(&[][..], Vec::as_slice);
         let is_known = holes.iter().any(|hole| hole.0 <= from && upto <= hole.1);
+        // A large batch stands in its segment only: damage there takes what the journal says of it.
+        let hit = books.damaged.get(&partition).map_or(&[][..], Vec::as_slice);
+        let may_be = may_be || hit.iter().any(|range| range.0 <= from && from < range.1);
         if !is_known && may_be {
             books.holes.entry(partition).or_default().push((from, upto));
             drop(books);

@@ -255,6 +255,8 @@ impl Run {
 
     /// Cuts the power. True if the node was at work.
     pub(crate) fn cut(&mut self) -> bool {
+        // Nobody restarts a process of a machine that is off.
+        self.restart_at_ns = None;
         self.world.oracle.node_died();
         self.machine.power_cut()
     }
@@ -311,7 +313,9 @@ impl Run {
                 // A disk that takes no more is lived through, but for the journal's own writes on a
                 // read-only one, and for the making of a new directory.
                 let must_live = match stop {
-                    Stop::Died(FatalDiskError::Checkpoint(_)) => error.is_refusal(),
+                    Stop::Died(FatalDiskError::Checkpoint(_) | FatalDiskError::Direct(_)) => {
+                        error.is_refusal()
+                    }
                     Stop::Died(_) => error.is_no_space(),
                     Stop::Refused(_) => error.is_no_space() && self.has_served,
                 };

@@ -7,11 +7,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The seeds to run: `MILLPOND_SIM_SEED` alone, or as many as `MILLPOND_SIM_SEEDS` says, or
-/// `usual` many.
+/// `usual` many; both: so many from that one on.
 pub fn wanted(usual: u64) -> Range<u64> {
-    match number("MILLPOND_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("MILLPOND_SIM_SEEDS").unwrap_or(usual),
+    match (number("MILLPOND_SIM_SEED"), number("MILLPOND_SIM_SEEDS")) {
+        (Some(first), many) => first..first + many.unwrap_or(1),
+        (None, many) => 0..many.unwrap_or(usual),
     }
 }
 

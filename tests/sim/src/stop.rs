@@ -33,7 +33,9 @@ impl Stop {
         match self {
             Stop::Refused(error) => cause_of_refusal(error),
             Stop::Died(FatalDiskError::Journal(JournalError::Disk(error))) => Cause::Device(error),
-            Stop::Died(FatalDiskError::Checkpoint(error)) => Cause::Device(error),
+            Stop::Died(FatalDiskError::Checkpoint(error) | FatalDiskError::Direct(error)) => {
+                Cause::Device(error)
+            }
             Stop::Died(_) => Cause::Other,
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn storage(out: &mut Exposition, storage: &StorageState) {
     background(out, storage);
 }
 
-/// Packing, compaction, and what was found damaged.
+/// What packing, the scrub and compaction did.
 fn background(out: &mut Exposition, storage: &StorageState) {
     let counters = [
         (
@@ -93,6 +93,11 @@ fn background(out: &mut Exposition, storage: &StorageState) {
     for (name, help, value) in counters {
         out.counter(name, help).count(value);
     }
+    state_of_background(out, storage);
+}
+
+/// What waits, and what was found damaged.
+fn state_of_background(out: &mut Exposition, storage: &StorageState) {
     let gauges = [
         (
             "millpond_scrub_damaged_segments",

@@ -124,6 +124,9 @@ pub trait DiskFile: Clone + 'static {
     /// was read: less than asked for only at the end of the file.
     async fn read_at(&self, offset_bytes: u64, buf: AlignedBuf, len_bytes: usize) -> Returned<()>;
 
+    /// Says that these bytes will be read soon. A hint: it waits for nothing and cannot fail.
+    fn will_need(&self, offset_bytes: u64, len_bytes: usize);
+
     /// Writes all of `buf` at `offset_bytes`. Not durable before [`DiskFile::sync`].
     async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()>;
 

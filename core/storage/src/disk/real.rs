@@ -185,6 +185,13 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn will_need(&self, offset_bytes: u64, len_bytes: usize) {
+        match self {
+            RealFile::Uring(file) => file.will_need(offset_bytes, len_bytes),
+            RealFile::Portable(file) => file.will_need(offset_bytes, len_bytes),
+        }
+    }
+
     async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
         match self {
             RealFile::Uring(file) => file.write_at(offset_bytes, buf).await,

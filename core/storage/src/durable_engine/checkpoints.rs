@@ -280,9 +280,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         }
         let is_closed = self.with_engine(|engine| engine.wants_new_segment(key));
         let bytes = batches.iter().map(LogBatch::size_bytes).sum();
-        let newest = last
-            .filter(|_| !is_closed)
-            .filter(|newest| self.compactions.may_continue(key, newest));
+        let newest =
+            last.filter(|_| !is_closed).filter(|newest| self.compactions.may_continue(key, newest));
         let mut flush = self.segments.begin_flush(key, newest, bytes);
         self.pack_and_write(key, &batches, &mut flush).await?;
         segments.extend(flush.finish().await?);

@@ -269,10 +269,20 @@ impl<D: Disk> Walk<'_, D> {
             let buf = AlignedBuf::with_capacity(len, READ_ALIGN_BYTES);
             let (result, buf) = self.file.read_at(self.at, buf, len).await;
             result?;
+            self.announce_next(len);
             self.piece = Piece { bytes: Bytes::from_owner(Owned(buf)), at: self.at };
         }
         let skip = (self.at - self.piece.at) as usize;
         Ok(self.piece.bytes.slice(skip.min(self.piece.bytes.len())..))
+    }
+
+    /// Who reads a large piece wants the next one soon: the device gets it while this one is sent.
+    fn announce_next(&self, len: usize) {
+        let next = self.at + len as u64;
+        let rest = self.meta.trusted_bytes.saturating_sub(next);
+        if len > SCAN_BYTES && rest > 0 {
+            self.file.will_need(next, rest.min(len as u64) as usize);
+        }
     }
 
     fn damage(&self, what: &str) -> Fault {

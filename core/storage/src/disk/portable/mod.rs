@@ -179,6 +179,11 @@ impl DiskFile for PortableFile {
         self.lend(DiskOp::Read, buf, call).await
     }
 
+    fn will_need(&self, offset_bytes: u64, len_bytes: usize) {
+        let fd = Arc::clone(&self.fd);
+        self.disk.inner.pool.run_if_idle(move || system::will_need(&*fd, offset_bytes, len_bytes));
+    }
+
     async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
         let call = move |fd: &OwnedFd, buf: &mut AlignedBuf| {
             system::write_at(fd, offset_bytes, buf.as_slice())

@@ -71,6 +71,17 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Runs `job` on a thread if none has anything else to do before it; else not at all.
+    pub(crate) fn run_if_idle(&self, job: impl FnOnce() + Send + 'static) {
+        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.jobs.is_empty() {
+            queue.jobs.push_back(Box::new(job));
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;

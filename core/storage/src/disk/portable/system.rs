@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::disk::{AlignedBuf, BLOCK_BYTES_MIN, DirEntry, OpenMode, SpaceLeft};
@@ -33,6 +34,12 @@ pub(crate) fn open(path: &Path, mode: OpenMode) -> io::Result<(OwnedFd, bool)> {
         }
     }
     Ok((rustix::fs::open(path, flags, permissions)?, false))
+}
+
+/// Has the kernel read a range into the page cache, if it cares to.
+pub(crate) fn will_need(fd: impl AsFd, offset: u64, len: usize) {
+    // Only a hint: whatever is wrong is met by the read.
+    let _ = rustix::fs::fadvise(fd, offset, NonZeroU64::new(len as u64), Advice::WillNeed);
 }
 
 /// Fills `buf` with up to `len` bytes from `offset`.

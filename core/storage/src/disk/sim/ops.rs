@@ -376,6 +376,9 @@ impl DiskFile for SimFile {
         (result, buf)
     }
 
+    /// Every read takes as long as it takes here.
+    fn will_need(&self, _offset_bytes: u64, _len_bytes: usize) {}
+
     async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
         self.write(offset_bytes, buf, false).await
     }

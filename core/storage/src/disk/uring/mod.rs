@@ -187,6 +187,10 @@ impl DiskFile for UringFile {
         (result.map_err(|source| self.error(DiskOp::Read, source)), buf)
     }
 
+    fn will_need(&self, offset_bytes: u64, len_bytes: usize) {
+        self.plain.will_need(offset_bytes, len_bytes);
+    }
+
     async fn write_at(&self, offset_bytes: u64, buf: AlignedBuf) -> Returned<()> {
         let (result, buf) = self.write(offset_bytes, buf, false).await;
         (result.map_err(|source| self.error(DiskOp::Write, source)), buf)
