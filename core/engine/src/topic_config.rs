@@ -156,6 +156,8 @@ pub(crate) const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms"
 pub(crate) const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 /// `min.insync.replicas`.
 pub(crate) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// `remote.storage.enable`.
+const REMOTE_STORAGE_ENABLE: &str = "remote.storage.enable";
 /// `segment.bytes`.
 pub(crate) const SEGMENT_BYTES: &str = "segment.bytes";
 /// `segment.ms`.
@@ -195,7 +197,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = {
         row("min.compaction.lag.ms", "0", Long(0), "log.cleaner.min.compaction.lag.ms", "Shortest that a record stays uncompacted."),
         row(MIN_INSYNC_REPLICAS, "1", Int(1), "min.insync.replicas", "Replicas that must have a batch before acks=all is answered. There is one: more refuses acks=all, unless the node clamps replication factors."),
         fixed("preallocate", "false", Boolean, "log.preallocate", "Kept for tools. The journal is always preallocated, segments never are."),
-        fixed("remote.storage.enable", "false", Boolean, "remote.log.storage.system.enable", "Tier old segments; not available."),
+        fixed(REMOTE_STORAGE_ENABLE, "false", Boolean, "remote.log.storage.system.enable", "Tier old segments; not available."),
         row(RETENTION_BYTES, "-1", Long(-1), "log.retention.bytes", "Bytes of a partition's segments, as large as they are on the device, beyond which the oldest go; -1: no limit. Whole segments only."),
         row(RETENTION_MS, "604800000", Long(-1), "log.retention.ms", "Age of a segment's newest record beyond which it goes, once the clock has been steady for ten minutes; -1: no limit."),
         row(SEGMENT_BYTES, "1073741824", Int(14), "log.segment.bytes", "Size beyond which a segment is closed; at most 64 MiB, whatever this says."),
@@ -264,22 +266,31 @@ pub(crate) fn accept(config: &TopicConfig, name: &str, value: &str) -> Result<St
     }
 }
 
-/// Checks a topic's configurations and brings them into the form in which they are kept.
+/// Checks the configurations of a new topic and brings them into the form in which they are kept.
+/// Programs that were made for other brokers give what cannot be changed here as well: that is checked
+/// and left out, and the answer shows what holds instead.
 ///
 /// # Errors
 /// The first that cannot be accepted.
-pub(crate) fn accept_all(
+pub(crate) fn accept_new(
     configs: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     if configs.len() > limits::TOPIC_CONFIGS_MAX {
         return Err(ConfigError::TooMany(configs.len()));
     }
-    let one = |(name, value): (String, String)| {
+    let mut kept = BTreeMap::new();
+    for (name, value) in configs {
         let config = find(&name).ok_or_else(|| ConfigError::Unknown(name.clone()))?;
-        let value = accept(config, &name, &value)?;
-        Ok((name, value))
-    };
-    configs.into_iter().map(one).collect()
+        // A topic whose records are to outlive the node is not made without that, as in Kafka.
+        if config.is_read_only && name != REMOTE_STORAGE_ENABLE {
+            let any = TopicConfig { is_read_only: false, ..*config };
+            accept(&any, &name, &value)?;
+        } else {
+            let value = accept(config, &name, &value)?;
+            kept.insert(name, value);
+        }
+    }
+    Ok(kept)
 }
 
 /// Settings of a broker that kafka-reassign-partitions makes before it begins, bytes a second.
@@ -306,18 +317,25 @@ mod tests {
     #[test]
     fn unknown_names_and_values_of_another_kind_are_refused_in_the_words_of_kafka() {
         let check = |name: &str, value: &str| {
-            let all = accept_all(BTreeMap::from([(name.to_owned(), value.to_owned())]));
-            all.map(|mut all| all.remove(name).expect("kept")).map_err(|error| error.to_string())
+            let all = accept_new(BTreeMap::from([(name.to_owned(), value.to_owned())]));
+            all.map(|mut all| all.remove(name)).map_err(|error| error.to_string())
         };
-        assert_eq!(check("cleanup.policy", "compact,delete").as_deref(), Ok("compact,delete"));
-        assert_eq!(check("retention.ms", " -1 ").as_deref(), Ok("-1"));
-        assert_eq!(check("preallocate", "FALSE").as_deref(), Ok("false"));
+        let kept = |value: &str| Ok(Some(value.to_owned()));
+        assert_eq!(check("cleanup.policy", "compact,delete"), kept("compact,delete"));
+        assert_eq!(check("retention.ms", " -1 "), kept("-1"));
+        assert_eq!(check("remote.storage.enable", "FALSE"), kept("false"));
+        assert_eq!(check("segment.index.bytes", "52428800"), Ok(None), "taken and left out");
         for (name, value, message) in [
             ("no.such.thing", "1", "Unknown topic config name: no.such.thing"),
             (
                 "retention.ms",
                 "soon",
                 "Invalid value soon for configuration retention.ms: Not a number of type LONG",
+            ),
+            (
+                "segment.index.bytes",
+                "2",
+                "Invalid value 2 for configuration segment.index.bytes: Value must be at least 4",
             ),
             (
                 "retention.ms",

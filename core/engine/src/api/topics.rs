@@ -102,7 +102,7 @@ impl Engine {
             };
             configs.insert(config.name.clone(), value.clone());
         }
-        let configs = topic_config::accept_all(configs)
+        let configs = topic_config::accept_new(configs)
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
         if !self.has_room_for_topic(partitions as usize) {
             let message = "this node holds as many topics or partitions as it can";

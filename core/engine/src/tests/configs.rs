@@ -3,7 +3,7 @@
 //! is not shown again.
 
 use super::rig::{Rig, batch_at, produce_request};
-use crate::EngineConfig;
+use crate::{ConfigKind, EngineConfig};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::describe_configs_request::DescribeConfigsResource;
 use millpond_wire::messages::describe_configs_response::DescribeConfigsResourceResult;
@@ -129,6 +129,38 @@ fn a_setting_of_the_broker_holds_for_topics_that_do_not_say_and_survives_a_resta
     let change = [("message.max.bytes", DELETE, None)];
     assert_eq!(alter(&mut rig, (BROKER, ""), &change).0, ErrorCode::None);
     assert_eq!(rig.produce("u", 0, &[&long]).error_code, 0);
+}
+
+#[test]
+fn every_setting_of_the_broker_that_can_be_changed_reaches_the_topics() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let mut changed = 0;
+    for config in crate::TOPIC_CONFIGS {
+        let Some(name) = crate::topic_config::broker_name(config) else { continue };
+        let value = match config.kind {
+            ConfigKind::OneOf(choices) | ConfigKind::ListOf(choices) => {
+                choices.iter().find(|choice| **choice != config.default).expect("another")
+            }
+            ConfigKind::Ratio => "0.25",
+            _ => "77777",
+        };
+        set(&mut rig, (BROKER, ""), name, value);
+        let topic = rig.engine.catalog().by_name("t").expect("a topic");
+        assert_eq!(topic.config(config.name), value, "{name}");
+        assert_eq!(describe(&mut rig, (TOPIC, "t"), config.name).config_source, 3);
+        changed += 1;
+    }
+    assert!(changed > 10, "{changed}");
+}
+
+#[test]
+fn what_cannot_be_changed_here_does_not_stop_programs_that_give_it_to_new_topics() {
+    let mut rig = Rig::new();
+    // As old versions of Kafka Streams do.
+    rig.create_topic_with("t", 1, &[("segment.index.bytes", "52428800"), ("preallocate", "true")]);
+    let row = describe(&mut rig, (TOPIC, "t"), "segment.index.bytes");
+    assert_eq!((row.value.as_deref(), row.read_only), (Some("10485760"), true));
 }
 
 #[test]

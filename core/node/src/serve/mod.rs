@@ -415,6 +415,7 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         num_partitions: topics.partitions,
         clamp_replication_factor: topics.clamp_replication_factor,
         group_initial_rebalance_delay_ms: node.config.groups.initial_rebalance_delay_ms,
+        log_dir: node.data_dir.display().to_string(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         space_budget_bytes: (storage.max_bytes.0 > 0).then_some(storage.max_bytes.0),
         tail_retain_bytes: storage.cache_bytes.as_usize(),
