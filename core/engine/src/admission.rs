@@ -4,6 +4,7 @@
 
 use crate::durability::SequenceGap;
 use crate::producer::{ProducerState, SentBatch};
+use crate::transaction::InTransaction;
 use crate::transform::TransformOutcome;
 use crate::units::Ticket;
 use millpond_wire::error_code::ErrorCode;
@@ -27,6 +28,8 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Ticket,
     pub(crate) batch: Batch,
     pub(crate) range: Option<SentRange>,
+    /// The transaction that it is part of.
+    pub(crate) within: Option<InTransaction>,
     /// `None`: a transform works on it.
     pub(crate) outcome: Option<TransformOutcome>,
     /// Records given to transforms up to and with it; `None` when none runs.

@@ -37,6 +37,12 @@ pub struct Counters {
     pub requests_throttled: u64,
     /// How long those clients were told to wait, all together.
     pub throttle_ms: u64,
+    /// Transactions that were committed.
+    pub transactions_committed: u64,
+    /// Transactions that were aborted, for whatever reason.
+    pub transactions_aborted: u64,
+    /// Those of them that took longer than their producer had allowed.
+    pub transactions_timed_out: u64,
     /// Entries given to the journal.
     pub entries: u64,
     /// Fetches that waited.

@@ -202,8 +202,11 @@ impl Engine {
             }
             _ => return self.durability.draft.is_urgent = true,
         };
+        // A transaction holds all that was answered within it, whatever its topics may lose.
+        let is_whole =
+            matches!(fact, Fact::Appended { batch, .. } if batch.attributes().is_transactional());
         let window = self.state.catalog.by_id(key.topic_id).and_then(Topic::window);
-        let Some(window) = window else {
+        let Some(window) = window.filter(|_| !is_whole) else {
             self.durability.draft.is_urgent = true;
             self.durability.draft.is_awaited = true;
             return;

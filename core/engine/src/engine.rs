@@ -19,6 +19,7 @@ use crate::snapshot::{self, FrozenState, SnapshotError};
 use crate::space::Space;
 use crate::state::{ReplayError, State};
 use crate::throttle::Throttles;
+use crate::transaction::Deadlines;
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, SessionId, Ticket};
 use bytes::Bytes;
@@ -61,6 +62,8 @@ pub struct Engine {
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
+    /// Of transactions.
+    pub(crate) deadlines: Deadlines,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
     pub(crate) space: Space,
@@ -91,6 +94,9 @@ pub(crate) enum Timer {
     Retention,
     /// A connection that must wait.
     Unmute(SessionId),
+    /// Of a transactional id.
+    Transaction(String),
+    TransactionalIds,
 }
 
 /// The entry that is being decided.
@@ -149,6 +155,7 @@ impl Engine {
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             record_clock: RecordClock::default(),
             retention_armed: false,
             space: Space::default(),
@@ -182,6 +189,7 @@ impl Engine {
     pub fn finish_recovery(&mut self) {
         self.settle_recovered();
         self.settle_losses();
+        self.settle_prepared();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -195,7 +203,7 @@ impl Engine {
         self.rng = Rng::new(self.seed ^ self.state.last_seq.0.rotate_left(32));
         for topic in self.state.catalog.iter_mut() {
             for partition in &mut topic.partitions {
-                partition.high_watermark = partition.log_end;
+                partition.advance(partition.log_end);
                 self.state.tail_bytes -= partition.forget_below(partition.log_start);
                 partition.stored.begin_doubt(partition.log_end);
             }
@@ -225,6 +233,7 @@ impl Engine {
         self.now = Now { mono_ms, wall_ms: now.wall_ms };
         self.reclaim_asked = false;
         self.observe_clock();
+        self.start_deadlines();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -269,6 +278,8 @@ impl Engine {
                 Timer::Group(id) => self.on_group_deadline(&id),
                 Timer::Retention => self.on_retention_deadline(),
                 Timer::Unmute(session) => self.on_unmute(session),
+                Timer::Transaction(id) => self.on_transaction_deadline(&id),
+                Timer::TransactionalIds => self.on_id_check(),
             }
         }
     }
@@ -373,7 +384,7 @@ impl Engine {
             }
             Then::Watermark(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
-                    partition.high_watermark = partition.high_watermark.max(offset);
+                    partition.advance(offset);
                     self.fetches.touch(&partition.waiters);
                 }
             }

@@ -25,7 +25,7 @@
 //!  13 TopicConfigured     topic id 16 | configs, all of them
 //!  14 LeaderEpoch         key | epoch i32
 //!  15 (reserved: transform state deltas)
-//!  16 (reserved: transaction marks)
+//!  16, 32 to 37           transactions, see transaction/fact.rs
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
@@ -48,6 +48,7 @@ pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
 use crate::setting::SettingFact;
+use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -182,6 +183,8 @@ pub enum Fact {
     },
     /// An administrator set something on the node.
     Setting(SettingFact),
+    /// A step of a transaction.
+    Transaction(TransactionFact),
 }
 
 /// Whom damage to an entry would concern.
@@ -407,6 +410,7 @@ impl Fact {
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
             Fact::Setting(fact) => fact.tag(),
+            Fact::Transaction(fact) => fact.tag(),
         }
     }
 
@@ -488,6 +492,7 @@ impl Fact {
                 out.put_i64_le(*upto);
             }
             Fact::Setting(fact) => fact.put(out),
+            Fact::Transaction(fact) => fact.put(out),
         }
     }
 
@@ -540,9 +545,16 @@ impl Fact {
             COMPACT_TAG => compact::take_appended(take)?,
             value => match SettingFact::take(value, take)? {
                 Some(fact) => Fact::Setting(fact),
-                None => return Err(EntryError::Newer { what: "fact", value }),
+                None => take_transaction(value, take)?,
             },
         })
+    }
+}
+
+fn take_transaction(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+    match TransactionFact::take(tag, take)? {
+        Some(fact) => Ok(Fact::Transaction(fact)),
+        None => Err(EntryError::Newer { what: "fact", value: tag }),
     }
 }
 

@@ -11,7 +11,9 @@ use crate::units::{PartitionKey, RequestId, SessionId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
-use millpond_wire::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use millpond_wire::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
+};
 use millpond_wire::messages::{FetchRequest, FetchResponse, Records, Response};
 use millpond_wire::record::rope;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,17 @@ pub(crate) struct FetchCall {
     pub(crate) request: FetchRequest,
     pub(crate) version: i16,
     pub(crate) used: SessionUse,
+}
+
+impl FetchCall {
+    fn is_committed_only(&self) -> bool {
+        self.request.isolation_level == READ_COMMITTED
+    }
+
+    /// The first offset that this call may not be given.
+    fn bound(&self, log: &Partition) -> i64 {
+        if self.is_committed_only() { log.last_stable() } else { log.high_watermark }
+    }
 }
 
 /// A fetch answer that lacks what is in segments.
@@ -203,12 +216,16 @@ impl Engine {
                 let Ok((_, log)) = self.fetch_source(topic, part, call.version) else {
                     return Supply { is_final: true, ..supply };
                 };
+                let bound = call.bound(log);
+                if part.fetch_offset >= bound {
+                    continue;
+                }
                 if part.fetch_offset < log.tail_start() {
                     return Supply { is_final: true, ..supply };
                 }
                 let cap = usize::try_from(part.partition_max_bytes).unwrap_or(0);
                 let mut own = 0;
-                for batch in log.servable_from(part.fetch_offset) {
+                for batch in log.servable_below(part.fetch_offset, bound) {
                     own += batch.size_bytes();
                     // More than its cap will not be given: waiting for it is in vain (KIP-74).
                     if own >= cap {
@@ -243,13 +260,16 @@ impl Engine {
             for (p, part) in topic.partitions.iter().enumerate() {
                 let source = self.fetch_source(topic, part, call.version);
                 let mut data = describe(part, source.as_ref().map(|(_, log)| *log).map_err(|e| *e));
-                // There are no transactions yet, so none was aborted.
-                data.aborted_transactions =
-                    (call.request.isolation_level == READ_COMMITTED).then(Vec::new);
-                if let Ok((partition, log)) = source {
+                data.aborted_transactions = call.is_committed_only().then(Vec::new);
+                if let Ok((partition, log)) = source
+                    && let bound = call.bound(log)
+                    && part.fetch_offset < bound
+                {
+                    data.aborted_transactions =
+                        call.is_committed_only().then(|| aborted(log, part.fetch_offset, bound));
                     let cap = usize::try_from(part.partition_max_bytes).unwrap_or(0).min(budget);
                     if part.fetch_offset >= log.tail_start() {
-                        let records = take_tail(log, part.fetch_offset, cap, is_first);
+                        let records = take_tail(log, part.fetch_offset, bound, cap, is_first);
                         budget = budget.saturating_sub(records.size_bytes());
                         is_first &= records.is_empty();
                         data.records = Some(records);
@@ -266,7 +286,10 @@ impl Engine {
                             partition,
                             offset: part.fetch_offset,
                             max_bytes,
-                            upto: log.tail_start().min(log.holes.first_from(part.fetch_offset)),
+                            upto: log
+                                .tail_start()
+                                .min(log.holes.first_from(part.fetch_offset))
+                                .min(bound),
                             find_timestamp: None,
                         });
                     }
@@ -322,16 +345,15 @@ pub(crate) fn check_epoch(log: &Partition, claimed: i32) -> Result<(), ErrorCode
 }
 
 fn describe(part: &FetchPartition, log: Result<&Partition, ErrorCode>) -> PartitionData {
-    let (code, high_watermark, log_start) = match log {
+    let (code, high_watermark, log_start) = match &log {
         Ok(log) => (ErrorCode::None, log.high_watermark, log.log_start),
-        Err(code) => (code, -1, -1),
+        Err(code) => (*code, -1, -1),
     };
     PartitionData {
         partition_index: part.partition,
         error_code: code.code(),
         high_watermark,
-        // There are no transactions yet: all below the high watermark is stable.
-        last_stable_offset: high_watermark,
+        last_stable_offset: log.map_or(-1, Partition::last_stable),
         log_start_offset: log_start,
         preferred_read_replica: -1,
         records: Some(Records::new()),
@@ -339,10 +361,10 @@ fn describe(part: &FetchPartition, log: Result<&Partition, ErrorCode>) -> Partit
     }
 }
 
-fn take_tail(log: &Partition, offset: i64, cap: usize, at_least_one: bool) -> Records {
+fn take_tail(log: &Partition, offset: i64, bound: i64, cap: usize, at_least_one: bool) -> Records {
     let mut bytes = 0;
     let mut batches = Vec::new();
-    for batch in log.servable_from(offset) {
+    for batch in log.servable_below(offset, bound) {
         let fits = bytes + batch.size_bytes() <= cap;
         let must_give = at_least_one && batches.is_empty();
         if !fits && !must_give {
@@ -352,6 +374,15 @@ fn take_tail(log: &Partition, offset: i64, cap: usize, at_least_one: bool) -> Re
         batches.push(batch);
     }
     rope(batches)
+}
+
+/// The transactions whose records, between these offsets, a consumer is to leave out.
+fn aborted(log: &Partition, from: i64, upto: i64) -> Vec<AbortedTransaction> {
+    let one = |one: crate::transaction::AbortedTransaction| AbortedTransaction {
+        producer_id: one.producer_id,
+        first_offset: one.first_offset,
+    };
+    log.stability.aborted_between(from, upto).into_iter().map(one).collect()
 }
 
 const FETCH_BY_ID_VERSION: i16 = 13;

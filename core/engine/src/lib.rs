@@ -47,6 +47,7 @@ mod throttle;
 mod timestamps;
 mod topic;
 mod topic_config;
+mod transaction;
 pub mod transform;
 mod units;
 mod view;
@@ -76,6 +77,7 @@ pub use state::ReplayError;
 pub use stored::{StoredPartition, StoredSegment};
 pub use topic::{Catalog, Topic, is_valid_topic_name};
 pub use topic_config::{ConfigError, ConfigKind, TOPIC_CONFIGS, TopicConfig};
+pub use transaction::{AbortedTransaction, TransactionFact, TransactionState};
 pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,

@@ -76,7 +76,7 @@ impl Engine {
             self.commit(Fact::Lost { partition, upto });
             if let Some(log) = self.state.catalog.partition_mut(partition) {
                 // Nothing can be read there: it need not wait for the fact to be durable.
-                log.high_watermark = log.log_end;
+                log.advance(log.log_end);
             }
             self.seal_if_large();
         }

@@ -5,6 +5,7 @@
 use crate::admission::Pending;
 use crate::holes::Holes;
 use crate::stored::Stored;
+use crate::transaction::{AbortedTransaction, Stability};
 use crate::units::EntrySeq;
 use millpond_wire::record::LogBatch;
 use std::collections::{BTreeSet, VecDeque};
@@ -40,6 +41,8 @@ pub struct Partition {
     pub(crate) stored: Stored,
     /// Offsets that damage took.
     pub(crate) holes: Holes,
+    /// Transactions in it that are open, or were aborted.
+    pub(crate) stability: Stability,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,7 @@ impl Partition {
             waiters: BTreeSet::new(),
             stored: Stored::default(),
             holes: Holes::default(),
+            stability: Stability::default(),
         }
     }
 
@@ -98,6 +102,28 @@ impl Partition {
     #[must_use]
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
+    }
+
+    /// Consumers that read committed data only read below this offset: from there on stands what
+    /// an open transaction may still take back, or what is not durable (Kafka's last stable offset).
+    #[must_use]
+    pub fn last_stable(&self) -> i64 {
+        let unstable = self.stability.first_unstable(self.high_watermark);
+        // A log start may have passed the first record of an open transaction.
+        unstable.max(self.log_start).min(self.high_watermark)
+    }
+
+    /// Transactions that were aborted and have records or their marker in the log, durable or about
+    /// to be.
+    #[must_use]
+    pub fn aborted_transactions(&self) -> &[AbortedTransaction] {
+        self.stability.aborted()
+    }
+
+    /// All below this offset is durable, and consumers may read it.
+    pub(crate) fn advance(&mut self, high_watermark: i64) {
+        self.high_watermark = self.high_watermark.max(high_watermark);
+        self.stability.settle(self.high_watermark);
     }
 
     /// The current leader epoch.
@@ -149,6 +175,7 @@ impl Partition {
         }
         self.log_end = batch.last_offset() + 1;
         self.tail_bytes += batch.size_bytes();
+        self.stability.note(&batch);
         self.tail.push_back(TailBatch { seq, batch });
     }
 
@@ -171,11 +198,15 @@ impl Partition {
         }
     }
 
-    /// As [`Partition::readable_from`], up to the first lost offset: a consumer must not get past
-    /// that without being told.
-    pub(crate) fn servable_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
-        let lost = self.holes.first_from(offset);
-        self.readable_from(offset).take_while(move |batch| batch.last_offset() < lost)
+    /// As [`Partition::readable_from`], below `bound` and up to the first lost offset: a consumer
+    /// must not get past that without being told.
+    pub(crate) fn servable_below(
+        &self,
+        offset: i64,
+        bound: i64,
+    ) -> impl Iterator<Item = &LogBatch> {
+        let end = self.holes.first_from(offset).min(bound);
+        self.readable_from(offset).take_while(move |batch| batch.last_offset() < end)
     }
 
     /// Batches in memory from the one that holds `offset` on, below the high watermark.

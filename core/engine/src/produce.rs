@@ -8,6 +8,7 @@ use crate::effect::Effect;
 use crate::engine::{Engine, Then};
 use crate::entry::{Fact, Sent, SentAnswer};
 use crate::topic::is_valid_topic_name;
+use crate::transaction::not_in_transaction;
 use crate::transform::{Output, OutputTopic, TransformJob, TransformOutcome};
 use crate::units::{EntrySeq, PartitionKey, RequestId, Ticket};
 use bytes::Bytes;
@@ -38,6 +39,13 @@ pub(crate) struct ProduceCall {
 pub(crate) enum Settled {
     Accepted { answer: SentAnswer, append_time_ms: i64, seq: EntrySeq },
     Refused(Refusal),
+}
+
+/// What a produce request says of all its batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender<'a> {
+    pub(crate) transactional_id: Option<&'a str>,
+    pub(crate) version: i16,
 }
 
 /// Why a batch is refused.
@@ -78,7 +86,7 @@ impl Engine {
         topic_name: &str,
         partition: i32,
         records: Option<Bytes>,
-        version: i16,
+        sender: Sender<'_>,
         slot: Slot,
     ) -> Result<(), Refusal> {
         let missing = || refuse(ErrorCode::UnknownTopicOrPartition, "no such topic or partition");
@@ -86,20 +94,21 @@ impl Engine {
         let key = PartitionKey { topic_id: topic.id, partition };
         self.state.catalog.partition(key).ok_or_else(missing)?;
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
-        let batch = parse_produced(records, max_bytes, version)?;
+        let batch = parse_produced(records, max_bytes, sender.version)?;
         self.check_times(key, &batch)?;
         if topic.chain.is_empty() {
             self.check_keys(key, &batch)?;
         }
         let range = SentRange::of(&batch);
+        let joins = self.check_transaction(key, &batch, sender)?;
         let missing_from = match self.check_order(key, range)? {
             Order::Next { missing_from } => missing_from,
             Order::Duplicate(verdict) => return self.answer_duplicate(key, verdict, slot),
         };
-        if let Err(refusal) = self.check_room(topic_name, key) {
-            self.remember_refused(key, range);
-            return Err(refusal);
-        }
+        let room = self.check_room(topic_name, key);
+        let within =
+            room.and_then(|()| joins.map(|joins| self.enter_transaction(key, joins)).transpose());
+        let within = within.inspect_err(|_| self.remember_refused(key, range))?;
         let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
         let log = self.state.catalog.partition(key).ok_or_else(missing)?;
         let chain = topic.chain.clone();
@@ -113,6 +122,7 @@ impl Engine {
             ticket: Ticket(self.fresh_id()),
             batch,
             range,
+            within,
             outcome: None,
             inputs_upto: None,
             waiting: vec![slot],
@@ -267,7 +277,9 @@ impl Engine {
     fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
         self.begin_batch(key);
         let outcome = admitted.outcome.take();
+        let is_late = admitted.within.is_some_and(|within| !self.is_still_open(within));
         let settled = match outcome {
+            _ if is_late => Err(not_in_transaction(0)),
             Some(TransformOutcome::Changed { outputs }) => {
                 self.commit_outputs(key, &admitted, outputs)
             }
@@ -314,6 +326,9 @@ impl Engine {
     ) -> Result<Settled, Refusal> {
         self.check_outputs(&outputs)?;
         self.check_output_keys(key, &outputs)?;
+        if let Some(within) = admitted.within {
+            self.check_routes(within, key, &outputs)?;
+        }
         let same_shape = match outputs.as_slice() {
             [one] => {
                 one.topic == OutputTopic::Same
@@ -327,7 +342,11 @@ impl Engine {
             self.counters.transform_records_out += u64::from(output.batch.records_count());
             let target = self.resolve_output(key, output.topic);
             let range = if same_shape { admitted.range } else { None };
-            let (base_offset, time_ms) = self.append(target, output.batch, range);
+            let batch = match admitted.within {
+                Some(within) => self.route_in_transaction(within, target, &output.batch)?,
+                None => output.batch,
+            };
+            let (base_offset, time_ms) = self.append(target, batch, range);
             if same_shape {
                 (answer, append_time_ms) = (SentAnswer::Offset(base_offset), time_ms);
             }
@@ -378,15 +397,24 @@ impl Engine {
     /// is created with as many partitions as the source has.
     fn resolve_output(&mut self, source: PartitionKey, topic: OutputTopic) -> PartitionKey {
         let OutputTopic::Named(name) = topic else { return source };
-        let catalog = &self.state.catalog;
-        let (topic_id, count) = match catalog.by_name(&name) {
-            Some(topic) => (topic.id, topic.partitions.len()),
-            None => {
-                let count = catalog.by_id(source.topic_id).map_or(1, |from| from.partitions.len());
-                (self.create_topic(name, count as u32, BTreeMap::new()), count)
-            }
-        };
+        if let Some(target) = self.output_partition(source, &name) {
+            return target;
+        }
+        let from = self.state.catalog.by_id(source.topic_id);
+        let count = from.map_or(1, |from| from.partitions.len());
+        let topic_id = self.create_topic(name, count as u32, BTreeMap::new());
         PartitionKey { topic_id, partition: source.partition % (count.max(1) as i32) }
+    }
+
+    /// The same for a topic that exists.
+    pub(crate) fn output_partition(
+        &self,
+        source: PartitionKey,
+        name: &str,
+    ) -> Option<PartitionKey> {
+        let topic = self.state.catalog.by_name(name)?;
+        let partition = source.partition % (topic.partitions.len().max(1) as i32);
+        Some(PartitionKey { topic_id: topic.id, partition })
     }
 
     /// A batch gets its offsets. Returns the first, and the log append time or -1.
@@ -521,10 +549,6 @@ fn parse_produced(
     let records = if is_small { Bytes::copy_from_slice(&records) } else { records };
     let batch = Batch::parse(records).map_err(wrong)?;
     batch.check_produced(max_bytes).map_err(wrong)?;
-    if batch.attributes().is_transactional() {
-        let message = "transactions are not served by this version";
-        return Err(refuse(ErrorCode::InvalidTxnState, message));
-    }
     if batch.codec() == Codec::Zstd && version < ZSTD_PRODUCE_VERSION {
         let message = "zstd needs version 7 of the produce request (KIP-110)";
         return Err(refuse(ErrorCode::UnsupportedCompressionType, message));

@@ -76,6 +76,12 @@ impl ProducerTable {
             .flat_map(|(key, own)| own.iter().map(move |(id, state)| (key, *id, state)))
     }
 
+    /// The producers of one partition, by id.
+    pub(crate) fn of(&self, key: PartitionKey) -> impl Iterator<Item = (i64, &ProducerState)> {
+        let own = self.by_partition.get(&key).into_iter();
+        own.flat_map(|own| own.iter().map(|(id, state)| (*id, state)))
+    }
+
     pub(crate) fn restore(&mut self, key: PartitionKey, producer_id: i64, state: ProducerState) {
         let own = Arc::make_mut(self.by_partition.entry(key).or_default());
         self.len += usize::from(own.insert(producer_id, state).is_none());

@@ -9,7 +9,9 @@ use crate::units::{PartitionKey, ReadId, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::{ListOffsetsResponse, Records, Response};
-use millpond_wire::record::{FoundTimestamp, LogBatch, first_at_or_after, max_timestamp};
+use millpond_wire::record::{
+    FoundTimestamp, LogBatch, first_at_or_after, last_offset_of, max_timestamp,
+};
 
 /// A request that waits for a read.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Search {
     pub(crate) place: (usize, usize),
     pub(crate) key: PartitionKey,
     pub(crate) wanted: Wanted,
+    /// What stands from here on is not to be found.
+    pub(crate) bound: i64,
 }
 
 type ReadResult = Result<HistorySlice, ReadFault>;
@@ -82,7 +86,13 @@ impl Engine {
             let topic = partial.response.responses.get_mut(t);
             let Some(part) = topic.and_then(|topic| topic.partitions.get_mut(p)) else { continue };
             match slice {
-                Some(slice) => part.records = Some(slice.records.into_iter().collect::<Records>()),
+                Some(slice) => {
+                    let last = slice.records.last().and_then(|bytes| last_offset_of(bytes));
+                    if let Some((last, aborted)) = last.zip(part.aborted_transactions.as_mut()) {
+                        aborted.retain(|one| one.first_offset <= last);
+                    }
+                    part.records = Some(slice.records.into_iter().collect::<Records>());
+                }
                 None => part.error_code = ErrorCode::KafkaStorageError.code(),
             }
         }
@@ -104,7 +114,7 @@ impl Engine {
             let (t, p) = search.place;
             let topic = partial.response.topics.get_mut(t);
             let Some(part) = topic.and_then(|topic| topic.partitions.get_mut(p)) else { continue };
-            match found {
+            match found.map(|found| found.filter(|found| found.offset < search.bound)) {
                 Ok(Some(found)) => {
                     // A log may begin in the middle of a batch.
                     part.offset = found.offset.max(log_start);

@@ -11,10 +11,17 @@
 //! transforms next id u64 | u32 x deployment
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
+//! transactions    u32 x (id str | producer id i64 | epoch i16 | pair | has next u8 | [next i64]
+//!                 | timeout ms i32 | state u8 | u32 x key | u32 x (group str) | start i64 | change i64)
+//! pending offsets u32 x (group str | producer id i64 | u32 x (key | committed offset))
+//! unsettled       u32 x (key | u32 x open | u32 x aborted)
+//!   open     producer id i64 | epoch i16 | first offset i64 | newest timestamp i64
+//!   aborted  producer id i64 | first offset i64 | offset of its marker i64
 //! quotas     u32 x (entity | quota), as in setting.rs
 //! settings   configs of all brokers | configs of this one
 //! ```
-//! Version 1 ends with the transforms, version 2 with the doubtful producers; they are read.
+//! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
+//! unsettled; all are read. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
@@ -27,6 +34,7 @@ use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
+use crate::transaction::{AbortedTransaction, OpenTransaction, TransactionTable};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -74,6 +82,8 @@ impl FrozenState {
         let mut after = BytesMut::new();
         state.transforms.put(&mut after);
         put_losses(&mut after, state);
+        state.transactions.put(&mut after);
+        put_unsettled(&mut after, state);
         state.quotas.put(&mut after);
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
@@ -136,6 +146,10 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     if version > FIRST_SNAPSHOT_VERSION {
         take_losses(&mut take, &mut state)?;
     }
+    if version >= TRANSACTIONS_VERSION {
+        state.transactions = TransactionTable::take(&mut take)?;
+        take_unsettled(&mut take, &mut state)?;
+    }
     if version >= SETTINGS_VERSION {
         state.quotas = QuotaTable::take(&mut take)?;
         state.broker_configs = BrokerConfigs::take(&mut take)?;
@@ -190,6 +204,59 @@ fn take_losses(take: &mut Take, state: &mut State) -> Result<(), CodecError> {
     for _ in 0..take.count("doubtful producers", 28)? {
         let key = take.partition()?;
         state.producers.doubt_producer(key, take.i64("producer id")?);
+    }
+    Ok(())
+}
+
+fn put_unsettled(out: &mut BytesMut, state: &State) {
+    let logs = || state.catalog.iter().flat_map(|topic| topic.keys().zip(&topic.partitions));
+    let unsettled = || logs().filter(|(_, log)| log.stability.len() > 0);
+    put_count(out, unsettled().count());
+    for (key, log) in unsettled() {
+        put_partition(out, &key);
+        put_count(out, log.stability.open().count());
+        for (producer_id, open) in log.stability.open() {
+            out.put_i64_le(producer_id);
+            out.put_i16_le(open.epoch);
+            out.put_i64_le(open.first_offset);
+            out.put_i64_le(open.last_timestamp_ms);
+        }
+        put_count(out, log.stability.aborted().len());
+        for aborted in log.stability.aborted() {
+            out.put_i64_le(aborted.producer_id);
+            out.put_i64_le(aborted.first_offset);
+            out.put_i64_le(aborted.last_offset);
+        }
+    }
+}
+
+fn take_unsettled(take: &mut Take, state: &mut State) -> Result<(), CodecError> {
+    for _ in 0..take.count("partitions with transactions", 28)? {
+        let key = take.partition()?;
+        let impossible = |what, value| CodecError::Impossible { what, value };
+        let log = state.catalog.partition_mut(key);
+        let unknown = impossible("transactions of partition", key.partition.into());
+        let stability = &mut log.ok_or(unknown)?.stability;
+        for _ in 0..take.count("open transactions", 26)? {
+            let producer_id = take.i64("producer id")?;
+            let open = OpenTransaction {
+                epoch: take.i16("producer epoch")?,
+                first_offset: take.i64("first offset of a transaction")?,
+                last_timestamp_ms: take.i64("newest timestamp of a transaction")?,
+            };
+            stability.restore_open(producer_id, open);
+        }
+        for _ in 0..take.count("aborted transactions", 24)? {
+            let aborted = AbortedTransaction {
+                producer_id: take.i64("producer id")?,
+                first_offset: take.i64("first offset of a transaction")?,
+                last_offset: take.i64("marker of a transaction")?,
+            };
+            if !stability.restore_aborted(aborted) {
+                return Err(impossible("marker of a transaction", aborted.last_offset));
+            }
+        }
+        state.unsettled_len += stability.len();
     }
     Ok(())
 }
@@ -270,4 +337,6 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
     Ok((key, producer_id, ProducerState { epoch, touched, batches, is_doubtful: false }))
 }
 
+/// The first version that knows of transactions.
+const TRANSACTIONS_VERSION: u16 = 3;
 const PARTITION_BYTES: usize = 8 + 8 + 4 + 8 + 8 + 8;

@@ -11,6 +11,7 @@ use crate::retention::DroppedRecords;
 use crate::sent::Sent;
 use crate::setting::SettingFact;
 use crate::topic::{Catalog, Topic};
+use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::record::LogBatch;
@@ -26,6 +27,9 @@ pub(crate) struct State {
     pub(crate) transforms: TransformTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) broker_configs: BrokerConfigs,
+    pub(crate) transactions: TransactionTable,
+    /// Transactions that partitions remember as open or aborted, all together.
+    pub(crate) unsettled_len: usize,
     /// Producer ids below this may have been given out.
     pub(crate) producer_ids_upto: i64,
     /// The last entry that was applied.
@@ -119,8 +123,7 @@ impl State {
                 topic.configs = configs.clone();
             }
             Fact::LogStart { partition, offset } => {
-                let log = self.partition(seq, *partition)?;
-                log.log_start = log.log_start.max((*offset).min(log.log_end));
+                self.start_log_at(seq, *partition, *offset)?;
             }
             Fact::Lost { partition, upto } => {
                 let log = self.partition(seq, *partition)?;
@@ -132,6 +135,10 @@ impl State {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
             Fact::Setting(fact) => self.set(fact),
+            Fact::Transaction(fact) => {
+                let known = self.transactions.apply(seq, fact, &mut self.offsets);
+                known.ok_or_else(|| unknown(seq, &"a transactional id"))?;
+            }
         }
         Ok(())
     }
@@ -190,11 +197,32 @@ impl State {
             let (log_end, found) = (log.log_end, batch.base_offset());
             return Err(ReplayError::Gap { seq, partition: key, log_end, found });
         }
+        let before = log.stability.len();
         log.append(seq, batch.clone());
+        let after = log.stability.len();
+        self.unsettled_len = self.unsettled_len + after - before;
         self.tail_bytes += batch.size_bytes();
+        if batch.attributes().is_control() {
+            self.transactions.mark_partition(batch.header().producer_id, key);
+        }
         if let Some(sent) = sent {
             self.producers.record(key, seq, sent);
         }
+        Ok(())
+    }
+
+    fn start_log_at(
+        &mut self,
+        seq: EntrySeq,
+        key: PartitionKey,
+        offset: i64,
+    ) -> Result<(), ReplayError> {
+        let log = self.partition(seq, key)?;
+        log.log_start = log.log_start.max(offset.min(log.log_end));
+        let before = log.stability.len();
+        log.stability.trim(log.log_start);
+        let after = log.stability.len();
+        self.unsettled_len = self.unsettled_len + after - before;
         Ok(())
     }
 
@@ -202,9 +230,11 @@ impl State {
         let topic = self.catalog.remove(id).ok_or_else(|| unknown(seq, &id))?;
         for (key, partition) in topic.keys().zip(&topic.partitions) {
             self.tail_bytes -= partition.tail_bytes();
+            self.unsettled_len -= partition.stability.len();
             self.producers.remove_partition(key);
         }
         self.offsets.delete_topic(id);
+        self.transactions.delete_topic(id);
         Ok(())
     }
 

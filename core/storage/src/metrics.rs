@@ -166,6 +166,8 @@ pub struct CompactionMetrics {
     pub superseded_records: u64,
     /// Tombstones that went because `delete.retention.ms` was over.
     pub expired_tombstones: u64,
+    /// Records of aborted transactions that went.
+    pub aborted_records: u64,
     /// Partitions that are due for a round and wait for it.
     pub partitions_waiting: u64,
     /// Partitions that are not compacted because a segment of theirs is damaged.

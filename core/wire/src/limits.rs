@@ -219,6 +219,39 @@ pub const DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS: u64 = 100;
 pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 
 // ------------------------------------------------------------------------------------------------
+// Transactions (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Longest transactional id.
+pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1024;
+/// Most transactional ids of one node.
+pub const TRANSACTIONAL_IDS_MAX: usize = 10_000;
+/// Most transactions that are open at the same time.
+pub const OPEN_TRANSACTIONS_MAX: usize = 4_096;
+/// Most partitions of one transaction: each gets a marker in the entry that ends it.
+pub const PARTITIONS_PER_TRANSACTION_MAX: usize = 4_096;
+/// Most partitions of all open transactions together.
+pub const TRANSACTION_PARTITIONS_MAX: usize = 100_000;
+/// Most groups whose offsets one transaction commits.
+pub const GROUPS_PER_TRANSACTION_MAX: usize = 64;
+/// Most offsets that open transactions are about to commit.
+pub const TRANSACTION_OFFSETS_MAX: usize = 50_000;
+/// Most transactions that one partition remembers as open or aborted. None that a consumer may
+/// still meet can be forgotten: further ones are refused until old records go.
+pub const TRANSACTIONS_PER_PARTITION_MAX: usize = 8_192;
+/// The same for all partitions together.
+pub const TRANSACTIONS_IN_PARTITIONS_MAX: usize = 200_000;
+/// Longest transaction timeout (Kafka: `transaction.max.timeout.ms`).
+pub const TRANSACTION_TIMEOUT_MS_MAX: i32 = 900_000;
+/// A transactional id that nobody used for so long is forgotten (Kafka:
+/// `transactional.id.expiration.ms`).
+pub const TRANSACTIONAL_ID_EXPIRATION_MS: i64 = 7 * 24 * 3_600_000;
+/// Time between two looks for such ids.
+pub const TRANSACTIONAL_ID_CHECK_MS: u64 = 3_600_000;
+/// Most ids in one request that describes transactions.
+pub const TRANSACTIONS_PER_DESCRIBE_MAX: usize = 1_000;
+
+// ------------------------------------------------------------------------------------------------
 // Journal, segments, checkpoints (storage)
 // ------------------------------------------------------------------------------------------------
 
@@ -643,4 +676,13 @@ const _: () = {
     assert!(DEFAULT_PACK_SMALL_BATCH_BYTES * 2 <= DEFAULT_PACK_TARGET_BYTES);
     assert!(PACK_RECORDS_MAX <= BATCH_RECORDS_MAX);
     assert!(COMPACTION_MAP_BYTES_MIN <= DEFAULT_COMPACTION_MAP_BYTES);
+};
+
+const _: () = {
+    // An entry ends a whole transaction: its markers, its groups, and what begins and ends it.
+    assert!(
+        PARTITIONS_PER_TRANSACTION_MAX + GROUPS_PER_TRANSACTION_MAX + 4 <= FACTS_PER_ENTRY_MAX / 2
+    );
+    assert!(PARTITIONS_PER_TRANSACTION_MAX <= TRANSACTION_PARTITIONS_MAX);
+    assert!(TRANSACTIONS_PER_PARTITION_MAX <= TRANSACTIONS_IN_PARTITIONS_MAX);
 };

@@ -173,6 +173,17 @@ family!(
     "DescribeConfigs"
 );
 family!(
+    transaction_messages_survive_damage,
+    "AddPartitionsToTxn",
+    "AddOffsetsToTxn",
+    "EndTxn",
+    "WriteTxnMarkers",
+    "TxnOffsetCommit",
+    "DescribeProducers",
+    "DescribeTransactions",
+    "ListTransactions"
+);
+family!(
     membership_messages_survive_damage,
     "JoinGroup",
     "SyncGroup",
@@ -233,6 +244,13 @@ fn every_message_belongs_to_a_family() {
         "Find",
         "DescribeG",
         "ListG",
+        "Add",
+        "EndTxn",
+        "WriteTxnMarkers",
+        "TxnOffsetCommit",
+        "DescribeProducers",
+        "DescribeTransactions",
+        "ListT",
     ];
     macro_rules! one {
         ($name:ident, $first:literal, $last:literal) => {

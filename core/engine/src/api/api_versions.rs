@@ -33,7 +33,12 @@ pub(crate) struct Feature {
 }
 
 /// Level 25 of the metadata is that of Kafka 4.0: consoles tell from it which release they talk to.
-pub(crate) const FEATURES: &[Feature] = &[Feature { name: "metadata.version", level: 25 }];
+/// Level 2 of transactions is KIP-890: produce requests join by themselves, every end of a
+/// transaction moves the producer's epoch on.
+pub(crate) const FEATURES: &[Feature] = &[
+    Feature { name: "metadata.version", level: 25 },
+    Feature { name: "transaction.version", level: 2 },
+];
 /// Counts the changes of the features: there was none.
 const FEATURES_EPOCH: i64 = 0;
 

@@ -29,6 +29,7 @@ impl Engine {
         request: &ListOffsetsRequest,
         version: i16,
     ) {
+        let is_committed_only = request.isolation_level == READ_COMMITTED;
         let mut response = ListOffsetsResponse::default();
         let mut reads = Vec::new();
         let mut searches = Vec::new();
@@ -45,17 +46,22 @@ impl Engine {
                     leader_epoch: -1,
                     ..ListOffsetsPartitionResponse::default()
                 };
-                match self.locate(&topic.name, part, version) {
+                let located = if version < first_version_of(part.timestamp) {
+                    Err(ErrorCode::UnsupportedVersion)
+                } else {
+                    self.locate(&topic.name, part, is_committed_only)
+                };
+                match located {
                     Ok(Located::At { offset, timestamp, epoch }) => {
                         result.offset = offset;
                         result.timestamp = timestamp;
                         result.leader_epoch = epoch;
                     }
                     Ok(Located::Nowhere) => {}
-                    Ok(Located::InSegments { key, wanted, read }) => {
+                    Ok(Located::InSegments { key, wanted, read, bound }) => {
                         if reads.len() < limits::HISTORY_READS_MAX {
                             reads.push(read);
-                            searches.push(Search { place: (t, p), key, wanted });
+                            searches.push(Search { place: (t, p), key, wanted, bound });
                         } else {
                             result.error_code = ErrorCode::RequestTimedOut.code();
                         }
@@ -77,17 +83,15 @@ impl Engine {
         &self,
         topic: &str,
         part: &ListOffsetsPartition,
-        version: i16,
+        is_committed_only: bool,
     ) -> Result<Located, ErrorCode> {
-        if version < first_version_of(part.timestamp) {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
         let (key, log) = self.named_partition(topic, part.partition_index)?;
         check_epoch(log, part.current_leader_epoch)?;
         let epoch = log.leader_epoch;
+        let bound = if is_committed_only { log.last_stable() } else { log.high_watermark };
         let at = |offset| Ok(Located::At { offset, timestamp: -1, epoch });
         let wanted = match part.timestamp {
-            LATEST => return at(log.high_watermark),
+            LATEST => return at(bound),
             EARLIEST | EARLIEST_LOCAL => return at(log.log_start),
             // Nothing is tiered.
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(Located::Nowhere),
@@ -95,9 +99,9 @@ impl Engine {
             timestamp => Wanted::At(timestamp),
         };
         if let Some(read) = history_for(key, log, wanted) {
-            return Ok(Located::InSegments { key, wanted, read });
+            return Ok(Located::InSegments { key, wanted, read, bound });
         }
-        Ok(match self.search_tail(key, wanted)? {
+        Ok(match self.search_tail(key, wanted)?.filter(|found| found.offset < bound) {
             Some(found) => Located::At {
                 offset: found.offset.max(log.log_start),
                 timestamp: found.timestamp,
@@ -162,7 +166,7 @@ impl Engine {
 enum Located {
     At { offset: i64, timestamp: i64, epoch: i32 },
     Nowhere,
-    InSegments { key: PartitionKey, wanted: Wanted, read: HistoryRead },
+    InSegments { key: PartitionKey, wanted: Wanted, read: HistoryRead, bound: i64 },
 }
 
 /// The read that a search needs, if it cannot be done in memory.
@@ -194,6 +198,7 @@ fn first_version_of(timestamp: i64) -> i16 {
     }
 }
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const OF_MAX_TIMESTAMP: i64 = -3;

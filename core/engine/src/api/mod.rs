@@ -20,7 +20,12 @@ mod producer_ids;
 mod quorum;
 mod topic_partitions;
 mod topics;
+mod transaction_views;
+mod transactional_ids;
+mod transactions;
 mod transforms;
+mod txn_markers;
+mod txn_offsets;
 
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
@@ -63,7 +68,17 @@ pub(crate) fn dispatch(
             engine.on_incremental_alter_configs(id, &request);
         }
         Request::DescribeConfigs(request) => engine.on_describe_configs(id, &request),
-        Request::InitProducerId(request) => engine.on_init_producer_id(id, &request),
+        Request::InitProducerId(request) => engine.on_init_producer_id(id, &request, version),
+        Request::AddPartitionsToTxn(request) => {
+            engine.on_add_partitions_to_txn(id, &request, version);
+        }
+        Request::AddOffsetsToTxn(request) => engine.on_add_offsets_to_txn(id, &request, version),
+        Request::EndTxn(request) => engine.on_end_txn(id, &request, version),
+        Request::WriteTxnMarkers(request) => engine.on_write_txn_markers(id, &request),
+        Request::TxnOffsetCommit(request) => engine.on_txn_offset_commit(id, &request, version),
+        Request::DescribeProducers(request) => engine.on_describe_producers(id, &request),
+        Request::DescribeTransactions(request) => engine.on_describe_transactions(id, &request),
+        Request::ListTransactions(request) => engine.on_list_transactions(id, &request),
         Request::OffsetForLeaderEpoch(request) => {
             engine.on_offset_for_leader_epoch(id, &request);
         }

@@ -124,7 +124,7 @@ impl Engine {
                 seq = seq.max(self.last_commit_of(&group.group_id));
                 response.groups.push(OffsetFetchResponseGroup {
                     group_id: group.group_id.clone(),
-                    topics: self.committed(&group.group_id, wanted),
+                    topics: self.committed(&group.group_id, wanted, request.require_stable),
                     ..OffsetFetchResponseGroup::default()
                 });
             }
@@ -133,7 +133,7 @@ impl Engine {
                 topics.iter().map(|t| (t.name.clone(), t.partition_indexes.clone())).collect()
             });
             seq = self.last_commit_of(&request.group_id);
-            let topics = self.committed(&request.group_id, wanted);
+            let topics = self.committed(&request.group_id, wanted, request.require_stable);
             response.topics = topics.into_iter().map(into_old_shape).collect();
         }
         self.reply_after(seq, id, Response::OffsetFetch(response));
@@ -144,13 +144,27 @@ impl Engine {
     }
 
     /// `None`: all that the group committed.
-    fn committed(&self, group: &str, wanted: Option<Wanted>) -> Vec<OffsetFetchResponseTopics> {
+    fn committed(
+        &self,
+        group: &str,
+        wanted: Option<Wanted>,
+        is_stable_only: bool,
+    ) -> Vec<OffsetFetchResponseTopics> {
         let wanted = wanted.unwrap_or_else(|| self.all_committed(group));
         let one = |name: &str, partition_index: i32| {
             let topic = self.state.catalog.by_name(name);
             let key = topic.map(|t| PartitionKey { topic_id: t.id, partition: partition_index });
             let offset = key.and_then(|key| self.state.offsets.get(group, key));
+            let is_unstable = is_stable_only
+                && key.is_some_and(|key| self.state.transactions.is_pending(group, key));
             match offset {
+                _ if is_unstable => OffsetFetchResponsePartitions {
+                    partition_index,
+                    committed_offset: -1,
+                    committed_leader_epoch: -1,
+                    metadata: Some(String::new()),
+                    error_code: ErrorCode::UnstableOffsetCommit.code(),
+                },
                 Some(offset) => OffsetFetchResponsePartitions {
                     partition_index,
                     committed_offset: offset.offset,

@@ -2,11 +2,12 @@
 
 use crate::admission::Slot;
 use crate::engine::Engine;
-use crate::produce::{ProduceCall, Refusal, Settled, busy, refuse};
+use crate::produce::{ProduceCall, Refusal, Sender, Settled, busy, refuse};
 use crate::topic_config::MIN_INSYNC_REPLICAS;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
+use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use millpond_wire::messages::{ProduceRequest, ProduceResponse};
 
@@ -33,14 +34,16 @@ impl Engine {
         if open == 0 {
             return self.finish_call(call);
         }
+        let sender = Sender { transactional_id: request.transactional_id.as_deref(), version };
         for (t, topic) in request.topic_data.into_iter().enumerate() {
-            let refusal =
-                refusal.clone().or_else(|| self.lacks_replicas(&topic.name, request.acks));
+            let (name, unknown) = self.produced_topic(&topic, version);
+            let refusal = refusal.clone().or(unknown);
+            let refusal = refusal.or_else(|| self.lacks_replicas(&name, request.acks));
             for (p, part) in topic.partition_data.into_iter().enumerate() {
                 let slot = Slot { call, topic: t, partition: p };
                 let admitted = match &refusal {
                     Some(refusal) => Err(refusal.clone()),
-                    None => self.admit(&topic.name, part.index, part.records, version, slot),
+                    None => self.admit(&name, part.index, part.records, sender, slot),
                 };
                 if let Err(refusal) = admitted {
                     self.settle(PartitionKey::default(), slot, Settled::Refused(refusal));
@@ -51,6 +54,21 @@ impl Engine {
 }
 
 impl Engine {
+    /// The name of the topic that is meant, and what is wrong if it is named by an id that no topic
+    /// has (KIP-516).
+    fn produced_topic(&self, topic: &TopicProduceData, version: i16) -> (String, Option<Refusal>) {
+        if version < BY_ID_VERSION {
+            return (topic.name.clone(), None);
+        }
+        match self.state.catalog.by_id(topic.topic_id) {
+            Some(topic) => (topic.name.clone(), None),
+            None => {
+                let code = ErrorCode::UnknownTopicId;
+                (String::new(), Some(refuse(code, code.message())))
+            }
+        }
+    }
+
     /// Why a topic cannot promise what acks=all asks for: this node is the only replica. One that
     /// clamps replication factors takes scripts made for clusters, and clamps this with them.
     fn lacks_replicas(&self, name: &str, acks: i16) -> Option<Refusal> {
@@ -69,16 +87,15 @@ impl Engine {
 }
 
 fn skeleton(request: &ProduceRequest) -> ProduceResponse {
-    let topic = |topic: &millpond_wire::messages::produce_request::TopicProduceData| {
-        let part = |part: &millpond_wire::messages::produce_request::PartitionProduceData| {
-            PartitionProduceResponse {
-                index: part.index,
-                base_offset: -1,
-                ..PartitionProduceResponse::default()
-            }
+    let topic = |topic: &TopicProduceData| {
+        let part = |part: &PartitionProduceData| PartitionProduceResponse {
+            index: part.index,
+            base_offset: -1,
+            ..PartitionProduceResponse::default()
         };
         TopicProduceResponse {
             name: topic.name.clone(),
+            topic_id: topic.topic_id,
             partition_responses: topic.partition_data.iter().map(part).collect(),
         }
     };
@@ -93,14 +110,11 @@ fn refuse_whole(request: &ProduceRequest, partitions: usize) -> Option<Refusal> 
     if !matches!(request.acks, -1..=1) {
         return Some(refuse(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1"));
     }
-    if request.transactional_id.is_some() {
-        let message = "transactions are not served by this version";
-        return Some(refuse(ErrorCode::InvalidTxnState, message));
-    }
     if partitions > limits::PARTITIONS_PER_PRODUCE_MAX {
         return Some(refuse(ErrorCode::InvalidRequest, "too many partitions in one request"));
     }
     None
 }
 
+const BY_ID_VERSION: i16 = 13;
 const ALL_REPLICAS: i16 = -1;

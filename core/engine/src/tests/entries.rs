@@ -4,7 +4,7 @@
 use super::rig::{Producer, batch};
 use crate::rng::Rng;
 use crate::units::{EntrySeq, PartitionKey};
-use crate::{Entry, EntryError, Fact, Sent, SentAnswer};
+use crate::{CommittedOffset, Entry, EntryError, Fact, Sent, SentAnswer, TransactionFact};
 use bytes::{BufMut, Bytes, BytesMut};
 use millpond_wire::limits;
 use millpond_wire::record::{Attributes, BatchHeader, LogBatch};
@@ -203,6 +203,75 @@ fn an_entry_cut_short_is_an_error_wherever_it_is_cut() {
         let mut longer = BytesMut::from(bytes);
         longer.put_u8(0);
         assert!(Entry::decode(entry.seq, longer.freeze()).is_err(), "seed {seed}, one more");
+    }
+}
+
+fn transaction_facts() -> Vec<TransactionFact> {
+    let transactional_id = "tx".to_owned();
+    let offset = CommittedOffset {
+        offset: 7,
+        leader_epoch: -1,
+        commit_timestamp_ms: 5,
+        metadata: Some("m".to_owned()),
+    };
+    let prepared = |next_producer_id: Option<i64>| TransactionFact::Prepared {
+        transactional_id: transactional_id.clone(),
+        is_commit: next_producer_id.is_some(),
+        epoch: 32_767,
+        previous: next_producer_id.map(|id| (id, 32_766)),
+        next_producer_id,
+        at_ms: -3,
+    };
+    vec![
+        TransactionFact::GroupMarked { group: "g".to_owned(), producer_id: 4, is_commit: true },
+        TransactionFact::ProducerAssigned {
+            transactional_id: transactional_id.clone(),
+            producer_id: i64::MAX,
+            epoch: 3,
+            previous: Some((1, 2)),
+            timeout_ms: 60_000,
+            at_ms: 1_700_000_000_000,
+        },
+        TransactionFact::Joined {
+            transactional_id: transactional_id.clone(),
+            partitions: vec![KEY, PartitionKey { partition: 0, ..KEY }],
+            groups: vec!["g".to_owned()],
+            at_ms: 9,
+        },
+        TransactionFact::OffsetsPending {
+            producer_id: 4,
+            group: "g".to_owned(),
+            offsets: vec![(KEY, offset)],
+        },
+        prepared(None),
+        prepared(Some(40)),
+        TransactionFact::Completed { transactional_id: transactional_id.clone(), at_ms: 8 },
+        TransactionFact::Expired { transactional_id },
+    ]
+}
+
+#[test]
+fn the_steps_of_a_transaction_come_back_and_cut_short_they_are_errors() {
+    let facts: Vec<Fact> = transaction_facts().into_iter().map(Fact::Transaction).collect();
+    let entry = Entry { seq: EntrySeq(3), facts };
+    let bytes = encoded(&entry);
+    let found = Entry::decode(EntrySeq(3), bytes.clone()).expect("our own entry").facts;
+    let found: Vec<TransactionFact> = found
+        .into_iter()
+        .map(|fact| match fact {
+            Fact::Transaction(fact) => fact,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(found, transaction_facts());
+    for len in 0..bytes.len() {
+        assert!(Entry::decode(EntrySeq(3), bytes.slice(..len)).is_err(), "{len} bytes");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        // An error or another entry, never a panic.
+        let _ = Entry::decode(EntrySeq(3), changed.into());
     }
 }
 

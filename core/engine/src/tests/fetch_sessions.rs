@@ -264,6 +264,39 @@ fn sessions_by_topic_id_tell_of_a_topic_that_was_made_anew() {
 }
 
 #[test]
+fn records_go_to_the_topic_of_an_id_and_nowhere_if_there_is_none() {
+    use millpond_wire::messages::ProduceRequest;
+    use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let produce = |rig: &mut Rig, topic_id: Uuid| {
+        let part = PartitionProduceData { index: 0, records: Some(batch(&["a"], None)) };
+        let topic = TopicProduceData {
+            topic_id,
+            partition_data: vec![part],
+            ..TopicProduceData::default()
+        };
+        let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..Default::default() };
+        match rig.call(Request::Produce(request), 13) {
+            Response::Produce(response) => {
+                let topic = &response.responses[0];
+                assert_eq!(topic.topic_id, topic_id);
+                topic.partition_responses[0].error_code
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let topic_id = rig.key("t", 0).topic_id;
+    assert_eq!(produce(&mut rig, topic_id), 0);
+    assert_eq!(rig.read("t", 0, 0).len(), 1);
+    let unknown = ErrorCode::UnknownTopicId.code();
+    assert_eq!(produce(&mut rig, Uuid([7; 16])), unknown);
+    rig.delete_topic("t");
+    rig.create_topic("t", 1);
+    assert_eq!(produce(&mut rig, topic_id), unknown, "never into another topic of that name");
+}
+
+#[test]
 fn a_fetch_does_not_wait_for_more_than_its_own_limit() {
     let mut rig = Rig::new();
     rig.create_topic("t", 1);

@@ -65,7 +65,7 @@ fn what_cannot_be_stored_is_refused_with_the_code_that_says_why() {
         (two.into(), ErrorCode::InvalidRecord),
         (bytes::Bytes::new(), ErrorCode::InvalidRecord),
         (control, ErrorCode::InvalidRecord),
-        (transactional, ErrorCode::InvalidTxnState),
+        (transactional, ErrorCode::TransactionalIdAuthorizationFailed),
     ];
     for (bytes, code) in cases {
         let id = rig.send_batch("t", 0, bytes);

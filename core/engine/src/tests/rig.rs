@@ -344,7 +344,11 @@ pub(crate) fn parsed(values: &[&str]) -> Batch {
 
 pub(crate) fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> Request {
     let part = PartitionProduceData { index: partition, records: Some(batch) };
-    let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![part] };
+    let topic = TopicProduceData {
+        name: topic.to_owned(),
+        partition_data: vec![part],
+        ..Default::default()
+    };
     Request::Produce(ProduceRequest { acks, topic_data: vec![topic], ..ProduceRequest::default() })
 }
 

@@ -225,8 +225,6 @@ fn producer_ids_are_never_given_out_twice_not_even_after_a_crash() {
         request.producer_epoch = 0;
     });
     assert_eq!((bumped.producer_id, bumped.producer_epoch), (first.producer_id, 1));
-    let refused = init(&mut rig, |request| request.transactional_id = Some("tx".to_owned()));
-    assert_eq!(refused.error_code, ErrorCode::UnsupportedVersion.code());
 }
 
 #[test]

@@ -120,7 +120,8 @@ fn storage(metrics: &StorageMetrics) -> StorageState {
         compaction_rounds: metrics.compaction.rounds,
         compaction_read_bytes: metrics.compaction.read_bytes,
         compaction_removed_records: metrics.compaction.superseded_records
-            + metrics.compaction.expired_tombstones,
+            + metrics.compaction.expired_tombstones
+            + metrics.compaction.aborted_records,
         compaction_waiting: metrics.compaction.partitions_waiting,
         compaction_damaged: metrics.compaction.partitions_damaged,
         damaged_entries: metrics.recovery.damaged_entries,

@@ -14,10 +14,11 @@
 //! round that is cut short has lost nothing, and the next one begins at the same place. A segment
 //! of which nothing changed ([`RewriteStats::is_changed`]) need not be replaced.
 //!
-//! Control batches stay. Records of transactions go when something newer outside of transactions
-//! has their key; they never make others go, since they may be aborted. Records without a key
-//! stay (Kafka refuses them when they are produced).
+//! Control batches stay. A round goes no further than the last stable offset, so each transaction in
+//! it was committed or aborted: records of committed ones are like all others, those of aborted ones
+//! go, and make none go. Records without a key stay (Kafka refuses them when they are produced).
 
+mod aborted;
 mod keys;
 mod plan;
 mod rewrite;
@@ -25,6 +26,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+pub use aborted::Aborted;
 pub use keys::{MapFull, OffsetMap};
 pub use plan::{CompactionPolicy, CompactionRange, SegmentSummary, choose};
 pub use rewrite::{CompactionError, RewriteStats, Rewriter, Round};

@@ -2,6 +2,7 @@
 //! the start of the log on, oldest first; must never let a tombstone go while something that it
 //! deletes may still be there.
 
+use super::aborted::Aborted;
 use super::keys::OffsetMap;
 use crate::packing::{MergeError, Merger, PackPolicy, Source, class_of, delete_horizon, is_dense};
 use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
@@ -32,6 +33,8 @@ pub struct Round {
     pub now_ms: Option<i64>,
     /// `delete.retention.ms` of the topic.
     pub delete_retention_ms: i64,
+    /// As the scan had them.
+    pub aborted: Arc<Aborted>,
 }
 
 /// What a round did.
@@ -47,6 +50,8 @@ pub struct RewriteStats {
     pub superseded: u64,
     /// Tombstones that went because their time was over.
     pub expired: u64,
+    /// Records that went because their transaction was aborted.
+    pub aborted: u64,
     /// Batches whose tombstones were seen for the first time: the time from which they may go has
     /// to be written down.
     pub marked: u64,
@@ -59,7 +64,7 @@ impl RewriteStats {
     /// Records that went.
     #[must_use]
     pub const fn removed(&self) -> u64 {
-        self.superseded.saturating_add(self.expired)
+        self.superseded.saturating_add(self.expired).saturating_add(self.aborted)
     }
 
     /// Whether the log has to be exchanged; else it was only packed, if that.
@@ -75,26 +80,30 @@ enum Fate {
     KeptTombstone,
     Superseded,
     Expired,
+    Aborted,
 }
 
 /// What decides about the records of one batch.
 #[derive(Clone, Copy)]
 struct Judge<'r> {
     round: &'r Round,
-    is_transactional: bool,
+    is_aborted: bool,
     /// Tombstones of this batch go.
     is_expired: bool,
 }
 
 impl Judge<'_> {
     fn fate(self, offset: i64, record: &Record<'_>) -> Fate {
+        if self.is_aborted && offset < self.round.end_offset {
+            return Fate::Aborted;
+        }
         let Some(key) = record.key else {
             return Fate::Kept;
         };
         if self.round.keys.newest(key).is_some_and(|newest| newest > offset) {
             return Fate::Superseded;
         }
-        if record.value.is_some() || self.is_transactional {
+        if record.value.is_some() {
             return Fate::Kept;
         }
         let is_expired = self.is_expired && offset < self.round.end_offset;
@@ -179,7 +188,7 @@ impl Rewriter {
         let horizon = delete_horizon(&header);
         let judge = Judge {
             round: &self.round,
-            is_transactional: header.attributes.is_transactional(),
+            is_aborted: self.round.aborted.holds(batch),
             is_expired: !self.holds_tombstones && self.is_reached(horizon),
         };
         let mut stats = self.stats;
@@ -287,6 +296,7 @@ impl RewriteStats {
             Fate::Kept | Fate::KeptTombstone => self.kept += 1,
             Fate::Superseded => self.superseded += 1,
             Fate::Expired => self.expired += 1,
+            Fate::Aborted => self.aborted += 1,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The first half of a round: which keys there are. Must never note a record that may turn out
 //! not to count, and always know up to where all keys are in the map.
 
+use super::aborted::Aborted;
 use super::keys::OffsetMap;
 use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
 use millpond_wire::record::{BatchError, LogBatch};
+use std::sync::Arc;
 
 /// Reads batches, oldest first, from where the part of the log begins that no round has seen.
 #[derive(Debug)]
@@ -12,17 +14,19 @@ pub struct KeyScan {
     end_offset: i64,
     is_full: bool,
     unreadable: u64,
+    aborted: Arc<Aborted>,
 }
 
 impl KeyScan {
     /// A scan from `from_offset` on, with this much memory for keys.
     #[must_use]
-    pub fn new(from_offset: i64, budget_bytes: usize) -> Self {
+    pub fn new(from_offset: i64, budget_bytes: usize, aborted: Arc<Aborted>) -> Self {
         Self {
             keys: OffsetMap::new(budget_bytes),
             end_offset: from_offset,
             is_full: false,
             unreadable: 0,
+            aborted,
         }
     }
 
@@ -32,8 +36,7 @@ impl KeyScan {
         if self.is_full || batch.next_offset() <= self.end_offset {
             return !self.is_full;
         }
-        let attributes = batch.header().attributes;
-        if attributes.is_control() || attributes.is_transactional() {
+        if batch.attributes().is_control() || self.aborted.holds(batch) {
             self.end_offset = batch.next_offset();
             return true;
         }

@@ -20,6 +20,7 @@ struct Story {
     now_ms: i64,
     policy: PackPolicy,
     budget_bytes: usize,
+    aborted: Aborted,
 }
 
 impl Story {
@@ -31,6 +32,7 @@ impl Story {
             now_ms: 1_700_000_000_000,
             policy: PackPolicy::default(),
             budget_bytes: BUDGET_BYTES,
+            aborted: Aborted::default(),
         }
     }
 
@@ -56,7 +58,8 @@ impl Story {
 
     /// One round with a day of `delete.retention.ms`.
     fn round(&mut self) -> RewriteStats {
-        let mut scan = KeyScan::new(self.clean_offset, self.budget_bytes);
+        let aborted = Arc::new(self.aborted.clone());
+        let mut scan = KeyScan::new(self.clean_offset, self.budget_bytes, Arc::clone(&aborted));
         for batch in self.log.iter().filter(|batch| batch.next_offset() > self.clean_offset) {
             if !scan.add(batch) {
                 break;
@@ -68,6 +71,7 @@ impl Story {
             end_offset,
             now_ms: Some(self.now_ms),
             delete_retention_ms: 24 * HOUR_MS,
+            aborted,
         };
         let mut rewriter = Rewriter::new(Arc::new(round), &self.policy);
         let mut log = Vec::new();
@@ -299,27 +303,32 @@ fn records_that_come_between_rounds_change_nothing_that_counts() {
 }
 
 #[test]
-fn transactions_make_nothing_go_but_go_themselves_when_superseded() {
-    let transactional = || plain().with_producer(1, 0, 0).with_transactional(true);
+fn records_of_committed_transactions_are_like_all_others_and_those_of_aborted_ones_go() {
+    let transactional = |id| plain().with_producer(id, 0, 0).with_transactional(true);
+    let end = |id| transactional(id).with_control(true);
     let mut story = Story::new();
     story.put("a", "plain");
-    story.append(transactional(), &[(Some("a"), Some("maybe")), (Some("b"), Some("maybe"))]);
-    story.append(transactional().with_control(true), &[(Some("mark"), Some("abort"))]);
-    story.append(transactional(), &[(Some("c"), None), (Some("b"), None)]);
-    story.round();
-    // The first value of "a" is what counts if the transaction was aborted.
-    assert_eq!(
-        story.told(),
-        ["0:a=plain", "1:a=maybe", "2:b=maybe", "3:mark=abort", "4:c=-", "5:b=-"]
-    );
-    story.delete("a");
-    story.delete("b");
-    story.round();
-    assert_eq!(story.told(), ["3:mark=abort", "4:c=-", "6:a=-", "7:b=-"]);
-    // Nothing comes back when the tombstones go; those of transactions stay.
+    story.append(transactional(1), &[(Some("a"), Some("gone")), (Some("b"), Some("gone"))]);
+    story.append(transactional(2), &[(Some("c"), Some("old")), (None, Some("no key"))]);
+    story.append(end(1), &[(Some("mark"), Some("abort"))]);
+    story.append(transactional(1), &[(Some("c"), None), (Some("d"), Some("new"))]);
+    story.append(end(2), &[(Some("mark"), Some("commit"))]);
+    story.append(end(1), &[(Some("mark"), Some("commit"))]);
+    story.aborted.note(1, 1, 5);
+    let stats = story.round();
+    assert_eq!((stats.aborted, stats.superseded), (2, 1));
+    let marks = ["5:mark=abort", "8:mark=commit", "9:mark=commit"];
+    let kept = ["0:a=plain", "4:-=no key", marks[0], "6:c=-", "7:d=new", marks[1], marks[2]];
+    assert_eq!(story.told(), kept);
+    assert_eq!(story.round().removed(), 0, "a second round finds nothing");
     story.now_ms += 25 * HOUR_MS;
+    story.put("e", "later");
+    assert_eq!(story.round().expired, 1, "a tombstone of a transaction goes in its time");
+    story.put("d", "newest");
     story.round();
-    assert_eq!(story.told(), ["3:mark=abort", "4:c=-"]);
+    let kept =
+        ["0:a=plain", "4:-=no key", marks[0], marks[1], marks[2], "10:e=later", "11:d=newest"];
+    assert_eq!(story.told(), kept);
 }
 
 #[test]

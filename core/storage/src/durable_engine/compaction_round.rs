@@ -15,7 +15,7 @@ use super::compaction_io::{Feed, GivenUp, Output};
 use super::shell::offload;
 use super::space::space_left;
 use super::{DurableEngine, Shell};
-use crate::compaction::{KeyScan, RewriteStats, Rewriter, Round};
+use crate::compaction::{Aborted, KeyScan, RewriteStats, Rewriter, Round};
 use crate::disk::Disk;
 use crate::segments::{Replacement, SegmentMeta};
 
@@ -29,6 +29,8 @@ pub(super) struct Job {
     /// See [`Round::now_ms`].
     pub(super) now_ms: Option<i64>,
     pub(super) delete_retention_ms: i64,
+    /// Transactions that were aborted in it.
+    pub(super) aborted: Arc<Aborted>,
     /// How far apart the times of segments may lie that become one.
     pub(super) span_ms: i64,
 }
@@ -43,6 +45,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             keys: scan.into_keys(),
             now_ms: job.now_ms,
             delete_retention_ms: job.delete_retention_ms,
+            aborted: Arc::clone(&job.aborted),
         });
         let metas: Vec<_> =
             job.metas.iter().filter(|meta| meta.base_offset < boundary).copied().collect();
@@ -54,6 +57,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
                 self.meter.compaction(|metrics| {
                     metrics.superseded_records += stats.superseded;
                     metrics.expired_tombstones += stats.expired;
+                    metrics.aborted_records += stats.aborted;
                 });
                 let (partition, add) = (job.key, output.done);
                 let mut remove = metas;
@@ -86,7 +90,8 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
     async fn scan(&self, job: &Job) -> Result<(KeyScan, i64), GivenUp> {
         let dirty = job.metas.partition_point(|meta| meta.end_offset <= job.dirty_offset);
         let mut feed = self.feed(job.key, job.metas.get(dirty..).unwrap_or_default());
-        let mut scan = KeyScan::new(job.dirty_offset, self.config.compaction_map_bytes);
+        let aborted = Arc::clone(&job.aborted);
+        let mut scan = KeyScan::new(job.dirty_offset, self.config.compaction_map_bytes, aborted);
         while let Some(piece) = self.next_piece(&mut feed).await? {
             let work = move || {
                 let full = piece.iter().find(|batch| !scan.add(batch));
@@ -210,6 +215,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
         self.write(&batches, output).await?;
         stats.superseded += of_part.superseded;
         stats.expired += of_part.expired;
+        stats.aborted += of_part.aborted;
         stats.stuck += of_part.stuck;
         Ok((rest, feed))
     }

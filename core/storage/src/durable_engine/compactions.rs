@@ -16,6 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use millpond_engine::{Partition, PartitionKey, Topic};
 use millpond_wire::limits::{COMPACTION_BACKOFF_MS, COMPACTION_CLOSE_BYTES, COMPACTION_CLOSE_MS};
@@ -23,7 +24,7 @@ use millpond_wire::limits::{COMPACTION_BACKOFF_MS, COMPACTION_CLOSE_BYTES, COMPA
 use super::compaction_io::GivenUp;
 use super::compaction_round::Job;
 use super::{DurableEngine, Life, Shell};
-use crate::compaction::{CompactionPolicy, SegmentSummary, choose};
+use crate::compaction::{Aborted, CompactionPolicy, SegmentSummary, choose};
 use crate::disk::Disk;
 use crate::segments::{SegmentMeta, SegmentName};
 use crate::signal::Signal;
@@ -150,13 +151,16 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             return None;
         }
         let now = self.shell.now();
-        let (policy, span_ms, stable_offset, is_steady, is_full) = self.with_engine(|engine| {
-            let topic = engine.catalog().by_id(key.topic_id).filter(|topic| is_compacted(topic))?;
-            let stable = engine.catalog().partition(key).map(Partition::high_watermark)?;
-            let is_steady = engine.is_clock_steady();
-            let is_full = engine.wants_new_segment(key);
-            Some((policy_of(topic), span_of(topic), stable, is_steady, is_full))
-        })?;
+        let (policy, span_ms, stable_offset, aborted, is_steady, is_full) =
+            self.with_engine(|engine| {
+                let topic =
+                    engine.catalog().by_id(key.topic_id).filter(|topic| is_compacted(topic))?;
+                let log = engine.catalog().partition(key)?;
+                let (stable, aborted) = (log.last_stable(), aborted_of(log));
+                let is_steady = engine.is_clock_steady();
+                let is_full = engine.wants_new_segment(key);
+                Some((policy_of(topic), span_of(topic), stable, aborted, is_steady, is_full))
+            })?;
         let mut summaries: Vec<_> = metas.iter().map(|meta| self.summary(key, meta)).collect();
         if !self.may_close(key, metas.last()?, is_full) {
             summaries.pop();
@@ -171,6 +175,7 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             dirty_offset: range.dirty_offset,
             now_ms: is_steady.then_some(now.wall_ms),
             delete_retention_ms: policy.delete_retention_ms,
+            aborted: Arc::new(aborted),
             span_ms,
         })
     }
@@ -229,6 +234,14 @@ impl<D: Disk, S: Shell> DurableEngine<D, S> {
             metrics.last_error = Some(format!("{key}: {given_up}"));
         });
     }
+}
+
+fn aborted_of(log: &Partition) -> Aborted {
+    let mut aborted = Aborted::default();
+    for one in log.aborted_transactions() {
+        aborted.note(one.producer_id, one.first_offset, one.last_offset);
+    }
+    aborted
 }
 
 fn is_compacted(topic: &Topic) -> bool {

@@ -1,7 +1,7 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
 use millpond_engine::{
-    BrokerScope, Fact, PartitionKey, QuotaName, Sent, SentAnswer, SettingFact,
+    BrokerScope, Fact, PartitionKey, QuotaName, Sent, SentAnswer, SettingFact, TransactionFact,
 };
 use millpond_wire::record::LogBatch;
 
@@ -56,6 +56,7 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
             format!("{}: the log starts at offset {offset}", of(partition))
         }
         Fact::Setting(fact) => set(fact),
+        Fact::Transaction(fact) => step(fact, names),
     }
 }
 
@@ -80,6 +81,40 @@ fn set(fact: &SettingFact) -> String {
             let settings: Vec<_> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let whose = if *scope == BrokerScope::All { "all brokers" } else { "this broker" };
             format!("{whose} configured: {}", settings.join(" "))
+        }
+    }
+}
+
+/// One line about a step of a transaction.
+fn step(fact: &TransactionFact, names: &TopicNames) -> String {
+    let end = |is_commit: &bool| if *is_commit { "commit" } else { "abort" };
+    match fact {
+        TransactionFact::ProducerAssigned { transactional_id, producer_id, epoch, .. } => {
+            format!("transactional id {transactional_id} is producer {producer_id} epoch {epoch}")
+        }
+        TransactionFact::Joined { transactional_id, partitions, groups, .. } => {
+            let shown = partitions.iter().take(SHOWN_MAX).map(|key| names.partition(*key));
+            let shown: Vec<String> = shown.chain(groups.iter().take(SHOWN_MAX).cloned()).collect();
+            let count = partitions.len() + groups.len();
+            format!("transaction of {transactional_id} has {count} more: {}", shown.join(" "))
+        }
+        TransactionFact::OffsetsPending { producer_id, group, offsets } => {
+            format!(
+                "group {group}: {} when producer {producer_id} commits",
+                committed(offsets, names)
+            )
+        }
+        TransactionFact::Prepared { transactional_id, is_commit, epoch, .. } => {
+            format!("transaction of {transactional_id}: {} decided, epoch {epoch}", end(is_commit))
+        }
+        TransactionFact::GroupMarked { group, producer_id, is_commit } => {
+            format!("group {group}: {} of producer {producer_id}", end(is_commit))
+        }
+        TransactionFact::Completed { transactional_id, .. } => {
+            format!("transaction of {transactional_id} complete")
+        }
+        TransactionFact::Expired { transactional_id } => {
+            format!("transactional id {transactional_id} forgotten")
         }
     }
 }

@@ -220,18 +220,24 @@ impl Batch {
         let mut header = self.header;
         header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
         header.max_timestamp = timestamp_ms;
-        let raw = seal(&mut header, self.raw.get(HEADER_BYTES..).unwrap_or_default());
-        Self { header, codec: self.codec, raw, is_crc_checked: true }
+        Self::sealed(header, self.codec, self.raw.get(HEADER_BYTES..).unwrap_or_default())
     }
 }
 
 impl Batch {
+    /// A batch of this header and these records, compressed where `codec` says so. Length, magic
+    /// and CRC of the header are made here.
+    pub(super) fn sealed(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Self {
+        let raw = seal(&mut header, payload);
+        Self { header, codec, raw, is_crc_checked: true }
+    }
+
     /// A batch that holds no record any more but keeps its place for `last_offset_delta + 1`
     /// offsets, so that consumers come past it (Kafka's `writeEmptyHeader`). Base offset 0, no
     /// producer.
     #[must_use]
     pub fn without_records(last_offset_delta: i32, max_timestamp: i64) -> Self {
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset: 0,
             batch_length: 0,
             partition_leader_epoch: -1,
@@ -246,8 +252,7 @@ impl Batch {
             base_sequence: NO_SEQUENCE,
             records_count: 0,
         };
-        let raw = seal(&mut header, &[]);
-        Self { header, codec: Codec::None, raw, is_crc_checked: true }
+        Self::sealed(header, Codec::None, &[])
     }
 }
 

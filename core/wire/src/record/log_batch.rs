@@ -4,13 +4,15 @@
 use super::batch::{Batch, seal};
 use super::codec::{self, Codec};
 use super::error::BatchError;
-use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES};
+use super::header::{Attributes, BatchHeader, CRC_FROM, HEADER_BYTES};
 use crate::limits;
 use crate::rope::Records;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Base offset, batch length and leader epoch: the bytes that a stamp changes are among these.
 const STAMPED_BYTES: usize = 16;
+/// Where the attributes stand in a header.
+const ATTRIBUTES_FROM: usize = 21;
 
 /// A batch with its base offset and leader epoch. Cloning shares the bytes.
 #[derive(Debug, Clone)]
@@ -150,6 +152,13 @@ impl LogBatch {
     #[must_use]
     pub const fn size_bytes(&self) -> usize {
         self.raw.len()
+    }
+
+    /// Codec and flags, without a look at the rest of the header.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes {
+        let bits = self.raw.get(ATTRIBUTES_FROM..).and_then(|from| from.first_chunk());
+        Attributes::from_bits(bits.map_or(0, |bits| u16::from_be_bytes(*bits)))
     }
 
     /// The header with the stamp on.
@@ -297,7 +306,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::super::builder::BatchBuilder;
-    use super::super::header::Attributes;
     use super::*;
 
     fn batch(value_bytes: usize) -> Batch {
@@ -323,6 +331,7 @@ mod tests {
         assert_eq!((again.base_offset, again.leader_epoch), (1_000, 3));
         assert_eq!(again.header(), log.header());
         assert_eq!(again.header().producer_id, 7);
+        assert_eq!(again.attributes(), log.header().attributes);
         assert_eq!(log.to_batch().unwrap().header().base_offset, 1_000);
     }
 

@@ -3,7 +3,7 @@
 
 use super::batch::Batch;
 use super::error::BatchError;
-use super::header::TimestampType;
+use super::header::{BatchHeader, HEADER_BYTES, TimestampType};
 
 /// A record that was looked for by its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,19 @@ pub fn max_timestamp(
     Ok(best)
 }
 
+/// The last offset of the last whole batch in `bytes`, which holds whole batches and nothing else.
+/// Reads headers only; `None` if there is no batch.
+#[must_use]
+pub fn last_offset_of(mut bytes: &[u8]) -> Option<i64> {
+    let mut last = None;
+    while let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() {
+        let header = BatchHeader::read(raw);
+        last = Some(header.last_offset());
+        bytes = bytes.get(header.batch_bytes().ok()?..)?;
+    }
+    last
+}
+
 fn find(
     batch: &Batch,
     base_offset: i64,
@@ -97,6 +110,16 @@ mod tests {
             builder.push(*time, None, Some(&[b'v'; 100]), &[]).unwrap();
         }
         builder.build_batch().unwrap()
+    }
+
+    #[test]
+    fn the_last_offset_of_a_block_is_that_of_its_last_batch() {
+        let one = batch(&[10, 30, 20]);
+        let mut block = one.raw().to_vec();
+        block.extend_from_slice(batch(&[1, 2, 3, 4]).raw());
+        assert_eq!(last_offset_of(&block), Some(3));
+        assert_eq!(last_offset_of(one.raw()), Some(2));
+        assert_eq!(last_offset_of(&[]), None);
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //! - [`LogBatch`]: a batch with its place in a partition (offset, leader epoch); bytes shared.
 //! - [`RecordIter`]: the records of a decompressed section, lazily, every lie detected.
 //! - [`BatchBuilder`]: records in, a batch out; also re-encodes parts of other batches.
+//! - [`EndMarker`]: the control batch that ends a transaction.
 //! - [`Codec`]: the five compression codecs, bounded in both directions.
 
 mod batch;
 mod builder;
 mod codec;
+mod control;
 mod error;
 mod header;
 mod log_batch;
@@ -21,11 +23,12 @@ mod varint;
 pub use batch::{Batch, SplitPrefix};
 pub use builder::{BatchBuilder, BuildError};
 pub use codec::{Codec, compress, decompress};
+pub use control::EndMarker;
 pub use error::{BatchError, RecordFault};
 pub use header::{
     Attributes, BatchHeader, HEADER_BYTES, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE,
     NO_TIMESTAMP, TimestampType, sequence_add,
 };
 pub use log_batch::{LogBatch, rope};
-pub use lookup::{FoundTimestamp, first_at_or_after, max_timestamp};
+pub use lookup::{FoundTimestamp, first_at_or_after, last_offset_of, max_timestamp};
 pub use records::{Header, HeaderIter, Record, RecordIter};

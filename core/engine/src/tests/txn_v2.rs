@@ -1,0 +1,114 @@
+//! Stories about the second version of transactions (KIP-890): partitions join with the data, and
+//! every end moves the epoch on, so that nothing late can slip into the next transaction.
+
+use super::rig::Rig;
+use super::txn_rig::{Client, ended, init};
+use crate::api_versions;
+use crate::{Entry, EntrySeq};
+use bytes::BytesMut;
+use millpond_wire::error_code::ErrorCode;
+
+#[test]
+fn clients_are_told_of_the_second_version() {
+    let served = api_versions::served();
+    let mut features = served.finalized_features.iter();
+    let feature = features.find(|feature| feature.name == "transaction.version").expect("told");
+    assert_eq!((feature.min_version_level, feature.max_version_level), (2, 2));
+    assert_eq!(served.finalized_features_epoch, 0);
+    let version = |key: i16| {
+        served.api_keys.iter().find(|api| api.api_key == key).expect("served").max_version
+    };
+    assert!(version(0) >= 12 && version(28) >= 5 && version(26) >= 5);
+}
+
+#[test]
+fn every_end_moves_the_epoch_on_and_a_batch_of_before_is_too_late() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    for (round, is_commit) in [(1, true), (2, false), (3, true)] {
+        let late = client.clone();
+        client.write(&mut rig, "a", 0, &["x"]);
+        assert_eq!(client.end(&mut rig, is_commit), 0);
+        assert_eq!(client.epoch, round);
+        let id = late.send_raw(&mut rig, "a", 0, late.batch("a", 0, &["late"]));
+        let refused = ErrorCode::InvalidProducerEpoch.code();
+        assert_eq!(rig.produced(id).error_code, refused, "not even a duplicate");
+    }
+    assert_eq!(rig.read_committed("a", 0, 0), ["x", "x"]);
+}
+
+#[test]
+fn an_end_whose_answer_was_lost_is_answered_again_with_the_epoch_to_go_on_with() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    client.write(&mut rig, "a", 0, &["x"]);
+    let before = client.clone();
+    let id = before.send_end(&mut rig, true);
+    let first = ended(&mut rig, id);
+    let entries = rig.entries.len();
+    let id = before.send_end(&mut rig, true);
+    assert_eq!(ended(&mut rig, id), first);
+    assert_eq!(rig.entries.len(), entries, "nothing more happened");
+    let id = before.send_end(&mut rig, false);
+    assert_eq!(ended(&mut rig, id).error_code, ErrorCode::InvalidTxnState.code());
+    client.take_end(&first);
+    client.write(&mut rig, "a", 0, &["y"]);
+    let id = before.send_end(&mut rig, true);
+    let fenced = ErrorCode::ProducerFenced.code();
+    assert_eq!(ended(&mut rig, id).error_code, fenced, "the next transaction is not its own");
+}
+
+#[test]
+fn an_abort_of_nothing_moves_the_epoch_on_and_a_commit_of_nothing_is_refused() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    assert_eq!(client.end(&mut rig, true), ErrorCode::InvalidTxnState.code());
+    assert_eq!((client.end(&mut rig, false), client.epoch), (0, 1));
+    assert_eq!((client.end(&mut rig, false), client.epoch), (0, 2));
+    client.write(&mut rig, "a", 0, &["x"]);
+    assert_eq!((client.end(&mut rig, true), client.epoch), (0, 3));
+    assert_eq!(rig.read_committed("a", 0, 0), ["x"]);
+}
+
+#[test]
+fn a_producer_whose_epochs_run_out_at_an_end_goes_on_with_a_new_id() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    while client.epoch < i16::MAX - 1 {
+        client.epoch = init(&mut rig, "tx", None).producer_epoch;
+    }
+    let entries = rig.entries.len();
+    client.write(&mut rig, "a", 0, &["x"]);
+    let before = client.clone();
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert!(client.id > before.id && client.epoch == 0);
+    let id = before.send_end(&mut rig, true);
+    let again = ended(&mut rig, id);
+    assert_eq!((again.error_code, again.producer_id, again.producer_epoch), (0, client.id, 0));
+    client.write(&mut rig, "a", 0, &["y"]);
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert_eq!(rig.read_committed("a", 0, 0), ["x", "y"]);
+    for (bytes, seq) in rig.entries[entries..].iter().zip(entries as u64 + 1..) {
+        let entry = Entry::decode(EntrySeq(seq), bytes.clone()).expect("our own entry");
+        let mut again = BytesMut::new();
+        entry.encode(&mut again);
+        assert_eq!(again, bytes[..], "comes back to the byte");
+    }
+    assert_eq!(rig.engine.snapshot(), rig.reborn(None).engine.snapshot());
+}
+
+#[test]
+fn a_client_of_before_and_one_of_since_follow_each_other() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    for (round, is_v2) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut client = Client::start(&mut rig, "tx", is_v2);
+        client.write(&mut rig, "a", 0, &["x"]);
+        assert_eq!(client.end(&mut rig, true), 0, "round {round}");
+    }
+    assert_eq!(rig.read_committed("a", 0, 0).len(), 4);
+}
