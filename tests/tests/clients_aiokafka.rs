@@ -57,3 +57,8 @@ fn two_consumers_share_four_partitions_and_rebalance_when_one_leaves() {
 fn topics_are_made_listed_and_deleted() {
     tell("admin");
 }
+
+#[test]
+fn a_transaction_that_fails_leaves_nothing_behind() {
+    tell("transactions");
+}

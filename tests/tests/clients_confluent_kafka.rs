@@ -62,3 +62,8 @@ fn offsets_are_found_by_watermark_by_time_and_by_assignment() {
 fn topics_are_made_described_and_deleted() {
     tell("admin");
 }
+
+#[test]
+fn a_worker_reads_works_and_writes_exactly_once_and_its_zombie_is_fenced() {
+    tell("transactions");
+}

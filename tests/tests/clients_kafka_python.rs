@@ -70,3 +70,8 @@ fn offsets_are_found_by_end_by_time_and_by_seeking() {
 fn topics_are_made_described_listed_and_deleted() {
     tell("admin");
 }
+
+#[test]
+fn aborted_transactions_are_never_seen_by_readers_of_committed_data() {
+    tell("transactions");
+}

@@ -42,3 +42,8 @@ fn two_consumers_share_four_partitions_and_rebalance_when_one_leaves() {
 fn topics_are_made_described_and_deleted() {
     tell("admin");
 }
+
+#[test]
+fn a_transaction_counts_when_it_is_committed_and_never_when_it_is_aborted() {
+    tell("transactions");
+}

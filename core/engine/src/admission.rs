@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     queue: VecDeque<Admitted>,
-    /// Producers without committed state whose batch was refused: the sequence that must come next.
+    /// Producers whose batch was refused and of which no committed state says what must come next:
+    /// that batch's sequence.
     refused: BTreeMap<i64, (i16, i32)>,
     /// By producer: sequences that were lost, so that no batch among them is a duplicate.
     gaps: BTreeMap<i64, SequenceGap>,
@@ -141,7 +142,9 @@ impl Pending {
             if follows(&admitted) { later.push(admitted) } else { kept.push_back(admitted) }
         }
         self.queue = kept;
-        if !has_state {
+        // Else the next one would leave the gap that this one was to leave, and itself in it.
+        let left_gap = self.gaps.get(&range.producer_id).is_some_and(|gap| gap.ends_at(range));
+        if !has_state || left_gap {
             self.refuse(range);
         }
         later
@@ -199,16 +202,17 @@ impl Pending {
     }
 
     /// Whether a batch may stand here although `expected` was to come next: it is ahead of that,
-    /// none of its producer is under way, and none was refused.
+    /// none of its producer is under way, and no other was refused.
     pub(crate) fn may_leave_gap(&self, range: SentRange, known_epoch: i16, expected: i32) -> bool {
         let ahead = sequence_distance(expected, range.base_sequence);
+        let begin = (range.epoch, range.base_sequence);
         let has_room = self.gaps.len() < limits::SEQUENCE_GAPS_PER_PARTITION_MAX
             || self.gaps.contains_key(&range.producer_id);
         has_room
             && range.epoch >= known_epoch
             && (1..i64::from(i32::MAX) / 2).contains(&ahead)
             && self.last_of(range.producer_id).is_none()
-            && !self.refused.contains_key(&range.producer_id)
+            && self.refused.get(&range.producer_id).is_none_or(|refused| *refused == begin)
     }
 
     pub(crate) fn remember_gap(&mut self, producer_id: i64, gap: SequenceGap) {

@@ -293,6 +293,11 @@ pub(crate) struct SequenceGap {
 }
 
 impl SequenceGap {
+    /// Whether it was left by this batch.
+    pub(crate) fn ends_at(self, range: SentRange) -> bool {
+        range.epoch == self.epoch && range.base_sequence == self.upto
+    }
+
     /// Whether a batch lies in the gap, wholly or in part.
     pub(crate) fn holds(self, range: SentRange) -> bool {
         let within = |sequence: i32| {

@@ -108,7 +108,8 @@ impl Engine {
         let room = self.check_room(topic_name, key);
         let within =
             room.and_then(|()| joins.map(|joins| self.enter_transaction(key, joins)).transpose());
-        let within = within.inspect_err(|_| self.remember_refused(key, range))?;
+        let leaves_gap = missing_from.is_some();
+        let within = within.inspect_err(|_| self.remember_refused(key, range, leaves_gap))?;
         let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
         let log = self.state.catalog.partition(key).ok_or_else(missing)?;
         let chain = topic.chain.clone();
@@ -193,13 +194,13 @@ impl Engine {
         }
     }
 
-    /// A producer that is not known yet must begin again with the batch that was refused: what it
-    /// sent behind it cannot come first.
-    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>) {
+    /// A producer that is not known yet, or may leave a gap, must begin again with the batch that was
+    /// refused: what it sent behind it cannot come first.
+    fn remember_refused(&mut self, key: PartitionKey, range: Option<SentRange>, leaves_gap: bool) {
         let Some(range) = range else { return };
         let is_known = self.state.producers.get(key, range.producer_id).is_some();
         if let Some(log) = self.state.catalog.partition_mut(key)
-            && !is_known
+            && (leaves_gap || !is_known)
         {
             log.pending.refuse(range);
         }

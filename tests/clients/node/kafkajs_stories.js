@@ -189,6 +189,40 @@ async function rebalance(kafka) {
   assert.deepEqual(values, range(0, 400));
 }
 
+async function transactions(kafka) {
+  const client = kafka.admin();
+  await client.connect();
+  await client.createTopics({ topics: [{ topic: "ledger", numPartitions: 1 }] });
+  const producer = kafka.producer({
+    transactionalId: "tutorial", maxInFlightRequests: 1, idempotent: true });
+  await producer.connect();
+  const kept = [];
+  for (const turn of range(0, 4)) {
+    const transaction = await producer.transaction();
+    const values = range(turn * 5, 5).map(String);
+    await transaction.send({ topic: "ledger", messages: values.map((value) => ({ value })) });
+    await transaction.sendOffsets({
+      consumerGroupId: "bookkeepers",
+      topics: [{ topic: "ledger", partitions: [{ partition: 0, offset: String(turn) }] }] });
+    if (turn % 2 === 0) {
+      await transaction.commit();
+      kept.push(...values);
+    } else {
+      await transaction.abort();
+    }
+  }
+  await producer.disconnect();
+  const [{ partitions }] = await client.fetchOffsets({
+    groupId: "bookkeepers", topics: ["ledger"] });
+  assert.equal(partitions[0].offset, "2", "of the last transaction that was committed");
+  await client.disconnect();
+  // Read committed is what kafkajs does unless told otherwise.
+  const member = await new Member(kafka, "ledger", "readers").start();
+  await until("the committed values", [member], () => member.seen.length >= kept.length);
+  await member.leave();
+  assert.deepEqual(member.values().map(String), kept);
+}
+
 async function admin(kafka) {
   const client = kafka.admin();
   await client.connect();
@@ -220,6 +254,7 @@ const STORIES = {
   group_auto_commit: groupAutoCommit,
   group_manual_commit: groupManualCommit,
   rebalance,
+  transactions,
   admin,
 };
 

@@ -6,6 +6,7 @@ import json
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.structs import OffsetAndMetadata
 
 from story import PATIENCE_S, expect, expect_shares, main, readings
 
@@ -157,6 +158,36 @@ async def rebalance(bootstrap):
     expect(sorted(one.seen + two.seen), list(range(400)), "values seen by the group")
 
 
+async def transactions(bootstrap):
+    """One transaction is committed, one fails: the second one's values are never seen."""
+    await make_topic(bootstrap, "ledger", 1)
+    values = readings(20)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="tutorial",
+                                value_serializer=to_json) as producer:
+        async with producer.transaction():
+            for value in values[:10]:
+                await producer.send_and_wait("ledger", value)
+        try:
+            async with producer.transaction():
+                await producer.send_and_wait("ledger", {"never": "seen"})
+                raise ValueError("the work failed")
+        except ValueError:
+            pass
+        async with producer.transaction():
+            for value in values[10:]:
+                await producer.send("ledger", value)
+            await producer.send_offsets_to_transaction(
+                {TopicPartition("ledger", 0): OffsetAndMetadata(7, "seven")}, "bookkeepers")
+    async with AIOKafkaConsumer("ledger", bootstrap_servers=bootstrap, group_id="bookkeepers",
+                                isolation_level="read_committed", enable_auto_commit=False,
+                                auto_offset_reset="earliest",
+                                value_deserializer=json.loads) as consumer:
+        expect(await consumer.committed(TopicPartition("ledger", 0)), 7, "committed offset")
+        await consumer.seek_to_beginning()
+        seen = [message.value for message in await take(consumer, 20)]
+        expect(seen, values, "committed values")
+
+
 async def admin(bootstrap):
     """Topics made, listed, refused twice, deleted; groups listed."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -197,5 +228,6 @@ if __name__ == "__main__":
         "group_auto_commit": run(group_auto_commit),
         "group_manual_commit": run(group_manual_commit),
         "rebalance": run(rebalance),
+        "transactions": run(transactions),
         "admin": run(admin),
     })

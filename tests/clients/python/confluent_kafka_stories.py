@@ -175,6 +175,66 @@ def offsets(bootstrap):
     consumer.close()
 
 
+def committed_values(bootstrap, topic):
+    """All that a reader of committed data finds up to the end."""
+    consumer = consumer_of(bootstrap, topic, f"readers of {topic}",
+                           **{"isolation.level": "read_committed", "enable.partition.eof": True})
+    values, ends = [], []
+
+    def step():
+        message = consumer.poll(0.5)
+        if message is None:
+            return
+        if message.error():
+            expect(message.error().code(), KafkaError._PARTITION_EOF, "error")
+            ends.append(message.partition())
+        else:
+            values.append(json.loads(message.value()))
+
+    until("the end of the topic", lambda: ends, step)
+    consumer.close()
+    return values
+
+
+def transactions(bootstrap):
+    """Reads, works and writes exactly once; what is aborted is never seen, zombies are fenced."""
+    make_topic(bootstrap, "orders", 1)
+    make_topic(bootstrap, "bills", 1)
+    orders = readings(20)
+    produce_all(Producer({"bootstrap.servers": bootstrap}), "orders", orders)
+    consumer = consumer_of(bootstrap, "orders", "billing", **{"enable.auto.commit": False})
+    worker = Producer({"bootstrap.servers": bootstrap, "transactional.id": "billing-1"})
+    worker.init_transactions(30)
+    for turn in range(4):
+        messages = take(consumer, 5)
+        for is_kept in (False, True):
+            worker.begin_transaction()
+            for message in messages:
+                bill = json.loads(message.value()) | {"kept": is_kept}
+                worker.produce("bills", json.dumps(bill).encode())
+            positions = consumer.position(consumer.assignment())
+            worker.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 30)
+            if is_kept:
+                worker.commit_transaction(30)
+            else:
+                worker.flush(30)
+                worker.abort_transaction(30)
+            at = consumer.committed(consumer.assignment(), 30)[0].offset
+            expect(at if at >= 0 else 0, turn * 5 + (5 if is_kept else 0), "committed offset")
+    consumer.close()
+    heir = Producer({"bootstrap.servers": bootstrap, "transactional.id": "billing-1"})
+    heir.init_transactions(30)
+    try:
+        worker.begin_transaction()
+        worker.produce("bills", b"zombie")
+        worker.commit_transaction(30)
+        raise AssertionError("a zombie committed")
+    except KafkaException as error:
+        expect(error.args[0].code(), KafkaError._FENCED, "error of a zombie")
+    bills = committed_values(bootstrap, "bills")
+    expect(bills, [order | {"kept": True} for order in orders], "bills")
+
+
 def admin(bootstrap):
     """Topics made, described, refused twice, deleted; groups listed and described."""
     client = make_topic(bootstrap, "made", 4)
@@ -215,5 +275,6 @@ if __name__ == "__main__":
         "group_manual_commit": group_manual_commit,
         "rebalance": rebalance,
         "offsets": offsets,
+        "transactions": transactions,
         "admin": admin,
     })

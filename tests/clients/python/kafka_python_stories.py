@@ -193,6 +193,30 @@ def keyed(bootstrap):
     producer.close()
 
 
+def transactions(bootstrap):
+    """Every second transaction is aborted: readers of committed data see the others, in order."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id="tutorial",
+                             value_serializer=to_json)
+    producer.init_transactions()
+    values = readings(40)
+    for turn in range(4):
+        producer.begin_transaction()
+        for value in values[turn * 10:turn * 10 + 10]:
+            producer.send("ledger", value)
+        if turn % 2 == 0:
+            producer.commit_transaction()
+        else:
+            producer.flush()
+            producer.abort_transaction()
+    producer.close()
+    consumer = KafkaConsumer("ledger", bootstrap_servers=bootstrap, auto_offset_reset="earliest",
+                             isolation_level="read_committed", value_deserializer=json.loads)
+    seen = [message.value for message in take(consumer, 20)]
+    expect(seen, values[:10] + values[20:30], "committed values")
+    expect(consumer.poll(500), {}, "and nothing more")
+    consumer.close()
+
+
 def admin(bootstrap):
     """Topics made, shown, listed, refused twice, deleted; groups listed and described."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -242,5 +266,6 @@ if __name__ == "__main__":
         "rebalance": rebalance,
         "seek_and_offsets": seek_and_offsets,
         "keyed": keyed,
+        "transactions": transactions,
         "admin": admin,
     })

@@ -3,7 +3,7 @@
 
 use super::rig::{Producer, Rig, batch, parsed, values_of};
 use crate::transform::{Output, OutputTopic, TransformOutcome};
-use crate::{EntrySeq, SyncBy, Unsynced};
+use crate::{EntrySeq, Event, SpaceReport, SyncBy, Unsynced};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 
@@ -222,4 +222,20 @@ fn a_new_epoch_whose_first_batches_were_lost_goes_on_as_well() {
     let mut rig = after_loss(&mut rig, 1);
     assert_eq!(error_of(&mut rig, of(1, 1)), ErrorCode::None);
     assert_eq!(error_of(&mut rig, of(0, 1)), ErrorCode::InvalidProducerEpoch);
+}
+
+#[test]
+fn what_was_sent_behind_a_refused_batch_does_not_leave_the_gap_in_its_place() {
+    let mut rig = rig(&[("flush.ms", "500")]);
+    for sequence in 0..6 {
+        error_of(&mut rig, sent(sequence, &["x"]));
+    }
+    let mut rig = after_loss(&mut rig, 3);
+    let refusing = SpaceReport { is_refusing: true, ..SpaceReport::default() };
+    rig.handle(Event::Space(refusing));
+    assert_eq!(error_of(&mut rig, sent(6, &["y"])), ErrorCode::KafkaStorageError);
+    rig.handle(Event::Space(SpaceReport { is_refusing: false, budget_bytes: 1 << 30, ..refusing }));
+    assert_eq!(error_of(&mut rig, sent(7, &["y"])), ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(error_of(&mut rig, sent(6, &["y"])), ErrorCode::None);
+    assert_eq!(error_of(&mut rig, sent(7, &["y"])), ErrorCode::None);
 }
