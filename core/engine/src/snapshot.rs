@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 4 | last entry u64 | producer ids reserved below i64
+//! version u16 = 5 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -41,11 +41,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 4;
+pub const SNAPSHOT_VERSION: u16 = 5;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 /// The first that ends with the settings of the node.
-const SETTINGS_VERSION: u16 = 4;
+const SETTINGS_VERSION: u16 = 5;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
