@@ -41,11 +41,13 @@ impl Engine {
 
 /// The timestamps that a topic takes now; `None`: all.
 fn timestamp_limits(topic: &Topic, wall_ms: i64) -> Option<RangeInclusive<i64>> {
-    let limit = |name| topic.config(name).parse::<i64>().unwrap_or(i64::MAX);
-    let (before, after) = (limit(TIMESTAMP_BEFORE_MAX_MS), limit(TIMESTAMP_AFTER_MAX_MS));
-    if before == i64::MAX && after == i64::MAX {
+    let (before, after) =
+        (topic.given(TIMESTAMP_BEFORE_MAX_MS), topic.given(TIMESTAMP_AFTER_MAX_MS));
+    if before.is_none() && after.is_none() {
         return None;
     }
+    let limit = |given: Option<&str>| given.and_then(|ms| ms.parse().ok()).unwrap_or(i64::MAX);
+    let (before, after) = (limit(before), limit(after));
     let first = if before == i64::MAX { i64::MIN } else { wall_ms.saturating_sub(before) };
     Some(first..=wall_ms.saturating_add(after))
 }

@@ -34,22 +34,26 @@ impl Topic {
     /// unknown name.
     #[must_use]
     pub fn config(&self, name: &str) -> &str {
-        match self.configs.get(name).or_else(|| self.defaults.get(name)) {
+        match self.given(name) {
             Some(value) => value,
             None => topic_config::find(name).map_or("", |config| config.default),
         }
     }
 
+    /// The value of a configuration where the topic or the broker says something: what is asked for
+    /// with every batch need not look up defaults.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.configs.get(name).or_else(|| self.defaults.get(name)).map(String::as_str)
+    }
+
     /// Largest record batch, in bytes: the topic's own setting or else the node's.
     pub(crate) fn max_message_bytes(&self, node_default: i32) -> usize {
-        let name = topic_config::MAX_MESSAGE_BYTES;
-        let own = self.configs.get(name).or_else(|| self.defaults.get(name));
-        let own = own.and_then(|value| value.parse().ok());
+        let own = self.given(topic_config::MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok());
         usize::try_from(own.unwrap_or(node_default)).unwrap_or(0).min(limits::BATCH_BYTES_MAX)
     }
 
     pub(crate) fn has_log_append_time(&self) -> bool {
-        self.config(topic_config::MESSAGE_TIMESTAMP_TYPE) == "LogAppendTime"
+        self.given(topic_config::MESSAGE_TIMESTAMP_TYPE) == Some("LogAppendTime")
     }
 
     /// Whether `cleanup.policy` lets old segments go.

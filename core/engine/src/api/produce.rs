@@ -10,6 +10,8 @@ use millpond_wire::limits;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use millpond_wire::messages::{ProduceRequest, ProduceResponse};
+use millpond_wire::uuid::Uuid;
+use std::borrow::Cow;
 
 impl Engine {
     /// Takes a produce request to its end, or refuses all of it when the node is busy.
@@ -36,7 +38,7 @@ impl Engine {
         }
         let sender = Sender { transactional_id: request.transactional_id.as_deref(), version };
         for (t, topic) in request.topic_data.into_iter().enumerate() {
-            let (name, unknown) = self.produced_topic(&topic, version);
+            let (name, unknown) = self.produced_topic(&topic.name, topic.topic_id, version);
             let refusal = refusal.clone().or(unknown);
             let refusal = refusal.or_else(|| self.lacks_replicas(&name, request.acks));
             for (p, part) in topic.partition_data.into_iter().enumerate() {
@@ -56,15 +58,20 @@ impl Engine {
 impl Engine {
     /// The name of the topic that is meant, and what is wrong if it is named by an id that no topic
     /// has (KIP-516).
-    fn produced_topic(&self, topic: &TopicProduceData, version: i16) -> (String, Option<Refusal>) {
+    fn produced_topic<'a>(
+        &self,
+        name: &'a str,
+        topic_id: Uuid,
+        version: i16,
+    ) -> (Cow<'a, str>, Option<Refusal>) {
         if version < BY_ID_VERSION {
-            return (topic.name.clone(), None);
+            return (Cow::Borrowed(name), None);
         }
-        match self.state.catalog.by_id(topic.topic_id) {
-            Some(topic) => (topic.name.clone(), None),
+        match self.state.catalog.by_id(topic_id) {
+            Some(topic) => (Cow::Owned(topic.name.clone()), None),
             None => {
                 let code = ErrorCode::UnknownTopicId;
-                (String::new(), Some(refuse(code, code.message())))
+                (Cow::Borrowed(""), Some(refuse(code, code.message())))
             }
         }
     }
@@ -73,7 +80,7 @@ impl Engine {
     /// clamps replication factors takes scripts made for clusters, and clamps this with them.
     fn lacks_replicas(&self, name: &str, acks: i16) -> Option<Refusal> {
         let topic = self.state.catalog.by_name(name).filter(|_| acks == ALL_REPLICAS)?;
-        let wanted = topic.config(MIN_INSYNC_REPLICAS);
+        let wanted = topic.given(MIN_INSYNC_REPLICAS)?;
         let is_met = wanted.parse().is_ok_and(|wanted: i32| wanted <= 1);
         if is_met || self.config.clamp_replication_factor {
             return None;
