@@ -7,7 +7,7 @@ use millpond_wire::messages::list_config_resources_response::ConfigResource;
 use millpond_wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse, Response};
 
 impl Engine {
-    pub(crate) fn on_list_config_resources(
+    pub(crate) fn on_list_resources(
         &mut self,
         id: RequestId,
         request: &ListConfigResourcesRequest,

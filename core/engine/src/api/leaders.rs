@@ -49,7 +49,7 @@ impl Engine {
         self.reply(id, Response::ElectLeaders(response));
     }
 
-    pub(crate) fn on_alter_partition_reassignments(
+    pub(crate) fn on_reassign(
         &mut self,
         id: RequestId,
         request: &AlterPartitionReassignmentsRequest,

@@ -86,20 +86,14 @@ pub(crate) fn dispatch(
         Request::AlterReplicaLogDirs(request) => engine.on_alter_replica_log_dirs(id, &request),
         Request::DescribeLogDirs(request) => engine.on_describe_log_dirs(id, &request),
         Request::ElectLeaders(request) => engine.on_elect_leaders(id, &request),
-        Request::AlterPartitionReassignments(request) => {
-            engine.on_alter_partition_reassignments(id, &request);
-        }
+        Request::AlterPartitionReassignments(request) => engine.on_reassign(id, &request),
         Request::ListPartitionReassignments(_) => engine.on_list_partition_reassignments(id),
         Request::DescribeClientQuotas(request) => engine.on_describe_client_quotas(id, &request),
         Request::AlterClientQuotas(request) => engine.on_alter_client_quotas(id, &request),
         Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
         Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
-        Request::ListConfigResources(request) => {
-            engine.on_list_config_resources(id, &request, version);
-        }
-        Request::DescribeTopicPartitions(request) => {
-            engine.on_describe_topic_partitions(id, &request);
-        }
+        Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),
+        Request::DescribeTopicPartitions(request) => engine.on_describe_pages(id, &request),
     }
 }
 

@@ -17,7 +17,7 @@ use millpond_wire::messages::{
 use std::collections::BTreeSet;
 
 impl Engine {
-    pub(crate) fn on_describe_topic_partitions(
+    pub(crate) fn on_describe_pages(
         &mut self,
         id: RequestId,
         request: &DescribeTopicPartitionsRequest,

@@ -14,6 +14,7 @@ mod quotas;
 mod recovery;
 mod retention;
 mod rig;
+mod session_chaos;
 mod space;
 mod topics;
 mod transactions;
