@@ -380,7 +380,11 @@ impl Kafka {
             committed_leader_epoch: -1,
             ..Default::default()
         };
-        let topic = OffsetCommitRequestTopic { name: topic.into(), partitions: vec![committed] };
+        let topic = OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![committed],
+            ..Default::default()
+        };
         let request = OffsetCommitRequest {
             group_id: group.into(),
             generation_id_or_member_epoch: -1,

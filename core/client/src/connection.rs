@@ -187,9 +187,9 @@ impl Connection {
         &self.shared.broker
     }
 
-    /// The newest version of `api` that both sides speak.
+    /// The newest version of `api` that both sides speak and that names topics as this client does.
     pub fn version(&self, api: ApiKey) -> Option<i16> {
-        self.version_up_to(api, i16::MAX)
+        self.version_up_to(api, newest_by_name(api))
     }
 
     /// The newest version of `api`, at most `cap`, that both sides speak.
@@ -488,6 +488,14 @@ fn version_table(response: &ApiVersionsResponse) -> HashMap<ApiKey, (i16, i16)> 
         Some((api, (entry.min_version, entry.max_version)))
     };
     response.api_keys.iter().filter_map(known).collect()
+}
+
+/// The last version in which committed offsets are told by the names of topics, not by their ids.
+const fn newest_by_name(api: ApiKey) -> i16 {
+    match api {
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        _ => i16::MAX,
+    }
 }
 
 fn served_by(response: &ApiVersionsResponse) -> Option<i16> {

@@ -27,6 +27,17 @@ pub struct EngineConfig {
     pub group_min_session_timeout_ms: i32,
     /// Longest session timeout a member may ask for. Default 1,800,000.
     pub group_max_session_timeout_ms: i32,
+    /// How often members of consumer groups (KIP-848) are told to send a heartbeat. Default 5,000,
+    /// as in Kafka.
+    pub consumer_heartbeat_interval_ms: i32,
+    /// Silence after which such a member is out. Default 45,000, as in Kafka.
+    pub consumer_session_timeout_ms: u64,
+    /// How long the offsets of an empty group are kept, and those of a stand-alone consumer after
+    /// their commit. Default seven days, as in Kafka (`offsets.retention.minutes`).
+    pub offsets_retention_ms: i64,
+    /// How often they are checked. Default 600,000, as in Kafka
+    /// (`offsets.retention.check.interval.ms`).
+    pub offsets_check_ms: u64,
     /// Largest record batch of a topic that does not say. Default 1 MiB + 12, as in Kafka.
     pub message_max_bytes: i32,
     /// Most bytes of one fetch answer, whatever the client asks. Default 8 MiB.
@@ -76,6 +87,10 @@ impl Default for EngineConfig {
             group_initial_rebalance_delay_ms: limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
             group_min_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MIN as i32,
             group_max_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MAX as i32,
+            consumer_heartbeat_interval_ms: limits::DEFAULT_CONSUMER_HEARTBEAT_MS,
+            consumer_session_timeout_ms: limits::DEFAULT_CONSUMER_SESSION_MS,
+            offsets_retention_ms: limits::DEFAULT_OFFSETS_RETENTION_MS as i64,
+            offsets_check_ms: limits::DEFAULT_OFFSETS_CHECK_MS,
             message_max_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES as i32,
             fetch_max_bytes: limits::FETCH_BYTES_MAX,
             fetch_max_wait_ms: limits::FETCH_WAIT_MS_MAX,

@@ -22,6 +22,8 @@ pub struct Counters {
     pub transform_batches_untouched: u64,
     /// Batches that a transform refused.
     pub transform_batches_rejected: u64,
+    /// Committed offsets that had their time.
+    pub offsets_expired: u64,
     /// Batches recognised as duplicates.
     pub duplicates: u64,
     /// Batches refused because of their sequence or epoch.

@@ -66,6 +66,7 @@ pub struct Engine {
     pub(crate) deadlines: Deadlines,
     pub(crate) record_clock: RecordClock,
     pub(crate) retention_armed: bool,
+    pub(crate) offset_expiry_armed: bool,
     pub(crate) space: Space,
     /// Storage was asked by this event to give space back.
     pub(crate) reclaim_asked: bool,
@@ -91,6 +92,8 @@ pub(crate) enum Then {
 pub(crate) enum Timer {
     Fetch(u64),
     Group(String),
+    ConsumerGroup(String),
+    OffsetExpiry,
     Retention,
     /// A connection that must wait.
     Unmute(SessionId),
@@ -158,6 +161,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             record_clock: RecordClock::default(),
             retention_armed: false,
+            offset_expiry_armed: false,
             space: Space::default(),
             reclaim_asked: false,
             counters: Counters::default(),
@@ -253,6 +257,7 @@ impl Engine {
             Event::Tick => {}
         }
         self.check_budget();
+        self.arm_offset_expiry();
         self.seal();
         self.wake_fetches();
     }
@@ -276,6 +281,8 @@ impl Engine {
             match timer {
                 Timer::Fetch(id) => self.on_fetch_deadline(id),
                 Timer::Group(id) => self.on_group_deadline(&id),
+                Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
+                Timer::OffsetExpiry => self.on_offset_expiry_deadline(),
                 Timer::Retention => self.on_retention_deadline(),
                 Timer::Unmute(session) => self.on_unmute(session),
                 Timer::Transaction(id) => self.on_transaction_deadline(&id),

@@ -30,6 +30,8 @@
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
+//!  40 GroupNoted          group str | is there u8 | [note, see group_note.rs]
+//!  41 OffsetsExpire       group str | milliseconds since 1970 i64 | count u32 x key
 //!  48, 49                 settings of the node, see setting.rs
 //!
 //! varint  seven bits a byte, the lowest first
@@ -44,6 +46,7 @@ use crate::codec::{
 };
 use crate::compact::{self, Written};
 use crate::extent::{self, Extent, WantedExtent};
+use crate::group_note::GroupNote;
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
@@ -159,6 +162,22 @@ pub enum Fact {
         id: Uuid,
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
+    },
+    /// Offsets just committed came with a time of their own to expire.
+    OffsetsExpire {
+        /// The group's id.
+        group: String,
+        /// Milliseconds since 1970.
+        at_ms: i64,
+        /// Whose offsets.
+        partitions: Vec<PartitionKey>,
+    },
+    /// What is kept of a group beyond its members.
+    GroupNoted {
+        /// The group's id.
+        group: String,
+        /// `None`: nothing any more.
+        note: Option<GroupNote>,
     },
     /// Damage took what stood between the log end and an offset, where the log goes on.
     Lost {
@@ -410,6 +429,8 @@ impl Fact {
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
             Fact::Setting(fact) => fact.tag(),
+            Fact::GroupNoted { .. } => 40,
+            Fact::OffsetsExpire { .. } => 41,
             Fact::Transaction(fact) => fact.tag(),
         }
     }
@@ -460,10 +481,12 @@ impl Fact {
             Fact::OffsetsDeleted { group, partitions } => {
                 put_string(out, group);
                 out.put_u8(u8::from(partitions.is_none()));
-                put_count(out, partitions.as_ref().map_or(0, Vec::len));
-                for key in partitions.iter().flatten() {
-                    put_partition(out, key);
-                }
+                put_keys(out, partitions.as_deref().unwrap_or_default());
+            }
+            Fact::OffsetsExpire { group, at_ms, partitions } => {
+                put_string(out, group);
+                out.put_i64_le(*at_ms);
+                put_keys(out, partitions);
             }
             Fact::TransformDeployed(deployment) => deployment.put(out),
             Fact::TransformDeleted { name } => put_string(out, name),
@@ -492,6 +515,10 @@ impl Fact {
                 out.put_i64_le(*upto);
             }
             Fact::Setting(fact) => fact.put(out),
+            Fact::GroupNoted { group, note } => {
+                put_string(out, group);
+                GroupNote::put_option(out, note.as_ref());
+            }
             Fact::Transaction(fact) => fact.put(out),
         }
     }
@@ -519,8 +546,7 @@ impl Fact {
             8 => {
                 let group = take.string("group")?;
                 let all = take.bool("all offsets")?;
-                let count = take.count("partitions", KEY_BYTES)?;
-                let keys = (0..count).map(|_| take.partition()).collect::<Result<_, _>>()?;
+                let keys = take_keys(take)?;
                 Fact::OffsetsDeleted { group, partitions: (!all).then_some(keys) }
             }
             9 => Fact::TransformDeployed(Deployment::take(take)?),
@@ -542,6 +568,15 @@ impl Fact {
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
+            41 => Fact::OffsetsExpire {
+                group: take.string("group")?,
+                at_ms: take.i64("expiry")?,
+                partitions: take_keys(take)?,
+            },
+            40 => Fact::GroupNoted {
+                group: take.string("group")?,
+                note: GroupNote::take_option(take)?,
+            },
             COMPACT_TAG => compact::take_appended(take)?,
             value => match SettingFact::take(value, take)? {
                 Some(fact) => Fact::Setting(fact),
@@ -566,6 +601,18 @@ fn take_partitions(take: &mut Take) -> Result<u32, CodecError> {
     } else {
         Err(CodecError::Impossible { what: "partitions", value: count.into() })
     }
+}
+
+fn put_keys(out: &mut impl BufMut, keys: &[PartitionKey]) {
+    put_count(out, keys.len());
+    for key in keys {
+        put_partition(out, key);
+    }
+}
+
+fn take_keys(take: &mut Take) -> Result<Vec<PartitionKey>, CodecError> {
+    let count = take.count("partitions", KEY_BYTES)?;
+    (0..count).map(|_| take.partition()).collect()
 }
 
 fn put_offsets(out: &mut impl BufMut, group: &str, offsets: &[(PartitionKey, CommittedOffset)]) {

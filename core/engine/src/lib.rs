@@ -24,9 +24,11 @@ mod extent;
 mod fetch;
 mod fetch_session;
 mod group;
+mod group_note;
 mod holes;
 mod keyed;
 mod loss;
+mod offset_expiry;
 mod offsets;
 mod parked;
 mod partition;
@@ -65,6 +67,7 @@ pub use entry::{
 pub use event::{Event, FlushedRange, ReadFault};
 pub use extent::{Extent, WantedExtent};
 pub use group::GroupState;
+pub use group_note::GroupNote;
 pub use loss::LostRange;
 pub use offsets::{GroupOffsets, OffsetStore};
 pub use partition::{FIRST_LEADER_EPOCH, Partition};
@@ -82,7 +85,7 @@ pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,
 };
-pub use view::{GroupView, MemberView};
+pub use view::{GroupKind, GroupView, MemberView};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The offsets that consumer groups committed. Holds what the journal holds, no more; whether the
 //! newest commits are durable yet is the caller's to ask (`last_entry`).
 
-use crate::codec::{CodecError, Take, put_option_string};
+use crate::codec::{CodecError, Take, put_count, put_option_string, put_partition, put_string};
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::BufMut;
 use millpond_wire::limits;
@@ -45,6 +45,9 @@ impl CommittedOffset {
 pub struct GroupOffsets {
     /// By partition.
     pub offsets: BTreeMap<PartitionKey, CommittedOffset>,
+    /// When those expire that came with a time of their own (OffsetCommit 2 to 4), milliseconds
+    /// since 1970.
+    pub(crate) expiries: BTreeMap<PartitionKey, i64>,
     /// The entry of the newest commit.
     pub(crate) last_entry: EntrySeq,
 }
@@ -75,6 +78,10 @@ impl OffsetStore {
         self.groups.get(group)?.offsets.get(&key)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Whether `more` offsets of partitions new to this group fit the caps.
     pub(crate) fn has_room(&self, group: &str, more: usize) -> bool {
         let (own, known) = match self.groups.get(group) {
@@ -99,10 +106,44 @@ impl OffsetStore {
         let entry = Arc::make_mut(entry);
         entry.last_entry = seq;
         for (key, offset) in offsets {
+            entry.expiries.remove(key);
             if entry.offsets.insert(*key, offset.clone()).is_none() {
                 self.total += 1;
             }
         }
+    }
+
+    /// These offsets, as they are now, expire at a time of their own.
+    pub(crate) fn expire_at(&mut self, group: &str, at_ms: i64, keys: &[PartitionKey]) {
+        let Some(entry) = self.groups.get_mut(group).map(Arc::make_mut) else { return };
+        for key in keys.iter().filter(|key| entry.offsets.contains_key(key)) {
+            entry.expiries.insert(*key, at_ms);
+        }
+    }
+
+    /// Offsets with a time of their own, by that time.
+    pub(crate) fn put_expiries(&self, out: &mut impl BufMut) {
+        let groups = || self.groups.iter().filter(|(_, group)| !group.expiries.is_empty());
+        put_count(out, groups().count());
+        for (id, group) in groups() {
+            put_string(out, id);
+            put_count(out, group.expiries.len());
+            for (key, at_ms) in &group.expiries {
+                put_partition(out, key);
+                out.put_i64_le(*at_ms);
+            }
+        }
+    }
+
+    pub(crate) fn take_expiries(&mut self, take: &mut Take) -> Result<(), CodecError> {
+        for _ in 0..take.count("groups with expiries", 4 + 4)? {
+            let group = take.string("group")?;
+            for _ in 0..take.count("expiries", 16 + 4 + 8)? {
+                let key = take.partition()?;
+                self.expire_at(&group, take.i64("expiry")?, &[key]);
+            }
+        }
+        Ok(())
     }
 
     /// `None`: all of the group.
@@ -115,6 +156,7 @@ impl OffsetStore {
             Some(keys) => {
                 let Some(entry) = self.groups.get_mut(group).map(Arc::make_mut) else { return };
                 for key in keys {
+                    entry.expiries.remove(key);
                     self.total -= usize::from(entry.offsets.remove(key).is_some());
                 }
                 if entry.offsets.is_empty() {
@@ -133,6 +175,7 @@ impl OffsetStore {
             let group = Arc::make_mut(group);
             let before = group.offsets.len();
             group.offsets.retain(|key, _| key.topic_id != topic_id);
+            group.expiries.retain(|key, _| key.topic_id != topic_id);
             removed += before - group.offsets.len();
             !group.offsets.is_empty()
         });

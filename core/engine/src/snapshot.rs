@@ -17,16 +17,19 @@
 //! unsettled       u32 x (key | u32 x open | u32 x aborted)
 //!   open     producer id i64 | epoch i16 | first offset i64 | newest timestamp i64
 //!   aborted  producer id i64 | first offset i64 | offset of its marker i64
+//! notes      u32 x (group str | note, see group_note.rs)
+//! expiries   u32 x (group str | u32 x (key | milliseconds since 1970 i64)): offsets with their own
 //! quotas     u32 x (entity | quota), as in setting.rs
 //! settings   configs of all brokers | configs of this one
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled; all are read. `pair` as in transaction/fact.rs.
+//! unsettled, version 4 with the expiries; all are read. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
+use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
 use crate::producer::{ProducerState, ProducerTable, SentBatch};
@@ -38,7 +41,7 @@ use crate::transaction::{AbortedTransaction, OpenTransaction, TransactionTable};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
 pub const SNAPSHOT_VERSION: u16 = 5;
@@ -84,6 +87,8 @@ impl FrozenState {
         put_losses(&mut after, state);
         state.transactions.put(&mut after);
         put_unsettled(&mut after, state);
+        state.notes.put(&mut after);
+        state.offsets.put_expiries(&mut after);
         state.quotas.put(&mut after);
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
@@ -135,7 +140,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         let id = take.string("group")?;
         let mut group = GroupOffsets {
             last_entry: EntrySeq(take.u64("last entry of a group")?),
-            offsets: BTreeMap::new(),
+            ..GroupOffsets::default()
         };
         for _ in 0..take.count("committed offsets", 20)? {
             group.offsets.insert(take.partition()?, CommittedOffset::take(&mut take)?);
@@ -149,6 +154,10 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     if version >= TRANSACTIONS_VERSION {
         state.transactions = TransactionTable::take(&mut take)?;
         take_unsettled(&mut take, &mut state)?;
+    }
+    if version >= NOTES_VERSION {
+        state.notes = GroupNotes::take(&mut take)?;
+        state.offsets.take_expiries(&mut take)?;
     }
     if version >= SETTINGS_VERSION {
         state.quotas = QuotaTable::take(&mut take)?;
@@ -339,4 +348,6 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
 
 /// The first version that knows of transactions.
 const TRANSACTIONS_VERSION: u16 = 3;
+/// The first version that keeps notes of groups.
+const NOTES_VERSION: u16 = 4;
 const PARTITION_BYTES: usize = 8 + 8 + 4 + 8 + 8 + 8;

@@ -3,6 +3,7 @@
 
 use crate::broker_config::BrokerConfigs;
 use crate::entry::{EntryError, Fact};
+use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) catalog: Catalog,
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
+    pub(crate) notes: GroupNotes,
     pub(crate) transforms: TransformTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) broker_configs: BrokerConfigs,
@@ -101,6 +103,10 @@ impl State {
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
             }
+            Fact::OffsetsExpire { group, at_ms, partitions } => {
+                self.offsets.expire_at(group, *at_ms, partitions);
+            }
+            Fact::GroupNoted { group, note } => self.notes.set(group, note.as_ref()),
             Fact::TransformDeployed(deployment) => {
                 self.transforms.deploy(deployment.clone());
                 self.rebuild_chains();

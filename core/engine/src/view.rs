@@ -4,22 +4,49 @@
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::engine::Engine;
-use crate::group::{Group, GroupState};
+use crate::group::consumer::Shares;
+use crate::group::{ConsumerGroup, Group, GroupState};
 use crate::offsets::OffsetStore;
 use crate::topic::{Catalog, Topic};
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
+use millpond_wire::messages::ConsumerProtocolAssignment;
+use millpond_wire::messages::consumer_protocol_assignment::TopicPartition;
 use millpond_wire::record::LogBatch;
+use millpond_wire::{Message, Writer};
 use std::collections::BTreeSet;
+
+/// Which protocol a group's members speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupKind {
+    /// JoinGroup and SyncGroup: a member assigns. Also groups without members.
+    #[default]
+    Classic,
+    /// KIP-848: the node assigns.
+    Consumer,
+}
+
+impl GroupKind {
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            GroupKind::Classic => "classic",
+            GroupKind::Consumer => "consumer",
+        }
+    }
+}
 
 /// A consumer group as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
     /// The group's id.
     pub id: String,
+    /// Which protocol its members speak.
+    pub kind: GroupKind,
     /// Where it stands; `Empty` too when only committed offsets are left.
     pub state: GroupState,
-    /// Counts its rebalances.
+    /// Counts its rebalances; of a group of KIP-848 its epoch.
     pub generation: i32,
     /// `consumer`, `connect`, ...
     pub protocol_type: String,
@@ -145,6 +172,7 @@ impl Engine {
     #[must_use]
     pub fn groups(&self) -> Vec<GroupView> {
         let live = self.groups.iter().map(|(id, _)| id);
+        let live = live.chain(self.groups.consumers().map(|(id, _)| id));
         let ids: BTreeSet<&str> = live.chain(self.state.offsets.iter().map(|(id, _)| id)).collect();
         ids.into_iter().filter_map(|id| self.group(id)).collect()
     }
@@ -152,17 +180,59 @@ impl Engine {
     /// One group, if it has members, had some, or has committed offsets.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<GroupView> {
+        if let Some(group) = self.groups.consumer(id) {
+            return Some(self.view_of_consumers(id, group));
+        }
         match self.groups.get(id) {
             Some(group) => Some(GroupView::of(id, group)),
             None => self.state.offsets.group(id).map(|_| GroupView {
                 id: id.to_owned(),
+                kind: self.state.notes.get(id).map(|note| note.kind).unwrap_or_default(),
                 state: GroupState::Empty,
                 generation: 0,
-                protocol_type: CONSUMER.to_owned(),
+                protocol_type: self
+                    .state
+                    .notes
+                    .get(id)
+                    .map_or_else(|| CONSUMER.to_owned(), |note| note.protocol_type.clone()),
                 protocol: String::new(),
                 members: Vec::new(),
             }),
         }
+    }
+
+    fn view_of_consumers(&self, id: &str, group: &ConsumerGroup) -> GroupView {
+        let members = group.members.iter().map(|(id, member)| MemberView {
+            id: id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            host: member.host.clone(),
+            assignment: self.assignment_bytes(&member.assigned),
+            metadata: bytes::Bytes::new(),
+        });
+        GroupView {
+            id: id.to_owned(),
+            kind: GroupKind::Consumer,
+            state: group.state(),
+            generation: group.epoch,
+            protocol_type: CONSUMER.to_owned(),
+            protocol: group.assignor.name().to_owned(),
+            members: members.collect(),
+        }
+    }
+
+    /// In the words of the consumer protocol, so that one reader understands members of both kinds.
+    fn assignment_bytes(&self, shares: &Shares) -> bytes::Bytes {
+        let topics = shares.iter().filter_map(|(topic_id, partitions)| {
+            let topic = self.state.catalog.by_id(*topic_id)?.name.clone();
+            Some(TopicPartition { topic, partitions: partitions.iter().copied().collect() })
+        });
+        let assigned_partitions = topics.collect();
+        let assignment = ConsumerProtocolAssignment { assigned_partitions, user_data: None };
+        let mut writer = Writer::new();
+        writer.i16(0);
+        assignment.encode(&mut writer, 0);
+        writer.into_bytes()
     }
 
     /// Records of a partition that a group has not committed; `None` if it committed nothing there.
@@ -187,6 +257,7 @@ impl GroupView {
         });
         GroupView {
             id: id.to_owned(),
+            kind: GroupKind::Classic,
             state: group.state,
             generation: group.generation,
             protocol_type: group.protocol_type.clone().unwrap_or_default(),

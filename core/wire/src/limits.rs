@@ -198,6 +198,14 @@ pub const MEMBER_ASSIGNMENT_BYTES_MAX: usize = 256 * KIB;
 pub const MEMBER_PROTOCOLS_MAX: usize = 16;
 /// Bytes of member metadata and assignments of all groups together.
 pub const MEMBERS_BYTES_MAX: usize = 32 * MIB;
+/// Most topics that one member of a consumer group names (KIP-848).
+pub const MEMBER_TOPICS_MAX: usize = 4_096;
+/// Longest regular expression of such a member.
+pub const MEMBER_REGEX_BYTES_MAX: usize = 1024;
+/// Largest such expression when it is compiled: matching takes time in its size.
+pub const MEMBER_REGEX_PROGRAM_BYTES_MAX: usize = 64 * KIB;
+/// Most different expressions of the members of one group.
+pub const GROUP_REGEXES_MAX: usize = 16;
 /// Longest id of a member or of a group instance.
 pub const MEMBER_ID_BYTES_MAX: usize = 1024;
 /// Most committed offsets of one group.
@@ -215,8 +223,22 @@ pub const REBALANCE_TIMEOUT_MS_MAX: u64 = 3_600_000;
 /// Wait for more members before the first rebalance of a new group. Kafka waits 3 s; devices and
 /// tutorials gain nothing from it.
 pub const DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS: u64 = 100;
+/// Wait for the members of a group that was in use when the node went down: they hear of it with
+/// their next heartbeat (`heartbeat.interval.ms` of the clients is 3 s).
+pub const RESTARTED_GROUP_GATHER_MS: u64 = 3_000;
+/// Time between two heartbeats that members of consumer groups are told to keep (Kafka:
+/// `group.consumer.heartbeat.interval.ms`).
+pub const DEFAULT_CONSUMER_HEARTBEAT_MS: i32 = 5_000;
+/// Silence after which a member of a consumer group is out (Kafka:
+/// `group.consumer.session.timeout.ms`).
+pub const DEFAULT_CONSUMER_SESSION_MS: u64 = 45_000;
 /// How long an empty group keeps its offsets (Kafka: seven days).
 pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// Time between two checks of committed offsets for their age (Kafka:
+/// `offsets.retention.check.interval.ms`).
+pub const DEFAULT_OFFSETS_CHECK_MS: u64 = 600_000;
+/// Epochs of a consumer group that one journalled reservation is good for.
+pub const GROUP_EPOCH_BLOCK: i32 = 1_000;
 
 // ------------------------------------------------------------------------------------------------
 // Transactions (engine)

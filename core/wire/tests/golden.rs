@@ -322,3 +322,77 @@ fn join_group_is_as_checked_by_hand() {
     };
     response("join_group_response_v5", 5, 12, joined);
 }
+
+#[test]
+fn committed_offsets_by_topic_id_are_as_checked_by_hand() {
+    use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+    use offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+    let part = OffsetCommitRequestPartition {
+        partition_index: 1,
+        committed_offset: 42,
+        committed_leader_epoch: 5,
+        committed_metadata: Some("ok".to_owned()),
+    };
+    let topic = OffsetCommitRequestTopic {
+        topic_id: TOPIC_ID,
+        partitions: vec![part],
+        ..Default::default()
+    };
+    let commit = OffsetCommitRequest {
+        group_id: "g".to_owned(),
+        generation_id_or_member_epoch: 3,
+        member_id: "m".to_owned(),
+        topics: vec![topic],
+        ..Default::default()
+    };
+    request("offset_commit_request_v10", 10, 9, commit);
+    let part = OffsetCommitResponsePartition { partition_index: 1, error_code: 100 };
+    let topic = OffsetCommitResponseTopic {
+        topic_id: TOPIC_ID,
+        partitions: vec![part],
+        ..Default::default()
+    };
+    let committed = OffsetCommitResponse { topics: vec![topic], ..Default::default() };
+    response("offset_commit_response_v10", 10, 9, committed);
+}
+
+#[test]
+fn offsets_fetched_by_topic_id_are_as_checked_by_hand() {
+    use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+    use offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+    let wanted = OffsetFetchRequestTopics {
+        topic_id: TOPIC_ID,
+        partition_indexes: vec![1],
+        ..Default::default()
+    };
+    let group = OffsetFetchRequestGroup {
+        group_id: "g".to_owned(),
+        member_id: Some("m".to_owned()),
+        member_epoch: 3,
+        topics: Some(vec![wanted]),
+    };
+    let fetch =
+        OffsetFetchRequest { groups: vec![group], require_stable: true, ..Default::default() };
+    request("offset_fetch_request_v10", 10, 10, fetch);
+    let part = OffsetFetchResponsePartitions {
+        partition_index: 1,
+        committed_offset: 42,
+        committed_leader_epoch: 5,
+        metadata: Some("ok".to_owned()),
+        error_code: 0,
+    };
+    let found = OffsetFetchResponseTopics {
+        topic_id: TOPIC_ID,
+        partitions: vec![part],
+        ..Default::default()
+    };
+    let group = OffsetFetchResponseGroup {
+        group_id: "g".to_owned(),
+        topics: vec![found],
+        ..Default::default()
+    };
+    let fetched = OffsetFetchResponse { groups: vec![group], ..Default::default() };
+    response("offset_fetch_response_v10", 10, 10, fetched);
+}

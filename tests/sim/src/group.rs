@@ -54,6 +54,7 @@ impl Committer {
             topics: vec![offset_commit_request::OffsetCommitRequestTopic {
                 name: topic,
                 partitions: vec![partition],
+                ..Default::default()
             }],
             ..OffsetCommitRequest::default()
         };

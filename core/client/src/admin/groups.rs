@@ -3,12 +3,12 @@
 use super::{Admin, check};
 use crate::client::expect_response;
 use crate::error::ClientError;
-use millpond_wire::Reader;
 use millpond_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use millpond_wire::messages::{
     ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
     Message, OffsetFetchRequest, OffsetFetchResponse, Request,
 };
+use millpond_wire::{ErrorCode, Reader};
 use std::collections::BTreeMap;
 
 /// A group as a list shows it.
@@ -102,7 +102,9 @@ impl Admin {
         let response = connection.call(request).await?;
         let response = expect_response!(connection, response, DescribeGroups);
         let group = response.groups.into_iter().next().ok_or_else(|| not_found(group_id))?;
-        check(format!("describing group `{group_id}`"), group.error_code, None)?;
+        if group.error_code != ErrorCode::GroupIdNotFound.code() {
+            check(format!("describing group `{group_id}`"), group.error_code, None)?;
+        }
         let members = group.members.into_iter().map(|member| GroupMember {
             member_id: member.member_id,
             group_instance_id: member.group_instance_id,

@@ -272,6 +272,7 @@ impl Membership {
         let grouped = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
             name: name.clone(),
             partition_indexes: partitions.clone(),
+            ..Default::default()
         });
         // Both forms: the version that is agreed on takes the one that it has.
         let request = Request::OffsetFetch(OffsetFetchRequest {
@@ -302,7 +303,11 @@ impl Membership {
                 ..Default::default()
             });
         }
-        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions };
+        let topic = |(name, partitions)| OffsetCommitRequestTopic {
+            name,
+            partitions,
+            ..Default::default()
+        };
         let request = Request::OffsetCommit(OffsetCommitRequest {
             group_id: self.group.clone(),
             generation_id_or_member_epoch: self.generation_id,

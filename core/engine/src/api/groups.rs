@@ -3,9 +3,9 @@
 use super::GROUP_OPERATIONS;
 use crate::engine::{Engine, Timer};
 use crate::entry::Fact;
-use crate::group::{Ctx, Group, GroupState, Join, join_error, sync_error};
+use crate::group::{Ctx, Group, GroupState, Join, is_valid_group_id, join_error, sync_error};
 use crate::units::{EntrySeq, Peer, RequestId};
-use crate::view::GroupView;
+use crate::view::{GroupKind, GroupView};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::delete_groups_response::DeletableGroupResult;
@@ -39,12 +39,26 @@ impl Engine {
         if self.groups.get(&request.group_id).is_none() && !request.member_id.is_empty() {
             return Err(ErrorCode::UnknownMemberId);
         }
-        let (members, bytes) = self.groups.load();
+        if let Some(consumers) = self.groups.consumer(&request.group_id) {
+            if !consumers.members.is_empty() {
+                return Err(ErrorCode::InconsistentGroupProtocol);
+            }
+            self.remove_consumer_group(&request.group_id);
+        }
+        let load = self.groups.load();
         let more: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
-        if members >= limits::MEMBERS_MAX || bytes + more > limits::MEMBERS_BYTES_MAX {
+        if load.members >= limits::MEMBERS_MAX || load.bytes + more > limits::MEMBERS_BYTES_MAX {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
-        self.groups.get_or_create(&request.group_id).map(|_| ())
+        let is_new = self.groups.get(&request.group_id).is_none();
+        let note = self.state.notes.get(&request.group_id);
+        let was_in_use = note
+            .is_some_and(|note| note.kind == GroupKind::Classic && note.empty_since_ms.is_none());
+        let group = self.groups.get_or_create(&request.group_id)?;
+        if is_new && was_in_use {
+            group.gather_for(limits::RESTARTED_GROUP_GATHER_MS);
+        }
+        Ok(())
     }
 
     pub(crate) fn on_sync_group(&mut self, id: RequestId, request: &SyncGroupRequest) {
@@ -105,15 +119,27 @@ impl Engine {
         self.reply(id, Response::LeaveGroup(response));
     }
 
-    pub(crate) fn on_describe_groups(&mut self, id: RequestId, request: &DescribeGroupsRequest) {
+    pub(crate) fn on_describe_groups(
+        &mut self,
+        id: RequestId,
+        request: &DescribeGroupsRequest,
+        version: i16,
+    ) {
         let mut response = DescribeGroupsResponse::default();
         for group_id in &request.groups {
             let mut described = match self.group(group_id) {
-                Some(view) => describe(view),
-                None => DescribedGroup {
-                    group_id: group_id.clone(),
-                    group_state: GroupState::Dead.name().to_owned(),
-                    ..DescribedGroup::default()
+                _ if !is_valid_group_id(group_id) => {
+                    undescribed(group_id, ErrorCode::InvalidGroupId)
+                }
+                Some(view) if view.kind == GroupKind::Classic => describe(view),
+                // Up to version 5 a group that is not there is told as a dead one.
+                _ if version < NOT_FOUND_VERSION => undescribed(group_id, ErrorCode::None),
+                found => DescribedGroup {
+                    error_message: Some(match found {
+                        Some(_) => format!("Group {group_id} is not a classic group."),
+                        None => format!("Group {group_id} not found."),
+                    }),
+                    ..undescribed(group_id, ErrorCode::GroupIdNotFound)
                 },
             };
             described.authorized_operations =
@@ -130,13 +156,13 @@ impl Engine {
         let mut response = ListGroupsResponse::default();
         for view in self.groups() {
             if wants(&request.states_filter, view.state.name())
-                && wants(&request.types_filter, GROUP_TYPE)
+                && wants(&request.types_filter, view.kind.name())
             {
                 response.groups.push(ListedGroup {
                     group_id: view.id,
                     protocol_type: view.protocol_type,
                     group_state: view.state.name().to_owned(),
-                    group_type: GROUP_TYPE.to_owned(),
+                    group_type: view.kind.name().to_owned(),
                 });
             }
         }
@@ -148,11 +174,15 @@ impl Engine {
         let mut seq = EntrySeq(0);
         for group_id in &request.groups_names {
             let code = match self.group(group_id) {
+                _ if !is_valid_group_id(group_id) => ErrorCode::InvalidGroupId,
                 None => ErrorCode::GroupIdNotFound,
                 Some(view) if view.state != GroupState::Empty => ErrorCode::NonEmptyGroup,
                 Some(_) => {
-                    if let Some(group) = self.groups.remove(group_id) {
-                        self.disarm(group_id, group.armed_ms);
+                    self.remove_classic_group(group_id);
+                    self.remove_consumer_group(group_id);
+                    if self.state.notes.get(group_id).is_some() {
+                        seq = self.current_seq();
+                        self.note_group(group_id, None);
                     }
                     if self.state.offsets.group(group_id).is_some() {
                         seq = self.current_seq();
@@ -189,7 +219,9 @@ impl Engine {
             out: Vec::new(),
             rebalances: 0,
         };
+        let before = group.load();
         decide(group, &mut ctx);
+        let after = group.load();
         let answers = ctx.out;
         self.counters.rebalances += ctx.rebalances;
         let next_ms = group.next_deadline_ms();
@@ -204,9 +236,12 @@ impl Engine {
                 self.timers.insert((next_ms, Timer::Group(group_id.to_owned())));
             }
         }
+        self.groups.reckon(before, after);
+        if is_idle && before.members > 0 {
+            self.note_empty(group_id);
+        }
         if is_idle && self.state.offsets.group(group_id).is_none() {
-            let armed_ms = self.groups.remove(group_id).and_then(|group| group.armed_ms);
-            self.disarm(group_id, armed_ms);
+            self.remove_classic_group(group_id);
         }
         for (id, response) in answers {
             self.reply(id, response);
@@ -214,10 +249,24 @@ impl Engine {
         true
     }
 
+    pub(crate) fn remove_classic_group(&mut self, group_id: &str) {
+        let armed_ms = self.groups.remove(group_id).and_then(|group| group.armed_ms);
+        self.disarm(group_id, armed_ms);
+    }
+
     fn disarm(&mut self, group_id: &str, armed_ms: Option<u64>) {
         if let Some(armed_ms) = armed_ms {
             self.timers.remove(&(armed_ms, Timer::Group(group_id.to_owned())));
         }
+    }
+}
+
+fn undescribed(group_id: &str, code: ErrorCode) -> DescribedGroup {
+    DescribedGroup {
+        error_code: code.code(),
+        group_id: group_id.to_owned(),
+        group_state: GroupState::Dead.name().to_owned(),
+        ..DescribedGroup::default()
     }
 }
 
@@ -242,4 +291,4 @@ fn describe(view: GroupView) -> DescribedGroup {
 }
 
 const LEAVE_MANY_VERSION: i16 = 3;
-const GROUP_TYPE: &str = "classic";
+const NOT_FOUND_VERSION: i16 = 6;

@@ -7,6 +7,7 @@ mod client_quotas;
 mod cluster;
 mod config_resources;
 mod configs;
+mod consumer_groups;
 mod delete_records;
 mod fetch;
 mod groups;
@@ -14,6 +15,7 @@ mod leaders;
 mod list_offsets;
 mod log_dirs;
 mod metadata;
+mod offset_delete;
 mod offsets;
 mod produce;
 mod producer_ids;
@@ -26,6 +28,7 @@ mod transactions;
 mod transforms;
 mod txn_markers;
 mod txn_offsets;
+mod txn_partitions;
 
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
@@ -44,7 +47,7 @@ pub(crate) fn dispatch(
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
         Request::ListOffsets(request) => engine.on_list_offsets(id, &request, version),
         Request::Metadata(request) => engine.on_metadata(id, peer, &request, version),
-        Request::OffsetCommit(request) => engine.on_offset_commit(id, &request),
+        Request::OffsetCommit(request) => engine.on_offset_commit(id, &request, version),
         Request::OffsetFetch(request) => engine.on_offset_fetch(id, &request, version),
         Request::FindCoordinator(request) => {
             engine.on_find_coordinator(id, peer, &request, version);
@@ -53,9 +56,14 @@ pub(crate) fn dispatch(
         Request::Heartbeat(request) => engine.on_heartbeat(id, &request),
         Request::LeaveGroup(request) => engine.on_leave_group(id, &request, version),
         Request::SyncGroup(request) => engine.on_sync_group(id, &request),
-        Request::DescribeGroups(request) => engine.on_describe_groups(id, &request),
+        Request::DescribeGroups(request) => engine.on_describe_groups(id, &request, version),
         Request::ListGroups(request) => engine.on_list_groups(id, &request),
         Request::DeleteGroups(request) => engine.on_delete_groups(id, &request),
+        Request::ConsumerGroupHeartbeat(request) => {
+            engine.on_consumer_group_heartbeat(id, peer, &request, version);
+        }
+        Request::ConsumerGroupDescribe(request) => engine.on_consumer_group_describe(id, &request),
+        Request::OffsetDelete(request) => engine.on_offset_delete(id, &request),
         Request::ApiVersions(_) => {
             engine.reply(id, Response::ApiVersions(api_versions::served()));
         }

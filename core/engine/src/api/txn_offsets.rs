@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::entry::{CommittedOffset, Fact};
-use crate::group::{GroupState, is_valid_group_id};
+use crate::group::is_valid_group_id;
 use crate::transaction::{Claim, TransactionFact, TransactionState};
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
@@ -45,6 +45,7 @@ impl Engine {
             let (producer_id, group) = (request.producer_id, request.group_id.clone());
             let pending = TransactionFact::OffsetsPending { producer_id, group, offsets };
             self.commit(Fact::Transaction(pending));
+            self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::TxnOffsetCommit(response));
     }
@@ -88,16 +89,19 @@ impl Engine {
         if generation < 0 && member_id.is_empty() && instance_id.is_none() {
             return Ok(());
         }
-        let now_ms = self.now.mono_ms;
-        match self.groups.get_mut(&request.group_id) {
-            Some(group) if generation < 0 && group.state == GroupState::Empty => Ok(()),
-            Some(group) => match group.may_commit(now_ms, member_id, instance_id, generation) {
-                Err(ErrorCode::RebalanceInProgress) => Ok(()),
-                allowed => allowed,
-            },
-            None if generation < 0 => Ok(()),
-            // The group was forgotten, by a restart perhaps: its members join again.
-            None => Err(ErrorCode::IllegalGeneration),
+        let group = &request.group_id;
+        let is_forgotten =
+            self.groups.get(group).is_none() && self.groups.consumer(group).is_none();
+        if is_forgotten && generation >= 0 {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        let allowed = self.member_may_commit(group, member_id, instance_id, generation);
+        match allowed {
+            // The offsets count for the generation that read them.
+            Err(ErrorCode::RebalanceInProgress) => Ok(()),
+            // Producers know nothing of member epochs.
+            Err(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
+            allowed => allowed,
         }
     }
 
@@ -133,7 +137,7 @@ impl Engine {
         let offset = CommittedOffset {
             offset: part.committed_offset,
             leader_epoch: part.committed_leader_epoch,
-            commit_timestamp_ms: self.now.wall_ms,
+            commit_timestamp_ms: self.stamp_ms(),
             metadata,
         };
         accepted.push((key, offset));

@@ -20,7 +20,7 @@ impl Group {
                 match state {
                     GroupState::PreparingRebalance => ErrorCode::RebalanceInProgress,
                     GroupState::CompletingRebalance | GroupState::Stable => ErrorCode::None,
-                    GroupState::Empty | GroupState::Dead => ErrorCode::UnknownMemberId,
+                    _ => ErrorCode::UnknownMemberId,
                 }
             }
         }
@@ -58,18 +58,19 @@ impl Group {
         instance_id: Option<&str>,
         generation: i32,
     ) -> Result<(), ErrorCode> {
-        let is_simple = generation < 0 && member_id.is_empty() && instance_id.is_none();
-        if is_simple {
-            // A consumer that assigns to itself may use the group only while nobody else does.
-            let is_free = self.state == GroupState::Empty;
-            return if is_free { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
+        // A consumer that assigns to itself may use the group only while nobody else does.
+        if generation < 0 && self.state == GroupState::Empty {
+            return Ok(());
+        }
+        if generation < 0 && member_id.is_empty() && instance_id.is_none() {
+            return Err(ErrorCode::UnknownMemberId);
         }
         let state = self.state;
         self.known_member_of(member_id, instance_id, generation)?.touch(now_ms);
         match state {
             GroupState::Stable | GroupState::PreparingRebalance => Ok(()),
             GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
-            GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
+            _ => Err(ErrorCode::UnknownMemberId),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Group {
             GroupState::CompletingRebalance => says_the_same,
             GroupState::Stable => says_the_same && !is_leader,
             GroupState::PreparingRebalance => false,
-            GroupState::Empty | GroupState::Dead => return Err(ErrorCode::UnknownMemberId),
+            _ => return Err(ErrorCode::UnknownMemberId),
         };
         if goes_on {
             member.touch(ctx.now_ms);
@@ -192,12 +192,7 @@ impl Group {
             ctx.answer(id, super::sync::sync_error(ErrorCode::FencedInstanceId));
         }
         fill_member(&mut member, ctx, join);
-        let goes_on = self.state == GroupState::Stable
-            && member.supports(&chosen)
-            && member.metadata(&chosen) == before;
-        if goes_on {
-            member.join = None;
-        }
+        let now = member.metadata(&chosen);
         let old_leader = self.leader.clone();
         if self.leader.as_deref() == Some(old) {
             self.leader = Some(new.clone());
@@ -206,6 +201,12 @@ impl Group {
             self.statics.insert(instance.clone(), new.clone());
         }
         self.members.insert(new.clone(), member);
+        let goes_on = self.state == GroupState::Stable
+            && self.choose_protocol().as_ref() == Some(&chosen)
+            && self.means_the_same(&before, &now);
+        if goes_on && let Some(member) = self.members.get_mut(&new) {
+            member.join = None;
+        }
         if !goes_on {
             return self.rebalance_or_complete(ctx);
         }

@@ -1,13 +1,17 @@
-//! Classic consumer groups: who is in, which generation it is, who was assigned what.
-//! Membership is soft state: after a restart members join again, their committed offsets are in
-//! `offsets`. Never looks into what members tell each other.
+//! Consumer groups: who is in, which generation it is, who was assigned what. Here those of the
+//! classic protocol; those of KIP-848 are in `consumer`. Membership is soft state: after a restart
+//! members join again, their committed offsets are in `offsets`. Decides nothing by what members
+//! tell each other, but for `subscription`.
 
+pub(crate) mod consumer;
 mod heartbeat;
 mod join;
 mod member;
 mod rebalance;
+mod subscription;
 mod sync;
 
+pub(crate) use consumer::ConsumerGroup;
 pub(crate) use join::{Join, is_valid_group_id, join_error};
 pub(crate) use member::Member;
 pub(crate) use sync::sync_error;
@@ -30,6 +34,8 @@ pub enum GroupState {
     PreparingRebalance,
     /// All have joined; the leader's assignment is awaited.
     CompletingRebalance,
+    /// Members give up and take over partitions (KIP-848).
+    Reconciling,
     /// Everybody has an assignment.
     Stable,
     /// There is no such group.
@@ -44,6 +50,7 @@ impl GroupState {
             GroupState::Empty => "Empty",
             GroupState::PreparingRebalance => "PreparingRebalance",
             GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Reconciling => "Reconciling",
             GroupState::Stable => "Stable",
             GroupState::Dead => "Dead",
         }
@@ -67,6 +74,8 @@ pub(crate) struct Group {
     joining: Option<Joining>,
     sync_deadline_ms: Option<u64>,
     joined_count: u64,
+    /// How long the first rebalance waits for members of before a restart to hear of it.
+    gather_ms: u64,
     /// The deadline that the engine has a timer for.
     pub(crate) armed_ms: Option<u64>,
 }
@@ -110,6 +119,17 @@ impl Ctx<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
+    /// Those of KIP-848; no id is in both.
+    consumers: BTreeMap<String, ConsumerGroup>,
+    /// Members and bytes of all groups together.
+    load: Load,
+}
+
+/// What groups hold: members (with the ids that nobody used yet) and the bytes that they brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) members: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Groups {
@@ -128,31 +148,90 @@ impl Groups {
     /// The group, made if it is missing. Groups without members make room for new ones.
     pub(crate) fn get_or_create(&mut self, id: &str) -> Result<&mut Group, ErrorCode> {
         if !self.by_id.contains_key(id) {
-            if self.by_id.len() >= limits::GROUPS_MAX {
-                let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
-                let idle = idle.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
-                self.by_id.remove(&idle);
-            }
+            self.make_room()?;
             self.by_id.insert(id.to_owned(), Group::default());
         }
         self.by_id.get_mut(id).ok_or(ErrorCode::UnknownServerError)
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
-        self.by_id.remove(id)
+        let group = self.by_id.remove(id)?;
+        self.reckon(group.load(), Load::default());
+        Some(group)
     }
 
-    /// Members of all groups, and the bytes that they brought.
-    pub(crate) fn load(&self) -> (usize, usize) {
-        let groups = self.by_id.values();
-        groups.fold((0, 0), |(members, bytes), group| {
-            let own: usize = group.members.values().map(Member::size_bytes).sum();
-            (members + group.members.len() + group.pending.len(), bytes + own)
-        })
+    fn make_room(&mut self) -> Result<(), ErrorCode> {
+        if self.by_id.len() + self.consumers.len() < limits::GROUPS_MAX {
+            return Ok(());
+        }
+        let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
+        if let Some(idle) = idle.map(|(id, _)| id.clone()) {
+            self.remove(&idle);
+            return Ok(());
+        }
+        let empty = self.consumers.iter().find(|(_, group)| group.members.is_empty());
+        let empty = empty.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
+        self.remove_consumer(&empty);
+        Ok(())
+    }
+
+    pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
+        self.consumers.get(id)
+    }
+
+    pub(crate) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerGroup> {
+        self.consumers.get_mut(id)
+    }
+
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&str, &ConsumerGroup)> {
+        self.consumers.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// Only for an id that is not there.
+    pub(crate) fn insert_consumer(
+        &mut self,
+        id: &str,
+        group: ConsumerGroup,
+    ) -> Result<(), ErrorCode> {
+        self.make_room()?;
+        self.consumers.insert(id.to_owned(), group);
+        Ok(())
+    }
+
+    pub(crate) fn remove_consumer(&mut self, id: &str) -> Option<ConsumerGroup> {
+        let group = self.consumers.remove(id)?;
+        self.reckon(group.load(), Load::default());
+        Some(group)
+    }
+
+    /// What all groups hold.
+    pub(crate) fn load(&self) -> Load {
+        self.load
+    }
+
+    /// A group that held `before` holds `after` now.
+    pub(crate) fn reckon(&mut self, before: Load, after: Load) {
+        let load = &mut self.load;
+        load.members = (load.members + after.members).saturating_sub(before.members);
+        load.bytes = (load.bytes + after.bytes).saturating_sub(before.bytes);
     }
 }
 
 impl Group {
+    pub(crate) fn load(&self) -> Load {
+        let members = self.members.len() + self.pending.len();
+        Load { members, bytes: self.members.values().map(Member::size_bytes).sum() }
+    }
+
+    /// Its members of before a restart still read, and have to come back first.
+    pub(crate) fn gather_for(&mut self, ms: u64) {
+        self.gather_ms = ms;
+    }
+
+    pub(crate) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// Nobody is in and nobody is coming.
     pub(crate) fn is_idle(&self) -> bool {
         self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()

@@ -20,7 +20,8 @@ impl Group {
         self.state = GroupState::PreparingRebalance;
         self.sync_deadline_ms = None;
         let timeout_ms = self.rebalance_timeout_ms();
-        let delay_ms = ctx.config.group_initial_rebalance_delay_ms.min(timeout_ms);
+        let gather_ms = std::mem::take(&mut self.gather_ms);
+        let delay_ms = ctx.config.group_initial_rebalance_delay_ms.max(gather_ms).min(timeout_ms);
         self.joining = Some(if was_empty && delay_ms > 0 {
             Joining {
                 deadline_ms: ctx.now_ms + delay_ms,
@@ -172,7 +173,7 @@ impl Group {
     }
 
     /// Each member votes for its first protocol that all support; the leader's order decides ties.
-    fn choose_protocol(&self) -> Option<String> {
+    pub(super) fn choose_protocol(&self) -> Option<String> {
         let leader = self.members.get(self.leader.as_ref()?)?;
         let all_support = |name: &String| self.members.values().all(|member| member.supports(name));
         let shared: Vec<&String> = leader

@@ -43,7 +43,9 @@ impl Group {
         }
         member.touch(ctx.now_ms);
         match state {
-            GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
+            GroupState::Empty | GroupState::Dead | GroupState::Reconciling => {
+                Err(ErrorCode::UnknownMemberId)
+            }
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
             GroupState::Stable => {
                 let assignment = member.assignment.clone();

@@ -5,6 +5,7 @@ use crate::units::{RequestId, SessionId};
 use crate::{EngineConfig, GroupState};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
 use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::leave_group_request::MemberIdentity;
 use millpond_wire::messages::sync_group_request::SyncGroupRequestAssignment;
@@ -331,4 +332,35 @@ fn a_group_without_delay_is_ready_at_once() {
     let member = new_member(&mut rig, "only");
     let id = send_join(&mut rig, &member);
     assert_eq!(joined(&mut rig, id).generation_id, 1);
+}
+
+#[test]
+fn a_full_group_takes_nobody_more() {
+    let mut rig = Rig::new();
+    for _ in 0..limits::GROUP_MEMBERS_MAX {
+        rig.send(Request::JoinGroup(join_request("", None)), 2);
+    }
+    let id = rig.send(Request::JoinGroup(join_request("", None)), 7);
+    assert_eq!(joined(&mut rig, id).error_code, ErrorCode::GroupMaxSizeReached.code());
+}
+
+#[test]
+fn after_a_restart_members_that_come_back_share_one_generation() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    let (first, second) = two(&mut rig);
+    let code = super::offsets::commit_to(&mut rig, &first.member_id, first.generation_id);
+    assert_eq!(code, ErrorCode::None);
+    let mut rig = rig.reborn(None);
+    assert_eq!(heartbeat(&mut rig, &first.member_id, 2), ErrorCode::UnknownMemberId);
+    let member = new_member(&mut rig, "first");
+    let first = send_join(&mut rig, &member);
+    rig.pass_ms(2_500);
+    assert!(!rig.is_answered(first), "the second one still reads what it had");
+    assert_eq!(heartbeat(&mut rig, &second.member_id, 2), ErrorCode::UnknownMemberId);
+    let member = new_member(&mut rig, "second");
+    let second = send_join(&mut rig, &member);
+    rig.pass_ms(1_000);
+    let (first, second) = (joined(&mut rig, first), joined(&mut rig, second));
+    assert_eq!((first.members.len(), second.generation_id), (2, first.generation_id));
 }

@@ -2,12 +2,17 @@
 
 mod admin;
 mod configs;
+mod consumer_chaos;
+mod consumer_client;
+mod consumer_groups;
 mod entries;
 mod fetch_sessions;
 mod fetching;
 mod group_chaos;
 mod groups;
 mod losses;
+mod offset_admin;
+mod offset_expiry;
 mod offsets;
 mod producing;
 mod quotas;
@@ -16,6 +21,7 @@ mod retention;
 mod rig;
 mod session_chaos;
 mod space;
+mod static_members;
 mod topics;
 mod transactions;
 mod transforms;

@@ -22,7 +22,11 @@ fn commit_request(group: &str, offset: i64, metadata: &str) -> OffsetCommitReque
         committed_leader_epoch: 1,
         committed_metadata: Some(metadata.to_owned()),
     };
-    let topic = OffsetCommitRequestTopic { name: "t".to_owned(), partitions: vec![part] };
+    let topic = OffsetCommitRequestTopic {
+        name: "t".to_owned(),
+        partitions: vec![part],
+        ..OffsetCommitRequestTopic::default()
+    };
     OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: -1,
@@ -33,6 +37,17 @@ fn commit_request(group: &str, offset: i64, metadata: &str) -> OffsetCommitReque
 
 fn send_commit(rig: &mut Rig, group: &str, offset: i64) -> RequestId {
     rig.send(Request::OffsetCommit(commit_request(group, offset, "note")), 8)
+}
+
+/// A member of group `g` commits; its epoch counts from version 9 on.
+pub(crate) fn commit_to(rig: &mut Rig, member_id: &str, epoch: i32) -> ErrorCode {
+    let request = OffsetCommitRequest {
+        member_id: member_id.to_owned(),
+        generation_id_or_member_epoch: epoch,
+        ..commit_request("g", 1, "")
+    };
+    let id = rig.send(Request::OffsetCommit(request), 9);
+    ErrorCode::from_code(committed(rig, id)).expect("a known code")
 }
 
 fn committed(rig: &mut Rig, id: RequestId) -> i16 {

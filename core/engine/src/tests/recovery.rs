@@ -1,6 +1,7 @@
 //! What the journal brings back: after any history, a snapshot and the entries after it give the
 //! same engine as all entries, and as the one that lived through it.
 
+use super::consumer_client::Client;
 use super::rig::{Producer, Rig, batch, parsed};
 use crate::rng::Rng;
 use crate::transform::{AdminRequest, Output, OutputTopic, TransformOutcome};
@@ -16,9 +17,35 @@ use millpond_wire::messages::{
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 
+fn pick(rng: &mut Rng, count: u64) -> usize {
+    (rng.next_u64() % count) as usize
+}
+
+fn commit_offset(rig: &mut Rig, rng: &mut Rng, topic: &str, partition: i32) {
+    let part = OffsetCommitRequestPartition {
+        partition_index: partition,
+        committed_offset: pick(rng, 100) as i64,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: topic.to_owned(),
+        partitions: vec![part],
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: format!("g{}", pick(rng, 3)),
+        generation_id_or_member_epoch: -1,
+        retention_time_ms: [-1, 50_000][pick(rng, 2)],
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    };
+    rig.send(Request::OffsetCommit(request), 4);
+    let client = Client::new("m", &["t"]).in_group(&format!("g{}", pick(rng, 3)));
+    rig.send(Request::ConsumerGroupHeartbeat(client.request()), 1);
+}
+
 /// One random thing happens.
 fn step(rig: &mut Rig, rng: &mut Rng, sequences: &mut [i32; 4]) {
-    let pick = |rng: &mut Rng, count: u64| (rng.next_u64() % count) as usize;
     let topic = TOPICS[pick(rng, 3)];
     let partition = pick(rng, 3) as i32;
     match pick(rng, 20) {
@@ -47,21 +74,7 @@ fn step(rig: &mut Rig, rng: &mut Rng, sequences: &mut [i32; 4]) {
                 rig.finish(&job, outcome);
             }
         }
-        14 => {
-            let part = OffsetCommitRequestPartition {
-                partition_index: partition,
-                committed_offset: pick(rng, 100) as i64,
-                ..OffsetCommitRequestPartition::default()
-            };
-            let topic = OffsetCommitRequestTopic { name: topic.to_owned(), partitions: vec![part] };
-            let request = OffsetCommitRequest {
-                group_id: format!("g{}", pick(rng, 3)),
-                generation_id_or_member_epoch: -1,
-                topics: vec![topic],
-                ..OffsetCommitRequest::default()
-            };
-            rig.send(Request::OffsetCommit(request), 8);
-        }
+        14 => commit_offset(rig, rng, topic, partition),
         15 => {
             rig.send(Request::InitProducerId(InitProducerIdRequest::default()), 4);
         }

@@ -78,6 +78,8 @@ section! {
     false struct Groups "groups" {
         /// How long a new group waits for more members before its first assignment.
         initial_rebalance_delay_ms: u64 = limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
+        /// How long the committed offsets of an empty group are kept.
+        offsets_retention_ms: u64 = limits::DEFAULT_OFFSETS_RETENTION_MS,
     }
 }
 

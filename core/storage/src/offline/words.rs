@@ -52,6 +52,18 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::Lost { partition, upto } => {
             format!("{}: offsets below {upto} that do not follow are lost", of(partition))
         }
+        Fact::OffsetsExpire { group, at_ms, partitions } => {
+            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
+        }
+        Fact::GroupNoted { group, note: None } => format!("group {group}: nothing is kept"),
+        Fact::GroupNoted { group, note: Some(note) } => {
+            let (kind, type_) = (note.kind.name(), &note.protocol_type);
+            let since = match note.empty_since_ms {
+                Some(ms) => format!("empty since {ms}"),
+                None => "in use".to_owned(),
+            };
+            format!("group {group}: {kind} ({type_}), {since}, epochs up to {}", note.epochs_upto)
+        }
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
         }

@@ -383,7 +383,11 @@ fn commit(request: &OffsetCommitRequest, state: &mut State) -> OffsetCommitRespo
             });
         }
         let name = topic.name.clone();
-        topics.push(offset_commit_response::OffsetCommitResponseTopic { name, partitions });
+        topics.push(offset_commit_response::OffsetCommitResponseTopic {
+            name,
+            partitions,
+            ..Default::default()
+        });
     }
     OffsetCommitResponse { topics, ..Default::default() }
 }
@@ -402,6 +406,7 @@ fn committed(request: OffsetFetchRequest, state: &State) -> OffsetFetchResponse 
             offset_fetch_response::OffsetFetchResponseTopics {
                 name: topic.name.clone(),
                 partitions: partitions.collect(),
+                ..Default::default()
             }
         });
         offset_fetch_response::OffsetFetchResponseGroup {

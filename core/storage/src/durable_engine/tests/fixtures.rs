@@ -118,7 +118,11 @@ fn commit(node: &Node, group: &str, topic: &str, offsets: &[i64]) {
     let request = OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic { name: topic.to_owned(), partitions }],
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.to_owned(),
+            partitions,
+            ..OffsetCommitRequestTopic::default()
+        }],
         ..OffsetCommitRequest::default()
     };
     let Response::OffsetCommit(response) = node.call(Request::OffsetCommit(request), 8) else {

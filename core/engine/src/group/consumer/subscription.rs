@@ -1,0 +1,124 @@
+//! What members of a consumer group read: topics by name and by regular expression, resolved
+//! against the catalogue. Patterns come from peers: their number, length and compiled size have
+//! caps, and matching takes time linear in pattern and name.
+
+use super::{ConsumerGroup, Refusal, World};
+use crate::topic::Catalog;
+use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
+use millpond_wire::uuid::Uuid;
+use regex_lite::{Regex, RegexBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A pattern, and the topics whose whole names it matches.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    matches: BTreeSet<Uuid>,
+}
+
+impl Pattern {
+    fn compile(text: &str) -> Result<Pattern, Refusal> {
+        let refuse = |why: &dyn std::fmt::Display| Refusal {
+            code: ErrorCode::InvalidRegularExpression,
+            message: format!(
+                "SubscribedTopicRegex `{text}` is not a valid regular expression: {why}."
+            ),
+        };
+        if text.len() > limits::MEMBER_REGEX_BYTES_MAX {
+            let message = "SubscribedTopicRegex is too long.".to_owned();
+            return Err(Refusal { code: ErrorCode::InvalidRegularExpression, message });
+        }
+        let build = |text: &str| {
+            RegexBuilder::new(text).size_limit(limits::MEMBER_REGEX_PROGRAM_BYTES_MAX).build()
+        };
+        // On its own first: what is put around it must not be what makes it whole.
+        build(text).map_err(|error| refuse(&error))?;
+        let regex = build(&format!(r"\A(?:{text})\z")).map_err(|error| refuse(&error))?;
+        Ok(Pattern { regex, matches: BTreeSet::new() })
+    }
+
+    fn look(&mut self, catalog: &Catalog) {
+        let topics = catalog.iter().filter(|topic| self.regex.is_match(&topic.name));
+        self.matches = topics.map(|topic| topic.id).collect();
+    }
+}
+
+impl ConsumerGroup {
+    /// Makes a pattern ready for members to use.
+    pub(super) fn learn_pattern(&mut self, catalog: &Catalog, text: &str) -> Result<(), Refusal> {
+        if text.is_empty() || self.patterns.contains_key(text) {
+            return Ok(());
+        }
+        if self.patterns.len() >= limits::GROUP_REGEXES_MAX {
+            let message = "The members of the group use too many regular expressions.".to_owned();
+            return Err(Refusal { code: ErrorCode::GroupMaxSizeReached, message });
+        }
+        let mut pattern = Pattern::compile(text)?;
+        pattern.look(catalog);
+        self.patterns.insert(text.to_owned(), pattern);
+        Ok(())
+    }
+
+    /// Resolves all subscriptions again. True: they mean other topics or partitions than before.
+    pub(super) fn refresh(&mut self, world: &World<'_>) -> bool {
+        let used = self.members.values().filter_map(|member| member.regex.clone());
+        let used: BTreeSet<String> = used.collect();
+        self.patterns.retain(|text, _| used.contains(text));
+        if self.seen_catalog != world.catalog_seq {
+            for pattern in self.patterns.values_mut() {
+                pattern.look(world.catalog);
+            }
+            self.seen_catalog = world.catalog_seq;
+        }
+        let mut topics = BTreeMap::new();
+        let mut has_changed = false;
+        for member in self.members.values_mut() {
+            let named = member.topics.iter().filter_map(|name| world.catalog.by_name(name));
+            let mut reads: BTreeSet<Uuid> = named.map(|topic| topic.id).collect();
+            let pattern = member.regex.as_ref().and_then(|text| self.patterns.get(text));
+            reads.extend(pattern.into_iter().flat_map(|pattern| pattern.matches.iter().copied()));
+            for id in &reads {
+                let count = world.catalog.by_id(*id).map_or(0, |topic| topic.partitions.len());
+                topics.insert(*id, i32::try_from(count).unwrap_or(i32::MAX));
+            }
+            has_changed |= reads != member.reads;
+            member.reads = reads;
+        }
+        has_changed |= topics != self.topics;
+        self.topics = topics;
+        has_changed
+    }
+
+    /// Whether a member reads a topic.
+    pub(crate) fn subscribes(&self, topic: Uuid) -> bool {
+        self.topics.contains_key(&topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::compile(pattern).expect("a pattern").regex.is_match(name)
+    }
+
+    #[test]
+    fn a_pattern_matches_whole_names() {
+        assert!(matches("a|ab", "ab"));
+        assert!(matches("site-[0-9]+", "site-12"));
+        assert!(!matches("site-[0-9]+", "site-12-old"));
+        assert!(!matches("site", "my-site"));
+        assert!(matches(".*", ""));
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_read_or_grow_too_large_are_refused() {
+        for pattern in ["(", "a)|(b", "[z-a]", "*", "((a{1000}){1000}){1000}", r"(a)\1"] {
+            let refusal = Pattern::compile(pattern).expect_err(pattern);
+            assert_eq!(refusal.code, ErrorCode::InvalidRegularExpression);
+        }
+        assert!(Pattern::compile(&"a".repeat(limits::MEMBER_REGEX_BYTES_MAX + 1)).is_err());
+    }
+}
