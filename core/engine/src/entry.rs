@@ -506,13 +506,9 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
-            Fact::LogStart { partition, offset } => {
+            Fact::LogStart { partition, offset } | Fact::Lost { partition, upto: offset } => {
                 put_partition(out, partition);
                 out.put_i64_le(*offset);
-            }
-            Fact::Lost { partition, upto } => {
-                put_partition(out, partition);
-                out.put_i64_le(*upto);
             }
             Fact::Setting(fact) => fact.put(out),
             Fact::GroupNoted { group, note } => {
