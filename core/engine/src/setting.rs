@@ -85,3 +85,37 @@ impl SettingFact {
 
 const QUOTA_TAG: u8 = 48;
 const BROKER_TAG: u8 = 49;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::QuotaName;
+    use bytes::{Bytes, BytesMut};
+
+    #[test]
+    fn settings_stand_in_the_journal_as_drawn() {
+        let entity =
+            QuotaEntity { user: QuotaName::Default, client_id: QuotaName::Named("c".to_owned()) };
+        let quota = ClientQuota { producer_byte_rate: Some(258), consumer_byte_rate: None };
+        let set = SettingFact::QuotaSet { entity, quota };
+        let drawn: &[u8] = &[1, 2, 1, 0, 0, 0, b'c', 1, 2, 1, 0, 0, 0, 0, 0, 0, 0];
+        check(&set, 48, drawn);
+        let configs = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let configured = SettingFact::BrokerConfigured { scope: BrokerScope::Own, configs };
+        check(&configured, 49, &[1, 1, 0, 0, 0, 1, 0, 0, 0, b'k', 1, 0, 0, 0, b'v']);
+    }
+
+    fn check(fact: &SettingFact, tag: u8, drawn: &[u8]) {
+        let mut out = BytesMut::new();
+        fact.put(&mut out);
+        assert_eq!((fact.tag(), &out[..]), (tag, drawn));
+        let take =
+            |bytes: &[u8]| SettingFact::take(tag, &mut Take::new(Bytes::copy_from_slice(bytes)));
+        assert_eq!(take(drawn), Ok(Some(fact.clone())));
+        for end in 0..drawn.len() {
+            assert!(take(&drawn[..end]).is_err(), "cut at byte {end}");
+        }
+        let other = SettingFact::take(50, &mut Take::new(Bytes::new()));
+        assert_eq!(other, Ok(None), "not a setting");
+    }
+}
