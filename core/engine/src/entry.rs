@@ -31,6 +31,7 @@
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
 //!  40, 41                groups, see group_fact.rs
+//!  48, 49                settings of the node, see setting.rs
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -48,6 +49,7 @@ use crate::group_fact::GroupFact;
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
+use crate::setting::SettingFact;
 use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
@@ -183,6 +185,8 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
+    /// An administrator set something on the node.
+    Setting(SettingFact),
     /// A step of a transaction.
     Transaction(TransactionFact),
 }
@@ -410,6 +414,7 @@ impl Fact {
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
             Fact::Group(fact) => fact.tag(),
+            Fact::Setting(fact) => fact.tag(),
             Fact::Transaction(fact) => fact.tag(),
         }
     }
@@ -480,15 +485,12 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
-            Fact::LogStart { partition, offset } => {
+            Fact::LogStart { partition, offset } | Fact::Lost { partition, upto: offset } => {
                 put_partition(out, partition);
                 out.put_i64_le(*offset);
             }
-            Fact::Lost { partition, upto } => {
-                put_partition(out, partition);
-                out.put_i64_le(*upto);
-            }
             Fact::Group(fact) => fact.put(out),
+            Fact::Setting(fact) => fact.put(out),
             Fact::Transaction(fact) => fact.put(out),
         }
     }
@@ -540,11 +542,18 @@ impl Fact {
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
             40 | 41 => Fact::Group(GroupFact::take(tag, take)?),
             COMPACT_TAG => compact::take_appended(take)?,
-            value => match TransactionFact::take(value, take)? {
-                Some(fact) => Fact::Transaction(fact),
-                None => return Err(EntryError::Newer { what: "fact", value }),
+            value => match SettingFact::take(value, take)? {
+                Some(fact) => Fact::Setting(fact),
+                None => take_transaction(value, take)?,
             },
         })
+    }
+}
+
+fn take_transaction(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+    match TransactionFact::take(tag, take)? {
+        Some(fact) => Ok(Fact::Transaction(fact)),
+        None => Err(EntryError::Newer { what: "fact", value: tag }),
     }
 }
 

@@ -1,14 +1,17 @@
 //! The durable part of the engine and the one function that changes it: `apply`. The live engine
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
+use crate::broker_config::BrokerConfigs;
 use crate::entry::{EntryError, Fact};
 use crate::group_fact::GroupFact;
 use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
+use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::sent::Sent;
+use crate::setting::SettingFact;
 use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
@@ -25,6 +28,8 @@ pub(crate) struct State {
     pub(crate) offsets: OffsetStore,
     pub(crate) notes: GroupNotes,
     pub(crate) transforms: TransformTable,
+    pub(crate) quotas: QuotaTable,
+    pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
     pub(crate) unsettled_len: usize,
@@ -133,6 +138,7 @@ impl State {
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
+            Fact::Setting(fact) => self.set(fact),
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;
@@ -147,6 +153,23 @@ impl State {
             GroupFact::OffsetsExpire { group, at_ms, partitions } => {
                 self.offsets.expire_at(group, *at_ms, partitions);
             }
+        }
+    }
+
+    fn set(&mut self, fact: &SettingFact) {
+        match fact {
+            SettingFact::QuotaSet { entity, quota } => self.quotas.set(entity, *quota),
+            SettingFact::BrokerConfigured { scope, configs } => {
+                self.broker_configs.replace(*scope, configs.clone());
+                self.spread_defaults();
+            }
+        }
+    }
+
+    /// After a change of the broker's settings or a restore.
+    pub(crate) fn spread_defaults(&mut self) {
+        for topic in self.catalog.iter_mut() {
+            topic.defaults = self.broker_configs.topic_defaults();
         }
     }
 
@@ -171,6 +194,7 @@ impl State {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             chain: self.transforms.chain(name),
             dropped: DroppedRecords::default(),
+            defaults: self.broker_configs.topic_defaults(),
         });
     }
 

@@ -470,15 +470,18 @@ fn an_open_transaction_times_out_after_a_restart_too() {
 }
 
 #[test]
-fn snapshots_from_before_transactions_are_read() {
+fn snapshots_from_before_transactions_and_settings_are_read() {
     let mut rig = Rig::new();
     rig.create_topic("a", 1);
     rig.produce("a", 0, &["x"]);
     let now = rig.engine.snapshot();
-    // Version 2 ended with the doubtful producers: five empty tables are missing.
-    let mut old = now[..now.len() - 20].to_vec();
-    old[0] = 2;
-    let again = rig.reborn(Some(old.into()));
-    assert_eq!(again.engine.snapshot(), now);
-    assert_eq!(again.engine.last_seq(), EntrySeq(2));
+    // Version 2 ended with the doubtful producers, version 3 with what is unsettled, version 4 with the
+    // expiries: what came with the later ones are empty tables.
+    for (version, missing_bytes) in [(4, 12), (3, 20), (2, 32)] {
+        let mut old = now[..now.len() - missing_bytes].to_vec();
+        old[0] = version;
+        let again = rig.reborn(Some(old.into()));
+        assert_eq!(again.engine.snapshot(), now);
+        assert_eq!(again.engine.last_seq(), EntrySeq(2));
+    }
 }

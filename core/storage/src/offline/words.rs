@@ -1,6 +1,9 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
-use millpond_engine::{Fact, GroupFact, PartitionKey, Sent, SentAnswer, TransactionFact};
+use millpond_engine::{
+    BrokerScope, Fact, GroupFact, PartitionKey, QuotaName, Sent, SentAnswer, SettingFact,
+    TransactionFact,
+};
 use millpond_wire::record::LogBatch;
 
 use super::names::TopicNames;
@@ -54,7 +57,33 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
         }
+        Fact::Setting(fact) => set(fact),
         Fact::Transaction(fact) => step(fact, names),
+    }
+}
+
+fn set(fact: &SettingFact) -> String {
+    match fact {
+        SettingFact::QuotaSet { entity, quota } => {
+            let name = |name: &QuotaName| match name {
+                QuotaName::Absent => "any".to_owned(),
+                QuotaName::Default => "<default>".to_owned(),
+                QuotaName::Named(name) => name.clone(),
+            };
+            let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), |rate| rate.to_string());
+            format!(
+                "quota of user {} client {}: producers {}, consumers {} bytes a second",
+                name(&entity.user),
+                name(&entity.client_id),
+                rate(quota.producer_byte_rate),
+                rate(quota.consumer_byte_rate)
+            )
+        }
+        SettingFact::BrokerConfigured { scope, configs } => {
+            let settings: Vec<_> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let whose = if *scope == BrokerScope::All { "all brokers" } else { "this broker" };
+            format!("{whose} configured: {}", settings.join(" "))
+        }
     }
 }
 
