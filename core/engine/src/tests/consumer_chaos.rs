@@ -115,6 +115,8 @@ impl World {
         process.deaf_ms = None;
         let code = process.client.take(&response);
         if code == ErrorCode::None {
+            // What it did in the meantime the group knows now.
+            process.told_ms = process.told_ms.filter(|_| process.told.is_some());
             process.heard_ms = self.rig.now.mono_ms;
             if response.assignment.is_some() {
                 process.told = Some(std::mem::replace(&mut process.client.owned, owned));
@@ -153,7 +155,6 @@ impl World {
         let process = &mut self.processes[place];
         if let Some(told) = process.told.take() {
             process.client.owned = told;
-            process.told_ms = None;
         }
     }
 
