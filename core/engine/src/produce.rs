@@ -89,7 +89,10 @@ impl Engine {
         let joins = self.check_transaction(key, &batch, sender)?;
         let missing_from = match self.check_order(key, range)? {
             Order::Next { missing_from } => missing_from,
-            Order::Duplicate(verdict) => return self.answer_duplicate(key, verdict, slot),
+            Order::Duplicate(verdict) => {
+                let has_window = joins.is_none() && self.is_answered_early(key.topic_id);
+                return self.answer_duplicate(key, verdict, slot, has_window);
+            }
         };
         let room = self.check_room(topic_name, key);
         let within =
@@ -213,12 +216,13 @@ impl Engine {
     }
 
     /// A duplicate gets the answer of the original, when that is durable or within the window of
-    /// its topic.
+    /// its topic. A transaction has no window.
     fn answer_duplicate(
         &mut self,
         key: PartitionKey,
         verdict: Verdict,
         slot: Slot,
+        has_window: bool,
     ) -> Result<(), Refusal> {
         self.counters.duplicates += 1;
         match verdict {
@@ -226,8 +230,7 @@ impl Engine {
                 let answer = batch.answer;
                 // What went elsewhere may rest on a topic without a window.
                 let is_here = matches!(answer, SentAnswer::Offset(_));
-                let is_early = is_here && self.is_answered_early(key.topic_id);
-                let seq = if is_early { EntrySeq(0) } else { batch.seq };
+                let seq = if is_here && has_window { EntrySeq(0) } else { batch.seq };
                 self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
                 Ok(())
             }

@@ -22,6 +22,7 @@ mod transactions;
 mod transforms;
 mod txn_markers;
 mod txn_offsets;
+mod txn_partitions;
 
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};

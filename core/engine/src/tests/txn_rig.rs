@@ -49,6 +49,7 @@ impl Client {
             v3_and_below_producer_id: self.id,
             v3_and_below_producer_epoch: self.epoch,
             v3_and_below_topics: vec![topic],
+            ..AddPartitionsToTxnRequest::default()
         };
         match rig.call(Request::AddPartitionsToTxn(request), 3) {
             Response::AddPartitionsToTxn(response) => {
