@@ -257,7 +257,11 @@ impl Kafka {
         records: Bytes,
     ) -> Result<i64, CallError> {
         let data = PartitionProduceData { index: partition, records: Some(records) };
-        let topic = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+        let topic = TopicProduceData {
+            name: topic.into(),
+            partition_data: vec![data],
+            ..Default::default()
+        };
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 30_000,

@@ -125,7 +125,11 @@ fn good_requests() -> Vec<Vec<u8>> {
         builder.push(1_700_000_000_000, Some(&[n]), Some(b"value"), &[]).unwrap();
     }
     let data = PartitionProduceData { index: 0, records: Some(builder.build().unwrap()) };
-    let topic = TopicProduceData { name: "elsewhere".into(), partition_data: vec![data] };
+    let topic = TopicProduceData {
+        name: "elsewhere".into(),
+        partition_data: vec![data],
+        ..Default::default()
+    };
     let topic_data = vec![topic];
     let produce = ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() };
     let requests = [

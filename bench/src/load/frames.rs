@@ -87,6 +87,7 @@ pub(crate) fn frame(topic: &str, partition: i32, batch: Bytes) -> Outcome<Bytes>
         topic_data: vec![TopicProduceData {
             name: topic.to_owned(),
             partition_data: vec![PartitionProduceData { index: partition, records: Some(batch) }],
+            ..Default::default()
         }],
     });
     let chunks = encode_request(PRODUCE_VERSION, 0, Some("millpond-bench"), &request);

@@ -56,6 +56,9 @@ pub struct EngineConfig {
     /// How long the wall clock must have run without a jump before records are deleted by age.
     /// Default 600,000.
     pub clock_settle_ms: u64,
+    /// The directory that tools of administrators are shown for what is stored. Default
+    /// `millpond-data`.
+    pub log_dir: String,
     /// The version that clients are told in the broker's own configuration.
     pub software_version: String,
 }
@@ -96,6 +99,7 @@ impl Default for EngineConfig {
             space_budget_bytes: None,
             retention_check_ms: limits::DEFAULT_RETENTION_CHECK_MS,
             clock_settle_ms: limits::DEFAULT_CLOCK_SETTLE_MS,
+            log_dir: "millpond-data".to_owned(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -35,6 +35,10 @@ pub struct Counters {
     pub produce_refusals: u64,
     /// Produce requests that waited for memory.
     pub produces_parked: u64,
+    /// Requests after which a client had to wait, because of its quota.
+    pub requests_throttled: u64,
+    /// How long those clients were told to wait, all together.
+    pub throttle_ms: u64,
     /// Transactions that were committed.
     pub transactions_committed: u64,
     /// Transactions that were aborted, for whatever reason.

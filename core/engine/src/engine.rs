@@ -1,7 +1,6 @@
 //! The engine itself: one event in, effects out, one entry for what it decided.
 //! Never answers before the entry that an answer rests on is durable, and never reads a clock.
 
-use crate::api;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::durability::Durability;
@@ -9,6 +8,7 @@ use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
 use crate::event::{Event, FlushedRange};
 use crate::fetch::Fetches;
+use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::parked::Parked;
 use crate::produce::ProduceCall;
@@ -18,9 +18,10 @@ use crate::rng::Rng;
 use crate::snapshot::{self, FrozenState, SnapshotError};
 use crate::space::Space;
 use crate::state::{ReplayError, State};
+use crate::throttle::Throttles;
 use crate::transaction::Deadlines;
 use crate::transform::{AdminError, AdminResponse};
-use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, Ticket};
+use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, SessionId, Ticket};
 use bytes::Bytes;
 use millpond_wire::limits;
 use millpond_wire::messages::Response;
@@ -48,12 +49,16 @@ pub struct Engine {
     /// them wait for these.
     pub(crate) catalog_seq: EntrySeq,
     pub(crate) producer_ids_seq: EntrySeq,
+    /// The last entry that changed settings of the node.
+    pub(crate) settings_seq: EntrySeq,
     pub(crate) calls: BTreeMap<u64, ProduceCall>,
     pub(crate) parked: Parked,
     /// Bytes of batches between admission and commit.
     pub(crate) pending_bytes: usize,
     pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
     pub(crate) fetches: Fetches,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) throttles: Throttles,
     pub(crate) reads: BTreeMap<ReadId, PendingRead>,
     pub(crate) groups: Groups,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
@@ -90,6 +95,8 @@ pub(crate) enum Timer {
     ConsumerGroup(String),
     OffsetExpiry,
     Retention,
+    /// A connection that must wait.
+    Unmute(SessionId),
     /// Of a transactional id.
     Transaction(String),
     TransactionalIds,
@@ -140,11 +147,14 @@ impl Engine {
             next_producer_id: 0,
             catalog_seq: EntrySeq(0),
             producer_ids_seq: EntrySeq(0),
+            settings_seq: EntrySeq(0),
             calls: BTreeMap::new(),
             parked: Parked::default(),
             pending_bytes: 0,
             tickets: BTreeMap::new(),
             fetches: Fetches::default(),
+            fetch_sessions: FetchSessions::default(),
+            throttles: Throttles::default(),
             reads: BTreeMap::new(),
             groups: Groups::default(),
             timers: BTreeSet::new(),
@@ -231,9 +241,12 @@ impl Engine {
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
-                api::dispatch(self, id, &peer, request, version);
+                self.on_request(id, peer, request, version);
             }
-            Event::SessionClosed(session) => self.drop_fetches_of(session),
+            Event::SessionClosed(session) => {
+                self.drop_fetches_of(session);
+                self.end_throttle(session);
+            }
             Event::Durable(seq) => self.on_durable(seq),
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
@@ -271,6 +284,7 @@ impl Engine {
                 Timer::ConsumerGroup(id) => self.on_consumer_group_deadline(&id),
                 Timer::OffsetExpiry => self.on_offset_expiry_deadline(),
                 Timer::Retention => self.on_retention_deadline(),
+                Timer::Unmute(session) => self.on_unmute(session),
                 Timer::Transaction(id) => self.on_transaction_deadline(&id),
                 Timer::TransactionalIds => self.on_id_check(),
             }
@@ -337,7 +351,13 @@ impl Engine {
     }
 
     pub(crate) fn reply(&mut self, id: RequestId, response: Response) {
-        self.push_effect(Effect::Reply { id, response: Some(response) });
+        self.finish_reply(id, Some(response));
+    }
+
+    /// Every answer leaves through here.
+    pub(crate) fn finish_reply(&mut self, id: RequestId, mut response: Option<Response>) {
+        self.tell_throttle(id, &mut response);
+        self.push_effect(Effect::Reply { id, response });
     }
 
     pub(crate) fn reply_after(&mut self, seq: EntrySeq, id: RequestId, response: Response) {
@@ -360,7 +380,7 @@ impl Engine {
 
     fn run(&mut self, then: Then) {
         match then {
-            Then::Reply(id, response) => self.push_effect(Effect::Reply { id, response }),
+            Then::Reply(id, response) => self.finish_reply(id, response),
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
             Then::Reclaim => self.ask_reclaim(),
@@ -396,6 +416,7 @@ impl Engine {
             | Fact::PartitionsAdded { .. }
             | Fact::TopicConfigured { .. } => self.catalog_seq = seq,
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
+            Fact::Setting(_) => self.settings_seq = seq,
             _ => {}
         }
         self.note_sync(&fact);

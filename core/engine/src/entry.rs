@@ -30,8 +30,8 @@
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
-//!  40 GroupNoted          group str | is there u8 | [note, see group_note.rs]
-//!  41 OffsetsExpire       group str | milliseconds since 1970 i64 | count u32 x key
+//!  40, 41                groups, see group_fact.rs
+//!  48, 49                settings of the node, see setting.rs
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -45,10 +45,11 @@ use crate::codec::{
 };
 use crate::compact::{self, Written};
 use crate::extent::{self, Extent, WantedExtent};
-use crate::group_note::GroupNote;
+use crate::group_fact::GroupFact;
 pub use crate::offsets::CommittedOffset;
 use crate::sent::SENT_BYTES;
 pub use crate::sent::{Sent, SentAnswer};
+use crate::setting::SettingFact;
 use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
@@ -161,22 +162,8 @@ pub enum Fact {
         /// Only what differs from the defaults.
         configs: BTreeMap<String, String>,
     },
-    /// Offsets just committed came with a time of their own to expire.
-    OffsetsExpire {
-        /// The group's id.
-        group: String,
-        /// Milliseconds since 1970.
-        at_ms: i64,
-        /// Whose offsets.
-        partitions: Vec<PartitionKey>,
-    },
-    /// What is kept of a group beyond its members.
-    GroupNoted {
-        /// The group's id.
-        group: String,
-        /// `None`: nothing any more.
-        note: Option<GroupNote>,
-    },
+    /// What is kept of a group beyond its members and their offsets.
+    Group(GroupFact),
     /// Damage took what stood between the log end and an offset, where the log goes on.
     Lost {
         /// Which partition.
@@ -198,6 +185,8 @@ pub enum Fact {
         /// The first offset that is left.
         offset: i64,
     },
+    /// An administrator set something on the node.
+    Setting(SettingFact),
     /// A step of a transaction.
     Transaction(TransactionFact),
 }
@@ -424,8 +413,8 @@ impl Fact {
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
             Fact::Lost { .. } => 20,
-            Fact::GroupNoted { .. } => 40,
-            Fact::OffsetsExpire { .. } => 41,
+            Fact::Group(fact) => fact.tag(),
+            Fact::Setting(fact) => fact.tag(),
             Fact::Transaction(fact) => fact.tag(),
         }
     }
@@ -478,11 +467,6 @@ impl Fact {
                 out.put_u8(u8::from(partitions.is_none()));
                 put_keys(out, partitions.as_deref().unwrap_or_default());
             }
-            Fact::OffsetsExpire { group, at_ms, partitions } => {
-                put_string(out, group);
-                out.put_i64_le(*at_ms);
-                put_keys(out, partitions);
-            }
             Fact::TransformDeployed(deployment) => deployment.put(out),
             Fact::TransformDeleted { name } => put_string(out, name),
             Fact::TransformPaused { name, paused } => {
@@ -501,18 +485,12 @@ impl Fact {
                 put_partition(out, partition);
                 out.put_i32_le(*epoch);
             }
-            Fact::LogStart { partition, offset } => {
+            Fact::LogStart { partition, offset } | Fact::Lost { partition, upto: offset } => {
                 put_partition(out, partition);
                 out.put_i64_le(*offset);
             }
-            Fact::Lost { partition, upto } => {
-                put_partition(out, partition);
-                out.put_i64_le(*upto);
-            }
-            Fact::GroupNoted { group, note } => {
-                put_string(out, group);
-                GroupNote::put_option(out, note.as_ref());
-            }
+            Fact::Group(fact) => fact.put(out),
+            Fact::Setting(fact) => fact.put(out),
             Fact::Transaction(fact) => fact.put(out),
         }
     }
@@ -562,21 +540,20 @@ impl Fact {
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
-            41 => Fact::OffsetsExpire {
-                group: take.string("group")?,
-                at_ms: take.i64("expiry")?,
-                partitions: take_keys(take)?,
-            },
-            40 => Fact::GroupNoted {
-                group: take.string("group")?,
-                note: GroupNote::take_option(take)?,
-            },
+            40 | 41 => Fact::Group(GroupFact::take(tag, take)?),
             COMPACT_TAG => compact::take_appended(take)?,
-            value => match TransactionFact::take(value, take)? {
-                Some(fact) => Fact::Transaction(fact),
-                None => return Err(EntryError::Newer { what: "fact", value }),
+            value => match SettingFact::take(value, take)? {
+                Some(fact) => Fact::Setting(fact),
+                None => take_transaction(value, take)?,
             },
         })
+    }
+}
+
+fn take_transaction(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+    match TransactionFact::take(tag, take)? {
+        Some(fact) => Ok(Fact::Transaction(fact)),
+        None => Err(EntryError::Newer { what: "fact", value: tag }),
     }
 }
 
@@ -590,14 +567,14 @@ fn take_partitions(take: &mut Take) -> Result<u32, CodecError> {
     }
 }
 
-fn put_keys(out: &mut impl BufMut, keys: &[PartitionKey]) {
+pub(crate) fn put_keys(out: &mut impl BufMut, keys: &[PartitionKey]) {
     put_count(out, keys.len());
     for key in keys {
         put_partition(out, key);
     }
 }
 
-fn take_keys(take: &mut Take) -> Result<Vec<PartitionKey>, CodecError> {
+pub(crate) fn take_keys(take: &mut Take) -> Result<Vec<PartitionKey>, CodecError> {
     let count = take.count("partitions", KEY_BYTES)?;
     (0..count).map(|_| take.partition()).collect()
 }

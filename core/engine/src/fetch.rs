@@ -4,6 +4,7 @@
 
 use crate::effect::HistoryRead;
 use crate::engine::{Engine, Timer};
+use crate::fetch_session::SessionUse;
 use crate::partition::Partition;
 use crate::topic::Topic;
 use crate::units::{PartitionKey, RequestId, SessionId};
@@ -39,6 +40,7 @@ pub(crate) struct FetchCall {
     pub(crate) session: SessionId,
     pub(crate) request: FetchRequest,
     pub(crate) version: i16,
+    pub(crate) used: SessionUse,
 }
 
 impl FetchCall {
@@ -56,6 +58,7 @@ impl FetchCall {
 #[derive(Debug)]
 pub(crate) struct PartialFetch {
     pub(crate) id: RequestId,
+    pub(crate) used: SessionUse,
     pub(crate) response: FetchResponse,
     /// Where each read goes: topic and partition of the response.
     pub(crate) places: Vec<(usize, usize)>,
@@ -85,7 +88,7 @@ impl Engine {
         let wait_ms = u64::try_from(call.request.max_wait_ms).unwrap_or(0);
         let wait_ms = wait_ms.min(self.config.fetch_max_wait_ms);
         let supply = self.supply(&call);
-        let is_enough = supply.bytes >= min_bytes(&call.request);
+        let is_enough = supply.bytes >= self.min_bytes(&call.request);
         if supply.is_final || is_enough || wait_ms == 0 {
             self.answer_fetch(call);
         } else {
@@ -141,7 +144,7 @@ impl Engine {
         while let Some(id) = self.fetches.touched.pop_first() {
             let Some(waiter) = self.fetches.waiters.get(&id) else { continue };
             let supply = self.supply(&waiter.call);
-            if (supply.is_final || supply.bytes >= min_bytes(&waiter.call.request))
+            if (supply.is_final || supply.bytes >= self.min_bytes(&waiter.call.request))
                 && let Some(call) = self.unpark_fetch(id)
             {
                 self.answer_fetch(call);
@@ -195,8 +198,16 @@ impl Engine {
         Ok((key, log))
     }
 
+    /// What a fetch waits for. Zero asks for an answer at once, like one byte that is there already;
+    /// nobody waits for more than is given at most.
+    fn min_bytes(&self, request: &FetchRequest) -> usize {
+        let most = usize::try_from(request.max_bytes).unwrap_or(0).min(self.config.fetch_max_bytes);
+        let most = most.clamp(1, limits::FETCH_BYTES_MAX);
+        usize::try_from(request.min_bytes).unwrap_or(0).min(most)
+    }
+
     fn supply(&self, call: &FetchCall) -> Supply {
-        let wanted = min_bytes(&call.request);
+        let wanted = self.min_bytes(&call.request);
         // Whoever asks for nothing has nothing to wait for.
         let is_empty = call.request.topics.iter().all(|topic| topic.partitions.is_empty());
         let mut supply = Supply { bytes: 0, is_final: is_empty };
@@ -291,9 +302,12 @@ impl Engine {
             return self.park_fetch_for_history(call);
         }
         if reads.is_empty() {
-            self.finish_fetch(call.id, response);
+            self.finish_fetch(call.id, call.used, response);
         } else {
-            self.read_for_fetch(reads, PartialFetch { id: call.id, response, places });
+            self.read_for_fetch(
+                reads,
+                PartialFetch { id: call.id, used: call.used, response, places },
+            );
         }
     }
 
@@ -301,10 +315,16 @@ impl Engine {
         if self.fetches.len() < limits::FETCH_WAITERS_MAX {
             return self.park_fetch(call, limits::HISTORY_RETRY_MS);
         }
-        self.finish_fetch(call.id, FetchResponse::default());
+        self.finish_fetch(call.id, call.used, FetchResponse::default());
     }
 
-    pub(crate) fn finish_fetch(&mut self, id: RequestId, response: FetchResponse) {
+    pub(crate) fn finish_fetch(
+        &mut self,
+        id: RequestId,
+        used: SessionUse,
+        mut response: FetchResponse,
+    ) {
+        self.settle_session(used, &mut response);
         let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
         let bytes: usize =
             parts.filter_map(|part| part.records.as_ref()).map(Records::size_bytes).sum();
@@ -363,11 +383,6 @@ fn aborted(log: &Partition, from: i64, upto: i64) -> Vec<AbortedTransaction> {
         first_offset: one.first_offset,
     };
     log.stability.aborted_between(from, upto).into_iter().map(one).collect()
-}
-
-fn min_bytes(request: &FetchRequest) -> usize {
-    // Zero asks for an answer at once, like one byte that is there already.
-    usize::try_from(request.min_bytes).unwrap_or(0)
 }
 
 const FETCH_BY_ID_VERSION: i16 = 13;

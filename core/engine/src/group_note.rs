@@ -41,17 +41,6 @@ impl GroupNote {
         }
     }
 
-    pub(crate) fn put_option(out: &mut impl BufMut, note: Option<&GroupNote>) {
-        out.put_u8(u8::from(note.is_some()));
-        if let Some(note) = note {
-            note.put(out);
-        }
-    }
-
-    pub(crate) fn take_option(take: &mut Take) -> Result<Option<GroupNote>, CodecError> {
-        if take.bool("is a note there")? { GroupNote::take(take).map(Some) } else { Ok(None) }
-    }
-
     pub(crate) fn take(take: &mut Take) -> Result<GroupNote, CodecError> {
         let kind = match take.u8("kind of a group")? {
             0 => GroupKind::Classic,

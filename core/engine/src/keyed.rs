@@ -3,12 +3,12 @@
 //! topics; never beyond the cap on what it may decompress to.
 
 use crate::engine::Engine;
-use crate::produce::{Refusal, refuse};
+use crate::produce::{Refusal, refuse, refuse_records};
 use crate::topic_config::CLEANUP_POLICY;
 use crate::transform::{Output, OutputTopic};
 use crate::units::PartitionKey;
 use millpond_wire::error_code::ErrorCode;
-use millpond_wire::limits::DECOMPRESSED_BYTES_MAX;
+use millpond_wire::limits::{DECOMPRESSED_BYTES_MAX, RECORD_ERRORS_MAX};
 use millpond_wire::record::{Batch, BatchError};
 
 impl Engine {
@@ -18,18 +18,18 @@ impl Engine {
         let Some(topic) = topic.filter(|topic| is_compacted(topic.config(CLEANUP_POLICY))) else {
             return Ok(());
         };
-        match has_keys(batch) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let (name, partition) = (&topic.name, key.partition);
-                let message = format!(
-                    "Compacted topic cannot accept message without key in topic partition \
-                     {name}-{partition}"
-                );
-                Err(refuse(ErrorCode::InvalidRecord, message))
-            }
-            Err(error) => Err(refuse(ErrorCode::CorruptMessage, error.to_string())),
+        let keyless = keyless_records(batch)
+            .map_err(|error| refuse(ErrorCode::CorruptMessage, error.to_string()))?;
+        if keyless.is_empty() {
+            return Ok(());
         }
+        let (name, partition) = (&topic.name, key.partition);
+        let message = format!(
+            "Compacted topic cannot accept message without key in topic partition \
+             {name}-{partition}"
+        );
+        let records = keyless.into_iter().map(|index| (index, message.clone())).collect();
+        Err(refuse_records(ErrorCode::InvalidRecord, message, records))
     }
 
     /// The same for what transforms made of a batch of `source`. A topic that an output brings
@@ -56,12 +56,18 @@ fn is_compacted(cleanup_policy: &str) -> bool {
     cleanup_policy.split(',').any(|policy| policy.trim() == "compact")
 }
 
-fn has_keys(batch: &Batch) -> Result<bool, BatchError> {
+/// The places of records without a key, up to a cap.
+fn keyless_records(batch: &Batch) -> Result<Vec<i32>, BatchError> {
     let section = batch.decompress(DECOMPRESSED_BYTES_MAX)?;
+    let mut keyless = Vec::new();
     for record in batch.records(&section) {
-        if record?.key.is_none() {
-            return Ok(false);
+        let record = record?;
+        if record.key.is_none() {
+            keyless.push(record.offset_delta);
+            if keyless.len() >= RECORD_ERRORS_MAX {
+                break;
+            }
         }
     }
-    Ok(true)
+    Ok(keyless)
 }

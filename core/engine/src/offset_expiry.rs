@@ -8,6 +8,7 @@
 
 use crate::engine::{Engine, Timer};
 use crate::entry::{CommittedOffset, Fact};
+use crate::group_fact::GroupFact;
 use crate::group_note::GroupNote;
 use crate::record_clock::is_plausible;
 use crate::units::PartitionKey;
@@ -47,7 +48,7 @@ impl Engine {
         if self.state.notes.get(group) == note.as_ref() || !self.state.notes.has_room(group) {
             return;
         }
-        self.commit(Fact::GroupNoted { group: group.to_owned(), note });
+        self.commit(Fact::Group(GroupFact::Noted { group: group.to_owned(), note }));
     }
 
     /// Members of a classic group commit offsets: from now on it is known what it is.

@@ -14,7 +14,9 @@ use crate::units::{EntrySeq, PartitionKey, RequestId, Ticket};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
-use millpond_wire::messages::produce_response::PartitionProduceResponse;
+use millpond_wire::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse,
+};
 use millpond_wire::messages::{ProduceResponse, Response};
 use millpond_wire::record::{Batch, BatchError, Codec, LogBatch};
 use std::collections::BTreeMap;
@@ -51,10 +53,21 @@ pub(crate) struct Sender<'a> {
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// The records that are to blame, by their place in the batch, where that is known.
+    pub(crate) records: Vec<(i32, String)>,
 }
 
 pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
-    Refusal { code, message: message.into() }
+    Refusal { code, message: message.into(), records: Vec::new() }
+}
+
+/// A batch is refused because of some of its records (KIP-467).
+pub(crate) fn refuse_records(
+    code: ErrorCode,
+    message: impl Into<String>,
+    records: Vec<(i32, String)>,
+) -> Refusal {
+    Refusal { code, message: message.into(), records }
 }
 
 /// A batch's place in what its producer sends.
@@ -82,6 +95,7 @@ impl Engine {
         self.state.catalog.partition(key).ok_or_else(missing)?;
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, sender.version)?;
+        self.check_times(key, &batch)?;
         if topic.chain.is_empty() {
             self.check_keys(key, &batch)?;
         }
@@ -89,7 +103,10 @@ impl Engine {
         let joins = self.check_transaction(key, &batch, sender)?;
         let missing_from = match self.check_order(key, range)? {
             Order::Next { missing_from } => missing_from,
-            Order::Duplicate(verdict) => return self.answer_duplicate(key, verdict, slot),
+            Order::Duplicate(verdict) => {
+                let has_window = joins.is_none() && self.is_answered_early(key.topic_id);
+                return self.answer_duplicate(key, verdict, slot, has_window);
+            }
         };
         let room = self.check_room(topic_name, key);
         let within =
@@ -213,12 +230,13 @@ impl Engine {
     }
 
     /// A duplicate gets the answer of the original, when that is durable or within the window of
-    /// its topic.
+    /// its topic. A transaction has no window.
     fn answer_duplicate(
         &mut self,
         key: PartitionKey,
         verdict: Verdict,
         slot: Slot,
+        has_window: bool,
     ) -> Result<(), Refusal> {
         self.counters.duplicates += 1;
         match verdict {
@@ -226,8 +244,7 @@ impl Engine {
                 let answer = batch.answer;
                 // What went elsewhere may rest on a topic without a window.
                 let is_here = matches!(answer, SentAnswer::Offset(_));
-                let is_early = is_here && self.is_answered_early(key.topic_id);
-                let seq = if is_early { EntrySeq(0) } else { batch.seq };
+                let seq = if is_here && has_window { EntrySeq(0) } else { batch.seq };
                 self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
                 Ok(())
             }
@@ -507,6 +524,11 @@ fn fill(part: &mut PartitionProduceResponse, settled: &Settled, log_start: i64) 
             part.error_code = refusal.code.code();
             part.base_offset = -1;
             part.error_message = Some(refusal.message.clone());
+            let blamed = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
+                batch_index: *index,
+                batch_index_error_message: Some(message.clone()),
+            };
+            part.record_errors = refusal.records.iter().map(blamed).collect();
         }
     }
 }

@@ -96,7 +96,7 @@ impl Engine {
                 None => part.error_code = ErrorCode::KafkaStorageError.code(),
             }
         }
-        self.finish_fetch(partial.id, partial.response);
+        self.finish_fetch(partial.id, partial.used, partial.response);
     }
 
     fn complete_list(

@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 4 | last entry u64 | producer ids reserved below i64
+//! version u16 = 5 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -19,17 +19,21 @@
 //!   aborted  producer id i64 | first offset i64 | offset of its marker i64
 //! notes      u32 x (group str | note, see group_note.rs)
 //! expiries   u32 x (group str | u32 x (key | milliseconds since 1970 i64)): offsets with their own
+//! quotas     u32 x (entity | quota), as in setting.rs
+//! settings   configs of all brokers | configs of this one
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled; all are read. `pair` as in transaction/fact.rs.
+//! unsettled, version 4 with the expiries; all are read. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
+use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
 use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
 use crate::producer::{ProducerState, ProducerTable, SentBatch};
+use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::state::State;
 use crate::topic::Topic;
@@ -40,9 +44,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 4;
+pub const SNAPSHOT_VERSION: u16 = 5;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
+/// The first that ends with the settings of the node.
+const SETTINGS_VERSION: u16 = 5;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +89,8 @@ impl FrozenState {
         put_unsettled(&mut after, state);
         state.notes.put(&mut after);
         state.offsets.put_expiries(&mut after);
+        state.quotas.put(&mut after);
+        state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         FrozenState { before, after, producers, offsets }
     }
@@ -150,6 +158,11 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     if version >= NOTES_VERSION {
         state.notes = GroupNotes::take(&mut take)?;
         state.offsets.take_expiries(&mut take)?;
+    }
+    if version >= SETTINGS_VERSION {
+        state.quotas = QuotaTable::take(&mut take)?;
+        state.broker_configs = BrokerConfigs::take(&mut take)?;
+        state.spread_defaults();
     }
     take.end("snapshot")?;
     state.rebuild_chains();
@@ -290,7 +303,8 @@ fn take_topic(take: &mut Take) -> Result<Topic, CodecError> {
         partitions.push(Partition::restored(log_start, log_end, leader_epoch, newest, inputs));
     }
     let dropped = DroppedRecords::default();
-    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped })
+    let defaults = TopicDefaults::default();
+    Ok(Topic { id, name, configs, partitions, chain: Vec::new(), dropped, defaults })
 }
 
 fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state: &ProducerState) {

@@ -10,7 +10,6 @@
 //! lowest priority first. Between the marks `reject` topics are refused, the lowest priority first;
 //! at the hard mark everybody is. Nothing that was acknowledged is ever lost under `reject`.
 
-use crate::effect::Effect;
 use crate::engine::{Engine, Then};
 use crate::partition::Partition;
 use crate::produce::{Refusal, refuse};
@@ -268,7 +267,7 @@ impl Engine {
                 part.base_offset = -1;
                 part.error_message = Some("the disk is full and the journal too".to_owned());
             }
-            self.push_effect(Effect::Reply { id, response: Some(Response::Produce(response)) });
+            self.finish_reply(id, Some(Response::Produce(response)));
         }
     }
 

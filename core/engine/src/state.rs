@@ -1,13 +1,17 @@
 //! The durable part of the engine and the one function that changes it: `apply`. The live engine
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
+use crate::broker_config::BrokerConfigs;
 use crate::entry::{EntryError, Fact};
+use crate::group_fact::GroupFact;
 use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
 use crate::producer::ProducerTable;
+use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::sent::Sent;
+use crate::setting::SettingFact;
 use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
@@ -24,6 +28,8 @@ pub(crate) struct State {
     pub(crate) offsets: OffsetStore,
     pub(crate) notes: GroupNotes,
     pub(crate) transforms: TransformTable,
+    pub(crate) quotas: QuotaTable,
+    pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
     pub(crate) unsettled_len: usize,
@@ -98,10 +104,7 @@ impl State {
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
             }
-            Fact::OffsetsExpire { group, at_ms, partitions } => {
-                self.offsets.expire_at(group, *at_ms, partitions);
-            }
-            Fact::GroupNoted { group, note } => self.notes.set(group, note.as_ref()),
+            Fact::Group(fact) => self.apply_to_group(fact),
             Fact::TransformDeployed(deployment) => {
                 self.transforms.deploy(deployment.clone());
                 self.rebuild_chains();
@@ -135,12 +138,39 @@ impl State {
             Fact::LeaderEpoch { partition, epoch } => {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
+            Fact::Setting(fact) => self.set(fact),
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;
             }
         }
         Ok(())
+    }
+
+    fn apply_to_group(&mut self, fact: &GroupFact) {
+        match fact {
+            GroupFact::Noted { group, note } => self.notes.set(group, note.as_ref()),
+            GroupFact::OffsetsExpire { group, at_ms, partitions } => {
+                self.offsets.expire_at(group, *at_ms, partitions);
+            }
+        }
+    }
+
+    fn set(&mut self, fact: &SettingFact) {
+        match fact {
+            SettingFact::QuotaSet { entity, quota } => self.quotas.set(entity, *quota),
+            SettingFact::BrokerConfigured { scope, configs } => {
+                self.broker_configs.replace(*scope, configs.clone());
+                self.spread_defaults();
+            }
+        }
+    }
+
+    /// After a change of the broker's settings or a restore.
+    pub(crate) fn spread_defaults(&mut self) {
+        for topic in self.catalog.iter_mut() {
+            topic.defaults = self.broker_configs.topic_defaults();
+        }
     }
 
     /// After a change of the transforms or a restore.
@@ -164,6 +194,7 @@ impl State {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             chain: self.transforms.chain(name),
             dropped: DroppedRecords::default(),
+            defaults: self.broker_configs.topic_defaults(),
         });
     }
 

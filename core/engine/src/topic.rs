@@ -1,6 +1,7 @@
 //! Topics: names, ids, configurations and their partitions; the catalogue of all of them.
 //! Decides nothing about records.
 
+use crate::broker_config::TopicDefaults;
 use crate::partition::Partition;
 use crate::retention::{DropCause, DroppedRecords};
 use crate::topic_config;
@@ -24,26 +25,35 @@ pub struct Topic {
     pub(crate) chain: Vec<TransformId>,
     /// What it lost to its settings since the start of the process.
     pub(crate) dropped: DroppedRecords,
+    /// What the broker's settings say where the topic does not.
+    pub(crate) defaults: TopicDefaults,
 }
 
 impl Topic {
-    /// The value of a configuration as given, or else its default. Empty for an unknown name.
+    /// The value of a configuration as given, or else the broker's or the default. Empty for an
+    /// unknown name.
     #[must_use]
     pub fn config(&self, name: &str) -> &str {
-        match self.configs.get(name) {
+        match self.given(name) {
             Some(value) => value,
             None => topic_config::find(name).map_or("", |config| config.default),
         }
     }
 
+    /// The value of a configuration where the topic or the broker says something: what is asked for
+    /// with every batch need not look up defaults.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.configs.get(name).or_else(|| self.defaults.get(name)).map(String::as_str)
+    }
+
     /// Largest record batch, in bytes: the topic's own setting or else the node's.
     pub(crate) fn max_message_bytes(&self, node_default: i32) -> usize {
-        let own = self.configs.get(topic_config::MAX_MESSAGE_BYTES).and_then(|v| v.parse().ok());
+        let own = self.given(topic_config::MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok());
         usize::try_from(own.unwrap_or(node_default)).unwrap_or(0).min(limits::BATCH_BYTES_MAX)
     }
 
     pub(crate) fn has_log_append_time(&self) -> bool {
-        self.configs.get(topic_config::MESSAGE_TIMESTAMP_TYPE).is_some_and(|v| v == "LogAppendTime")
+        self.given(topic_config::MESSAGE_TIMESTAMP_TYPE) == Some("LogAppendTime")
     }
 
     /// Whether `cleanup.policy` lets old segments go.
@@ -135,6 +145,19 @@ impl Catalog {
         self.topics.get(self.by_name.get(name)?)
     }
 
+    /// A topic whose name differs only in `.` and `_`: their metrics would be mixed up.
+    #[must_use]
+    pub(crate) fn colliding(&self, name: &str) -> Option<&str> {
+        let is_mark = |byte: u8| matches!(byte, b'.' | b'_');
+        if !name.bytes().any(is_mark) {
+            return None;
+        }
+        let same = |(a, b): (u8, u8)| a == b || is_mark(a) && is_mark(b);
+        let names = self.by_name.keys().map(String::as_str);
+        let mut others = names.filter(|other| other.len() == name.len() && *other != name);
+        others.find(|other| other.bytes().zip(name.bytes()).all(same))
+    }
+
     /// The topic of an id.
     #[must_use]
     pub fn by_id(&self, id: Uuid) -> Option<&Topic> {
@@ -206,10 +229,25 @@ impl Catalog {
 /// not `.` or `..`.
 #[must_use]
 pub fn is_valid_topic_name(name: &str) -> bool {
+    topic_name_problem(name).is_none()
+}
+
+/// What is wrong with a name, in Kafka's words.
+pub(crate) fn topic_name_problem(name: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty()
-        && name.len() <= limits::TOPIC_NAME_BYTES_MAX
-        && name != "."
-        && name != ".."
-        && name.bytes().all(plain)
+    if name.is_empty() {
+        return Some("the empty string is not allowed".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Some("'.' or '..' is not allowed".to_owned());
+    }
+    let max = limits::TOPIC_NAME_BYTES_MAX;
+    if name.len() > max {
+        return Some(format!("the length of '{name}' is longer than the max allowed length {max}"));
+    }
+    (!name.bytes().all(plain)).then(|| {
+        format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        )
+    })
 }

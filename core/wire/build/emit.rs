@@ -15,7 +15,7 @@ pub(crate) fn messages(schema: &Schema) -> String {
             out,
             "/// `{name}` and its parts, versions {min} to {max}.\npub mod {module} {{"
         );
-        out.push_str("#[allow(unused_imports)]\nuse super::{Message, Records, Uuid};\n");
+        out.push_str("#[allow(unused_imports)]\nuse super::{F64, Message, Records, Uuid};\n");
         out.push_str("#[allow(unused_imports)]\nuse bytes::Bytes;\n");
         out.push_str("use crate::reader::{DecodeError, Reader};\nuse crate::writer::Writer;\n\n");
         for part in &message.structs {
@@ -81,8 +81,10 @@ fn rust_kind(kind: &Kind) -> String {
         Kind::Bool => "bool".to_owned(),
         Kind::I8 => "i8".to_owned(),
         Kind::I16 => "i16".to_owned(),
+        Kind::U16 => "u16".to_owned(),
         Kind::I32 => "i32".to_owned(),
         Kind::I64 => "i64".to_owned(),
+        Kind::F64 => "F64".to_owned(),
         Kind::Uuid => "Uuid".to_owned(),
         Kind::String => "String".to_owned(),
         Kind::Bytes => "Bytes".to_owned(),
@@ -203,7 +205,10 @@ fn differs_from_default(field: &Field) -> String {
     }
     match &field.kind {
         Kind::Bool => format!("self.{name}"),
-        Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 => format!("self.{name} != 0"),
+        Kind::I8 | Kind::I16 | Kind::U16 | Kind::I32 | Kind::I64 => {
+            format!("self.{name} != 0")
+        }
+        Kind::F64 => format!("self.{name} != F64::default()"),
         Kind::Uuid => format!("!self.{name}.is_zero()"),
         Kind::Struct(kind) => format!("self.{name} != {kind}::default()"),
         Kind::String | Kind::Bytes | Kind::Records | Kind::Array(_) => {
@@ -232,8 +237,10 @@ fn read_kind(message: &Message, kind: &Kind, nullable: &str) -> String {
         Kind::Bool => "reader.bool()?".to_owned(),
         Kind::I8 => "reader.i8()?".to_owned(),
         Kind::I16 => "reader.i16()?".to_owned(),
+        Kind::U16 => "reader.u16()?".to_owned(),
         Kind::I32 => "reader.i32()?".to_owned(),
         Kind::I64 => "reader.i64()?".to_owned(),
+        Kind::F64 => "F64::from(reader.f64()?)".to_owned(),
         Kind::Uuid => "reader.uuid()?".to_owned(),
         Kind::String => format!("reader.{nullable}string(flexible)?"),
         Kind::Bytes => format!("reader.{nullable}bytes(flexible)?"),
@@ -271,9 +278,9 @@ fn least_bytes(message: &Message, kind: &Kind) -> String {
 const fn fixed_bytes(kind: &Kind) -> usize {
     match kind {
         Kind::Bool | Kind::I8 => 1,
-        Kind::I16 => 2,
+        Kind::I16 | Kind::U16 => 2,
         Kind::I32 => 4,
-        Kind::I64 => 8,
+        Kind::I64 | Kind::F64 => 8,
         Kind::Uuid => 16,
         _ => 0,
     }
@@ -356,8 +363,10 @@ fn write_kind(kind: &Kind, writer: &str, value: &str) -> String {
         Kind::Bool => format!("{writer}.bool({value})"),
         Kind::I8 => format!("{writer}.i8({value})"),
         Kind::I16 => format!("{writer}.i16({value})"),
+        Kind::U16 => format!("{writer}.u16({value})"),
         Kind::I32 => format!("{writer}.i32({value})"),
         Kind::I64 => format!("{writer}.i64({value})"),
+        Kind::F64 => format!("{writer}.f64({value}.get())"),
         Kind::Uuid => format!("{writer}.uuid({value})"),
         Kind::String => format!("{writer}.string(flexible, {value})"),
         Kind::Bytes => format!("{writer}.bytes(flexible, {value})"),

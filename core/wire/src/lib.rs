@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod error_code;
+pub mod float;
 pub mod frame;
 pub mod limits;
 pub mod message;
@@ -19,6 +20,7 @@ pub mod writer;
 
 pub use api::{ApiKey, ApiSpec};
 pub use error_code::ErrorCode;
+pub use float::F64;
 pub use message::Message;
 pub use reader::{DecodeError, Reader};
 pub use rope::Records;

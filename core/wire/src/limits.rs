@@ -108,6 +108,8 @@ pub const DEFAULT_CLOCK_SETTLE_MS: u64 = 600_000;
 pub const PARTITIONS_PER_PRODUCE_MAX: usize = 4_096;
 /// Batches remembered for each producer id and partition to answer duplicates (Kafka's five).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Most records of a refused batch that are named in the answer (KIP-467).
+pub const RECORD_ERRORS_MAX: usize = 100;
 /// Most producer ids with state in one partition; the one idle longest is forgotten first. While a
 /// checkpoint is taken those of a partition are copied when one of them changes, at once.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 16 * KIB;
@@ -147,8 +149,34 @@ pub const HISTORY_READS_PER_FETCH_MAX: usize = 64;
 pub const HISTORY_READS_MAX: usize = 256;
 /// Most bytes read from segments at once for one partition of a fetch.
 pub const HISTORY_READ_BYTES_MAX: usize = 4 * MIB;
+/// Most fetch sessions (Kafka: `max.incremental.fetch.session.cache.slots`); who finds no room is
+/// served without one.
+pub const FETCH_SESSIONS_MAX: usize = 1_000;
+/// Most (topic, partition) pairs of all fetch sessions together.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 100_000;
+/// A session used within this time makes room for no other (Kafka:
+/// `min.incremental.fetch.session.eviction.ms`).
+pub const FETCH_SESSION_KEPT_MS: u64 = 120_000;
 /// Record bytes kept in memory, beyond what is not yet in segments, for consumers that keep up.
 pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
+
+// ------------------------------------------------------------------------------------------------
+// Quotas and pages of administrators (engine)
+// ------------------------------------------------------------------------------------------------
+
+/// Most users and client ids, and pairs of them, that have a quota.
+pub const QUOTA_ENTITIES_MAX: usize = 10_000;
+/// Longest name of a user or a client id that has a quota.
+pub const QUOTA_NAME_BYTES_MAX: usize = 1024;
+/// Most clients whose bytes are counted at the same time.
+pub const QUOTA_BUCKETS_MAX: usize = 10_000;
+/// Longest time that a client is told to wait at once: longer ones run into its request timeout.
+pub const THROTTLE_MS_MAX: u64 = 30_000;
+/// Most requests that are held for connections that must wait; further ones are served.
+pub const THROTTLED_REQUESTS_MAX: usize = 16_384;
+/// Most partitions in one page of DescribeTopicPartitions (Kafka:
+/// `max.request.partition.size.limit`).
+pub const PARTITIONS_PER_DESCRIBE_MAX: usize = 2_000;
 
 // ------------------------------------------------------------------------------------------------
 // Consumer groups (engine)

@@ -9,6 +9,7 @@
     clippy::missing_errors_doc
 )]
 
+pub use crate::float::F64;
 pub use crate::message::Message;
 pub use crate::rope::Records;
 pub use crate::uuid::Uuid;

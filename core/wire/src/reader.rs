@@ -224,6 +224,14 @@ impl Reader {
         self.fixed().map(i16::from_be_bytes)
     }
 
+    /// A 16-bit number without sign, big endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.fixed().map(u16::from_be_bytes)
+    }
+
     /// A 32-bit number, big endian.
     ///
     /// # Errors

@@ -118,6 +118,11 @@ impl Writer {
         self.own.put_i16(value);
     }
 
+    /// A 16-bit number without sign, big endian.
+    pub fn u16(&mut self, value: u16) {
+        self.own.put_u16(value);
+    }
+
     /// A 32-bit number, big endian.
     pub fn i32(&mut self, value: i32) {
         self.own.put_i32(value);

@@ -199,6 +199,21 @@ family!(
     "DeleteGroups"
 );
 
+family!(
+    admin_messages_survive_damage,
+    "AlterR",
+    "AlterP",
+    "AlterClient",
+    "DescribeL",
+    "DescribeQ",
+    "DescribeTopicP",
+    "DescribeClient",
+    "Elect",
+    "ListP",
+    "ListC",
+    "Update"
+);
+
 #[test]
 fn every_message_belongs_to_a_family() {
     let words = [
@@ -212,7 +227,14 @@ fn every_message_belongs_to_a_family() {
         "ApiVersions",
         "Create",
         "Delete",
-        "AlterConfigs",
+        "Alter",
+        "DescribeL",
+        "DescribeQ",
+        "DescribeTopicP",
+        "Elect",
+        "ListP",
+        "ListC",
+        "Update",
         "IncrementalAlterConfigs",
         "Join",
         "Sync",

@@ -166,6 +166,7 @@ fn produce_requests_are_as_checked_by_hand() {
         topic_data: vec![TopicProduceData {
             name: "t".to_owned(),
             partition_data: vec![PartitionProduceData { index: 2, records: Some(BATCH) }],
+            ..Default::default()
         }],
     };
     request("produce_request_v7", 7, 4, produce.clone());
@@ -181,6 +182,7 @@ fn produce_responses_are_as_checked_by_hand() {
         responses: vec![TopicProduceResponse {
             name: "t".to_owned(),
             partition_responses: vec![partition],
+            ..Default::default()
         }],
         ..Default::default()
     };

@@ -355,6 +355,7 @@ fn produce_request(topic: &str, index: i32, records: Bytes) -> Request {
             index,
             records: Some(records),
         }],
+        ..Default::default()
     };
     Request::Produce(ProduceRequest {
         acks: -1,

@@ -226,6 +226,7 @@ fn request_of(partition: Partition, records: &Bytes) -> Request {
             index,
             records: Some(records.clone()),
         }],
+        ..Default::default()
     };
     Request::Produce(ProduceRequest {
         acks: -1,

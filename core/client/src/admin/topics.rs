@@ -298,6 +298,7 @@ pub(crate) fn list_offsets_request(topic: &str, partitions: &[i32], spec: Offset
             name: topic.to_owned(),
             partitions: partitions.iter().map(partition).collect(),
         }],
+        ..Default::default()
     })
 }
 

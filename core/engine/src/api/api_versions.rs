@@ -32,11 +32,13 @@ pub(crate) struct Feature {
     pub(crate) level: i16,
 }
 
+/// Level 25 of the metadata is that of Kafka 4.0: consoles tell from it which release they talk to.
 /// Level 1 of groups is KIP-848: clients may leave the assignment to the node. Level 2 of
 /// transactions is KIP-890: produce requests join by themselves, every end of a transaction moves
 /// the producer's epoch on.
 pub(crate) const FEATURES: &[Feature] = &[
     Feature { name: "group.version", level: 1 },
+    Feature { name: "metadata.version", level: 25 },
     Feature { name: "transaction.version", level: 2 },
 ];
 /// Counts the changes of the features: there was none.

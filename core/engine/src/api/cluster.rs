@@ -28,6 +28,7 @@ impl Engine {
                 host: address.host,
                 port: i32::from(address.port),
                 rack: None,
+                is_fenced: false,
             }],
             cluster_authorized_operations: if request.include_cluster_authorized_operations {
                 CLUSTER_OPERATIONS

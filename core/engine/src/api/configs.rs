@@ -2,8 +2,9 @@
 //! Tools break on names that are left out, so nothing is.
 
 use crate::engine::Engine;
-use crate::topic::Topic;
-use crate::topic_config::{self, TOPIC_CONFIGS, TopicConfig};
+use crate::setting::BrokerScope;
+use crate::topic::{Topic, topic_name_problem};
+use crate::topic_config::{self, THROTTLE_RATES, TOPIC_CONFIGS, TopicConfig};
 use crate::units::RequestId;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -26,7 +27,7 @@ impl Engine {
                 Ok(configs) => result.configs = configs,
                 Err((code, message)) => {
                     result.error_code = code.code();
-                    result.error_message = Some(message.to_owned());
+                    result.error_message = Some(message);
                 }
             }
             let keys = resource.configuration_keys.as_deref();
@@ -47,63 +48,112 @@ impl Engine {
     fn configs_of(
         &self,
         resource: &DescribeConfigsResource,
-    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, &'static str)> {
+    ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+        let name = &resource.resource_name;
         match resource.resource_type {
             TOPIC => {
-                let topic = self.state.catalog.by_name(&resource.resource_name);
-                let topic = topic.ok_or((ErrorCode::UnknownTopicOrPartition, "no such topic"))?;
+                if let Some(problem) = topic_name_problem(name) {
+                    let message = format!("Topic name is invalid: {problem}");
+                    return Err((ErrorCode::InvalidTopicException, message));
+                }
+                let code = ErrorCode::UnknownTopicOrPartition;
+                let topic = self.state.catalog.by_name(name);
+                let topic = topic.ok_or_else(|| (code, code.message().to_owned()))?;
                 Ok(TOPIC_CONFIGS.iter().map(|config| self.topic_row(topic, config)).collect())
             }
-            BROKER if resource.resource_name == self.config.node_id.to_string() => {
-                Ok(self.broker_rows())
+            BROKER => match self.broker_scope(name)? {
+                BrokerScope::Own => Ok(self.broker_rows()),
+                BrokerScope::All => Ok(self.common_rows()),
+            },
+            _ => {
+                let message = "only topics and brokers have configurations here".to_owned();
+                Err((ErrorCode::InvalidRequest, message))
             }
-            // The defaults of all brokers: nothing can be set there.
-            BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
-            BROKER => Err((ErrorCode::InvalidRequest, "this node has another id")),
-            _ => Err((ErrorCode::InvalidRequest, "only topics and brokers have configurations")),
         }
+    }
+
+    /// Whose settings a broker resource means: of the node of that id, or of all for an empty name.
+    pub(crate) fn broker_scope(&self, name: &str) -> Result<BrokerScope, (ErrorCode, String)> {
+        let own = self.config.node_id;
+        if name.is_empty() {
+            return Ok(BrokerScope::All);
+        }
+        if name.parse() == Ok(own) {
+            return Ok(BrokerScope::Own);
+        }
+        let message =
+            format!("Unexpected broker id, expected {own} or empty string, but received {name}");
+        Err((ErrorCode::InvalidRequest, message))
     }
 
     fn topic_row(&self, topic: &Topic, config: &TopicConfig) -> DescribeConfigsResourceResult {
-        let (default, default_source) = self.node_default(config);
         let own = topic.configs.get(config.name);
-        let mut synonyms = Vec::new();
-        if let Some(value) = own {
-            synonyms.push(synonym(config.name, value, TOPIC_SOURCE));
+        let mut synonyms: Vec<_> =
+            own.map(|value| synonym(config.name, value, TOPIC_SOURCE)).into_iter().collect();
+        synonyms.extend(self.node_values(config));
+        row(config.name, config, synonyms, config.is_read_only)
+    }
+
+    /// What the node says for topics that do not, the value that counts first.
+    fn node_values(&self, config: &TopicConfig) -> Vec<DescribeConfigsSynonym> {
+        let name = config.synonym;
+        let dynamic = self.state.broker_configs.values(name).map(|(scope, value)| {
+            let source = if scope == BrokerScope::Own { BROKER_SOURCE } else { COMMON_SOURCE };
+            synonym(name, value, source)
+        });
+        let mut values: Vec<_> = dynamic.collect();
+        let own = self.config.message_max_bytes;
+        let is_max = config.name == topic_config::MAX_MESSAGE_BYTES;
+        if is_max && own != limits::DEFAULT_MAX_MESSAGE_BYTES as i32 {
+            values.push(synonym(name, &own.to_string(), STATIC_SOURCE));
         }
-        synonyms.push(synonym(config.synonym, &default, default_source));
-        DescribeConfigsResourceResult {
-            name: config.name.to_owned(),
-            config_source: if own.is_some() { TOPIC_SOURCE } else { default_source },
-            value: Some(own.cloned().unwrap_or(default)),
-            read_only: false,
-            is_sensitive: false,
-            synonyms,
-            config_type: config.kind.code(),
-            documentation: Some(config.doc.to_owned()),
-        }
+        values.push(synonym(name, config.default, DEFAULT_SOURCE));
+        values
     }
 
     /// What a topic gets that does not say, and where that stands.
-    fn node_default(&self, config: &TopicConfig) -> (String, i8) {
-        if config.name == topic_config::MAX_MESSAGE_BYTES {
-            let own = self.config.message_max_bytes;
-            let is_default = own == limits::DEFAULT_MAX_MESSAGE_BYTES as i32;
-            return (own.to_string(), if is_default { DEFAULT_SOURCE } else { STATIC_SOURCE });
-        }
-        (config.default.to_owned(), DEFAULT_SOURCE)
+    pub(crate) fn node_default(&self, config: &TopicConfig) -> (String, i8) {
+        let first = self.node_values(config).into_iter().next();
+        first.map_or((config.default.to_owned(), DEFAULT_SOURCE), |first| {
+            (first.value.unwrap_or_default(), first.source)
+        })
+    }
+
+    /// What is set for all brokers.
+    fn common_rows(&self) -> Vec<DescribeConfigsResourceResult> {
+        let common = self.state.broker_configs.of(BrokerScope::All);
+        let rows = TOPIC_CONFIGS.iter().filter_map(|config| {
+            let value = common.get(config.synonym)?;
+            let synonyms = vec![synonym(config.synonym, value, COMMON_SOURCE)];
+            Some(row(config.synonym, config, synonyms, false))
+        });
+        let rates = THROTTLE_RATES.iter().filter_map(|name| {
+            let value = common.get(*name)?;
+            Some(broker_row(name, value.clone(), COMMON_SOURCE, LONG, THROTTLE_DOC))
+        });
+        let mut rows: Vec<_> = rows.chain(rates).collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows.dedup_by(|a, b| a.name == b.name);
+        rows
     }
 
     fn broker_rows(&self) -> Vec<DescribeConfigsResourceResult> {
         let mut rows: Vec<DescribeConfigsResourceResult> = TOPIC_CONFIGS
             .iter()
+            .filter(|config| !is_replica_list(config))
             .map(|config| {
-                let (value, source) = self.node_default(config);
-                broker_row(config.synonym, value, source, config.kind.code(), config.doc)
+                let is_read_only = topic_config::broker_name(config).is_none();
+                row(config.synonym, config, self.node_values(config), is_read_only)
             })
             .collect();
         for (name, value, kind, doc) in self.node_settings() {
             rows.push(broker_row(name, value, STATIC_SOURCE, kind, doc));
+        }
+        for name in THROTTLE_RATES {
+            if let Some((scope, value)) = self.state.broker_configs.values(name).next() {
+                let source = if scope == BrokerScope::Own { BROKER_SOURCE } else { COMMON_SOURCE };
+                rows.push(broker_row(name, value.to_owned(), source, LONG, THROTTLE_DOC));
+            }
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows.dedup_by(|a, b| a.name == b.name);
@@ -134,7 +184,11 @@ impl Engine {
             ("group.max.session.timeout.ms", config.group_max_session_timeout_ms.to_string(), INT, "Longest session timeout of a member."),
             ("group.max.size", limits::GROUP_MEMBERS_MAX.to_string(), INT, "Most members of a group."),
             ("group.min.session.timeout.ms", config.group_min_session_timeout_ms.to_string(), INT, "Shortest session timeout of a member."),
-            ("inter.broker.protocol.version", "3.7".to_owned(), STRING, "The Kafka release whose protocol is closest to what is served."),
+            ("inter.broker.protocol.version", "4.0-IV3".to_owned(), STRING, "The Kafka release whose protocol is closest to what is served."),
+            ("log.dirs", config.log_dir.clone(), STRING, "Where everything is stored."),
+            ("max.incremental.fetch.session.cache.slots", limits::FETCH_SESSIONS_MAX.to_string(), INT, "Most fetch sessions; further consumers are served without one."),
+            ("max.request.partition.size.limit", limits::PARTITIONS_PER_DESCRIBE_MAX.to_string(), INT, "Most partitions in one page of a description."),
+            ("min.incremental.fetch.session.eviction.ms", limits::FETCH_SESSION_KEPT_MS.to_string(), LONG, "A fetch session used within this time makes room for no other."),
             ("node.id", config.node_id.to_string(), INT, "The id of this node."),
             ("num.partitions", config.num_partitions.to_string(), INT, "Partitions of a topic that does not say."),
             ("offset.metadata.max.bytes", limits::OFFSET_METADATA_BYTES_MAX.to_string(), INT, "Longest metadata of a committed offset."),
@@ -144,6 +198,32 @@ impl Engine {
             ("socket.request.max.bytes", limits::FRAME_BYTES_MAX.to_string(), INT, "Largest request."),
         ]
     }
+}
+
+/// A row of a topic's configuration, under the topic's name for it or the broker's. The first
+/// synonym is what counts.
+fn row(
+    name: &str,
+    config: &TopicConfig,
+    synonyms: Vec<DescribeConfigsSynonym>,
+    read_only: bool,
+) -> DescribeConfigsResourceResult {
+    let first = synonyms.first();
+    DescribeConfigsResourceResult {
+        name: name.to_owned(),
+        value: first.and_then(|first| first.value.clone()),
+        config_source: first.map_or(DEFAULT_SOURCE, |first| first.source),
+        read_only,
+        is_sensitive: false,
+        synonyms,
+        config_type: config.kind.code(),
+        documentation: Some(config.doc.to_owned()),
+    }
+}
+
+/// The lists of throttled replicas are of topics only.
+fn is_replica_list(config: &TopicConfig) -> bool {
+    config.name == config.synonym && config.kind.is_list()
 }
 
 fn broker_row(
@@ -157,7 +237,7 @@ fn broker_row(
         name: name.to_owned(),
         synonyms: vec![synonym(name, &value, source)],
         value: Some(value),
-        read_only: true,
+        read_only: !matches!(source, BROKER_SOURCE | COMMON_SOURCE),
         config_source: source,
         is_sensitive: false,
         config_type: kind,
@@ -172,9 +252,14 @@ fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const TOPIC_SOURCE: i8 = 1;
+const BROKER_SOURCE: i8 = 2;
+const COMMON_SOURCE: i8 = 3;
 const STATIC_SOURCE: i8 = 4;
 const DEFAULT_SOURCE: i8 = 5;
 const BOOLEAN: i8 = 1;
 const STRING: i8 = 2;
 const INT: i8 = 3;
+const LONG: i8 = 5;
 const LIST: i8 = 7;
+const THROTTLE_DOC: &str =
+    "For kafka-reassign-partitions, which sets it. Nothing is copied between brokers here.";

@@ -1,5 +1,4 @@
-//! Fetch: sessions are never begun (every answer says session 0, which KIP-227 allows), the rest
-//! is `crate::fetch`.
+//! Fetch: its session first (`crate::fetch_session`), then the records (`crate::fetch`).
 
 use crate::engine::Engine;
 use crate::fetch::FetchCall;
@@ -13,16 +12,19 @@ impl Engine {
         &mut self,
         id: RequestId,
         peer: &Peer,
-        request: FetchRequest,
+        mut request: FetchRequest,
         version: i16,
     ) {
-        let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-        let code = if request.session_id != 0 {
-            ErrorCode::FetchSessionIdNotFound
-        } else if partitions > limits::PARTITIONS_PER_FETCH_MAX {
-            ErrorCode::InvalidRequest
-        } else {
-            return self.start_fetch(FetchCall { id, session: peer.session, request, version });
+        let code = match self.enter_session(&mut request, version) {
+            Ok(used) => {
+                let asked = request.topics.iter().map(|topic| topic.partitions.len());
+                if asked.sum::<usize>() <= limits::PARTITIONS_PER_FETCH_MAX {
+                    let session = peer.session;
+                    return self.start_fetch(FetchCall { id, session, request, version, used });
+                }
+                ErrorCode::InvalidRequest
+            }
+            Err(code) => code,
         };
         let error_code = code.code();
         self.reply(id, Response::Fetch(FetchResponse { error_code, ..FetchResponse::default() }));

@@ -23,7 +23,12 @@ use millpond_wire::messages::{
 };
 
 impl Engine {
-    pub(crate) fn on_list_offsets(&mut self, id: RequestId, request: &ListOffsetsRequest) {
+    pub(crate) fn on_list_offsets(
+        &mut self,
+        id: RequestId,
+        request: &ListOffsetsRequest,
+        version: i16,
+    ) {
         let is_committed_only = request.isolation_level == READ_COMMITTED;
         let mut response = ListOffsetsResponse::default();
         let mut reads = Vec::new();
@@ -41,7 +46,12 @@ impl Engine {
                     leader_epoch: -1,
                     ..ListOffsetsPartitionResponse::default()
                 };
-                match self.locate(&topic.name, part, is_committed_only) {
+                let located = if version < first_version_of(part.timestamp) {
+                    Err(ErrorCode::UnsupportedVersion)
+                } else {
+                    self.locate(&topic.name, part, is_committed_only)
+                };
+                match located {
                     Ok(Located::At { offset, timestamp, epoch }) => {
                         result.offset = offset;
                         result.timestamp = timestamp;
@@ -84,10 +94,9 @@ impl Engine {
             LATEST => return at(bound),
             EARLIEST | EARLIEST_LOCAL => return at(log.log_start),
             // Nothing is tiered.
-            LATEST_TIERED => return Ok(Located::Nowhere),
+            LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(Located::Nowhere),
             OF_MAX_TIMESTAMP => Wanted::Newest,
-            timestamp if timestamp >= 0 => Wanted::At(timestamp),
-            _ => return Err(ErrorCode::InvalidRequest),
+            timestamp => Wanted::At(timestamp),
         };
         if let Some(read) = history_for(key, log, wanted) {
             return Ok(Located::InSegments { key, wanted, read, bound });
@@ -177,9 +186,22 @@ fn history_for(key: PartitionKey, log: &Partition, wanted: Wanted) -> Option<His
     }
 }
 
+/// The version that knows what a number below zero asks for.
+fn first_version_of(timestamp: i64) -> i16 {
+    match timestamp {
+        OF_MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        LATEST | EARLIEST | 0.. => 1,
+        _ => i16::MAX,
+    }
+}
+
 const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const OF_MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;

@@ -42,7 +42,10 @@ impl Engine {
                 };
                 let mut topics = Vec::with_capacity(wanted.len());
                 for topic in wanted {
-                    topics.push(self.look_up_topic(topic, &mut may_create, with_operations));
+                    topics.push(match wanted_wrongly(topic, version) {
+                        Some(code) => missing(topic.name.as_ref(), topic.topic_id, code),
+                        None => self.look_up_topic(topic, &mut may_create, with_operations),
+                    });
                 }
                 topics
             }
@@ -74,7 +77,8 @@ impl Engine {
         may_create: &mut usize,
         with_operations: bool,
     ) -> MetadataResponseTopic {
-        let Some(name) = &wanted.name else {
+        let by_name = wanted.name.as_ref().filter(|_| wanted.topic_id.is_zero());
+        let Some(name) = by_name else {
             return match self.state.catalog.by_id(wanted.topic_id) {
                 Some(topic) => self.describe_topic(topic, with_operations),
                 None => missing(None, wanted.topic_id, ErrorCode::UnknownTopicId),
@@ -86,7 +90,7 @@ impl Engine {
         }
         match self.state.catalog.by_name(name) {
             Some(topic) => self.describe_topic(topic, with_operations),
-            None if is_valid_topic_name(name) => {
+            None if is_valid_topic_name(name) && self.state.catalog.colliding(name).is_none() => {
                 missing(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition)
             }
             None => missing(Some(name), Uuid::ZERO, ErrorCode::InvalidTopicException),
@@ -96,7 +100,7 @@ impl Engine {
     fn auto_create(&mut self, name: &str) {
         let partitions = u32::try_from(self.config.num_partitions).unwrap_or(1).max(1);
         if self.config.auto_create_topics
-            && is_valid_topic_name(name)
+            && self.check_new_name(name).is_ok()
             && self.has_room_for_topic(partitions as usize)
         {
             self.create_topic(name.to_owned(), partitions, BTreeMap::new());
@@ -126,6 +130,12 @@ impl Engine {
     }
 }
 
+/// Topics are asked for by id from version 12 on; before, by name only.
+fn wanted_wrongly(topic: &MetadataRequestTopic, version: i16) -> Option<ErrorCode> {
+    let has_id = topic.name.is_none() || !topic.topic_id.is_zero();
+    (has_id && version < BY_ID_VERSION).then_some(ErrorCode::InvalidRequest)
+}
+
 fn missing(name: Option<&String>, topic_id: Uuid, code: ErrorCode) -> MetadataResponseTopic {
     MetadataResponseTopic {
         error_code: code.code(),
@@ -135,3 +145,5 @@ fn missing(name: Option<&String>, topic_id: Uuid, code: ErrorCode) -> MetadataRe
         ..MetadataResponseTopic::default()
     }
 }
+
+const BY_ID_VERSION: i16 = 12;

@@ -3,18 +3,24 @@
 
 mod alter_configs;
 pub mod api_versions;
+mod client_quotas;
 mod cluster;
+mod config_resources;
 mod configs;
 mod consumer_groups;
 mod delete_records;
 mod fetch;
 mod groups;
+mod leaders;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod offset_delete;
 mod offsets;
 mod produce;
 mod producer_ids;
+mod quorum;
+mod topic_partitions;
 mod topics;
 mod transaction_views;
 mod transactional_ids;
@@ -22,6 +28,7 @@ mod transactions;
 mod transforms;
 mod txn_markers;
 mod txn_offsets;
+mod txn_partitions;
 
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
@@ -38,7 +45,7 @@ pub(crate) fn dispatch(
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
-        Request::ListOffsets(request) => engine.on_list_offsets(id, &request),
+        Request::ListOffsets(request) => engine.on_list_offsets(id, &request, version),
         Request::Metadata(request) => engine.on_metadata(id, peer, &request, version),
         Request::OffsetCommit(request) => engine.on_offset_commit(id, &request, version),
         Request::OffsetFetch(request) => engine.on_offset_fetch(id, &request, version),
@@ -84,6 +91,17 @@ pub(crate) fn dispatch(
             engine.on_offset_for_leader_epoch(id, &request);
         }
         Request::DescribeCluster(request) => engine.on_describe_cluster(id, peer, &request),
+        Request::AlterReplicaLogDirs(request) => engine.on_alter_replica_log_dirs(id, &request),
+        Request::DescribeLogDirs(request) => engine.on_describe_log_dirs(id, &request),
+        Request::ElectLeaders(request) => engine.on_elect_leaders(id, &request),
+        Request::AlterPartitionReassignments(request) => engine.on_reassign(id, &request),
+        Request::ListPartitionReassignments(_) => engine.on_list_partition_reassignments(id),
+        Request::DescribeClientQuotas(request) => engine.on_describe_client_quotas(id, &request),
+        Request::AlterClientQuotas(request) => engine.on_alter_client_quotas(id, &request),
+        Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
+        Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
+        Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),
+        Request::DescribeTopicPartitions(request) => engine.on_describe_pages(id, &request),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::engine::Engine;
 use crate::entry::{CommittedOffset, Fact};
 use crate::group::is_valid_group_id;
+use crate::group_fact::GroupFact;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -228,7 +229,7 @@ impl Engine {
         if has_own && self.is_clock_steady() {
             let at_ms = self.now.wall_ms.saturating_add(request.retention_time_ms);
             let group = request.group_id.clone();
-            self.commit(Fact::OffsetsExpire { group, at_ms, partitions });
+            self.commit(Fact::Group(GroupFact::OffsetsExpire { group, at_ms, partitions }));
         }
     }
 

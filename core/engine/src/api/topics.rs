@@ -4,7 +4,7 @@ use crate::effect::Effect;
 use crate::engine::{Engine, Then};
 use crate::entry::Fact;
 use crate::produce::{Settled, refuse};
-use crate::topic::is_valid_topic_name;
+use crate::topic::{is_valid_topic_name, topic_name_problem};
 use crate::topic_config;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
@@ -86,14 +86,7 @@ impl Engine {
     }
 
     fn plan_topic(&self, topic: &CreatableTopic) -> Result<Plan, Refused> {
-        if !is_valid_topic_name(&topic.name) {
-            let message = "names are letters, digits, '.', '_' and '-', at most 249 of them";
-            return Err((ErrorCode::InvalidTopicException, message.to_owned()));
-        }
-        if self.state.catalog.by_name(&topic.name).is_some() {
-            let message = format!("topic '{}' already exists", topic.name);
-            return Err((ErrorCode::TopicAlreadyExists, message));
-        }
+        self.check_new_name(&topic.name)?;
         let partitions = if topic.assignments.is_empty() {
             self.check_replication(topic.replication_factor)?;
             self.check_partitions(topic.num_partitions)?
@@ -103,12 +96,13 @@ impl Engine {
         let mut configs = BTreeMap::new();
         for config in &topic.configs {
             let Some(value) = &config.value else {
-                let message = format!("configuration {} has no value", config.name);
+                let message =
+                    format!("Null value not supported for topic configs: {}", config.name);
                 return Err((ErrorCode::InvalidConfig, message));
             };
             configs.insert(config.name.clone(), value.clone());
         }
-        topic_config::validate(&configs)
+        let configs = topic_config::accept_new(configs)
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
         if !self.has_room_for_topic(partitions as usize) {
             let message = "this node holds as many topics or partitions as it can";
@@ -117,16 +111,42 @@ impl Engine {
         Ok(Plan { partitions, configs })
     }
 
+    /// Whether a topic may have this name.
+    pub(crate) fn check_new_name(&self, name: &str) -> Result<(), Refused> {
+        if let Some(problem) = topic_name_problem(name) {
+            return Err((
+                ErrorCode::InvalidTopicException,
+                format!("Topic name is invalid: {problem}"),
+            ));
+        }
+        if name == METADATA_TOPIC {
+            let message = format!("Creation of internal topic {name} is prohibited.");
+            return Err((ErrorCode::InvalidRequest, message));
+        }
+        if self.state.catalog.by_name(name).is_some() {
+            return Err((ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+        }
+        if let Some(other) = self.state.catalog.colliding(name) {
+            let message = format!("Topic '{name}' collides with existing topic: {other}");
+            return Err((ErrorCode::InvalidTopicException, message));
+        }
+        Ok(())
+    }
+
     fn check_partitions(&self, wanted: i32) -> Result<u32, Refused> {
         let wanted = if wanted == -1 { self.config.num_partitions } else { wanted };
         match u32::try_from(wanted) {
             Ok(count) if count > 0 && count as usize <= limits::PARTITIONS_PER_TOPIC_MAX => {
                 Ok(count)
             }
-            _ => {
+            Ok(count) if count > 0 => {
                 let max = limits::PARTITIONS_PER_TOPIC_MAX;
-                let message = format!("{wanted} partitions; a topic has 1 to {max}");
+                let message = format!("{count} partitions; a topic has at most {max} here");
                 Err((ErrorCode::InvalidPartitions, message))
+            }
+            _ => {
+                let message = "Number of partitions was set to an invalid non-positive value.";
+                Err((ErrorCode::InvalidPartitions, message.to_owned()))
             }
         }
     }
@@ -136,28 +156,39 @@ impl Engine {
         if wanted == -1 || wanted == 1 || is_clamped {
             return Ok(());
         }
-        let message = format!(
-            "replication factor {wanted}; there is 1 node (clamp_replication_factor = true accepts more)"
-        );
+        let message = if wanted < 1 {
+            "Replication factor must be larger than 0, or -1 to use the default value.".to_owned()
+        } else {
+            format!(
+                "Unable to replicate the partition {wanted} time(s): The target replication factor \
+                 of {wanted} cannot be reached because only 1 broker(s) are registered. \
+                 (clamp_replication_factor = true accepts more)"
+            )
+        };
         Err((ErrorCode::InvalidReplicationFactor, message))
     }
 
     fn check_assignments(&self, topic: &CreatableTopic) -> Result<u32, Refused> {
-        let wrong = |message: &str| (ErrorCode::InvalidReplicaAssignment, message.to_owned());
-        if topic.num_partitions != -1 || topic.replication_factor != -1 {
-            let message = "an assignment stands in place of partitions and replication factor";
-            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        let given = if topic.replication_factor != -1 {
+            Some("replication factor")
+        } else {
+            (topic.num_partitions != -1).then_some("numPartitions")
+        };
+        if let Some(given) = given {
+            let message = format!(
+                "A manual partition assignment was specified, but {given} was not set to -1."
+            );
+            return Err((ErrorCode::InvalidRequest, message));
         }
         let mut indexes: Vec<i32> = Vec::with_capacity(topic.assignments.len());
         for assignment in &topic.assignments {
-            if assignment.broker_ids != [self.config.node_id] {
-                return Err(wrong("every partition can be on this node only"));
-            }
+            self.check_own_replica(&assignment.broker_ids)?;
             indexes.push(assignment.partition_index);
         }
         indexes.sort_unstable();
         if !indexes.iter().copied().eq(0..indexes.len() as i32) {
-            return Err(wrong("partitions are numbered from 0, without gaps"));
+            let message = "partitions should be a consecutive 0-based integer sequence";
+            return Err((ErrorCode::InvalidReplicaAssignment, message.to_owned()));
         }
         self.check_partitions(indexes.len() as i32)
     }
@@ -169,12 +200,15 @@ impl Engine {
         validate_only: bool,
     ) -> CreatableTopicResult {
         let described = topic_config::TOPIC_CONFIGS.iter().map(|config| {
-            let own = plan.configs.get(config.name);
+            let (value, config_source) = match plan.configs.get(config.name) {
+                Some(own) => (own.clone(), TOPIC_SOURCE),
+                None => self.node_default(config),
+            };
             CreatableTopicConfigs {
                 name: config.name.to_owned(),
-                value: Some(own.map_or(config.default, String::as_str).to_owned()),
-                read_only: false,
-                config_source: if own.is_some() { TOPIC_SOURCE } else { DEFAULT_SOURCE },
+                value: Some(value),
+                read_only: config.is_read_only,
+                config_source,
                 is_sensitive: false,
             }
         });
@@ -207,7 +241,23 @@ impl Engine {
         let states = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
         let wanted: Vec<(Option<String>, Uuid)> =
             if version >= DELETE_BY_ID_VERSION { states.collect() } else { names.collect() };
+        let mut seen = BTreeSet::new();
+        let repeated: BTreeSet<_> =
+            wanted.iter().filter(|one| !seen.insert(*one)).cloned().collect();
         for (name, topic_id) in wanted {
+            let problem = delete_problem(&name, topic_id).or_else(|| {
+                let is_repeated = repeated.contains(&(name.clone(), topic_id));
+                is_repeated.then_some("Duplicate topic in request.")
+            });
+            if let Some(problem) = problem {
+                response.responses.push(DeletableTopicResult {
+                    name,
+                    topic_id,
+                    error_code: ErrorCode::InvalidRequest.code(),
+                    error_message: Some(problem.to_owned()),
+                });
+                continue;
+            }
             let found = match &name {
                 Some(name) => self.state.catalog.by_name(name),
                 None => self.state.catalog.by_id(topic_id),
@@ -224,10 +274,14 @@ impl Engine {
                     result.topic_id = topic_id;
                     result.name = Some(name);
                 }
-                None if name.is_some() => {
-                    result.error_code = ErrorCode::UnknownTopicOrPartition.code();
+                None => {
+                    let code = match name {
+                        Some(_) => ErrorCode::UnknownTopicOrPartition,
+                        None => ErrorCode::UnknownTopicId,
+                    };
+                    result.error_code = code.code();
+                    result.error_message = Some(code.message().to_owned());
                 }
-                None => result.error_code = ErrorCode::UnknownTopicId.code(),
             }
             response.responses.push(result);
         }
@@ -268,8 +322,15 @@ impl Engine {
         request: &CreatePartitionsRequest,
     ) {
         let mut response = CreatePartitionsResponse::default();
+        let mut seen = BTreeSet::new();
+        let names = request.topics.iter().map(|topic| topic.name.as_str());
+        let repeated: BTreeSet<&str> = names.filter(|name| !seen.insert(*name)).collect();
         for topic in &request.topics {
-            let grown = self.plan_growth(topic);
+            let grown = if repeated.contains(topic.name.as_str()) {
+                Err((ErrorCode::InvalidRequest, "Duplicate topic in request.".to_owned()))
+            } else {
+                self.plan_growth(topic)
+            };
             let (code, message) = match grown {
                 Ok((id, total)) => {
                     if !request.validate_only {
@@ -290,21 +351,33 @@ impl Engine {
 
     fn plan_growth(&self, wanted: &CreatePartitionsTopic) -> Result<(Uuid, u32), Refused> {
         let topic = self.state.catalog.by_name(&wanted.name).ok_or_else(|| {
-            (ErrorCode::UnknownTopicOrPartition, "there is no such topic".to_owned())
+            let code = ErrorCode::UnknownTopicOrPartition;
+            (code, code.message().to_owned())
         })?;
         let now = topic.partitions.len();
         let total = usize::try_from(wanted.count).unwrap_or(0);
         if total <= now {
-            let message = format!("the topic has {now} partitions; {} is not more", wanted.count);
+            let message = if total == now {
+                format!("Topic already has {now} partition(s).")
+            } else {
+                let (name, count) = (&wanted.name, wanted.count);
+                format!(
+                    "The topic {name} currently has {now} partition(s); {count} would not be an increase."
+                )
+            };
             return Err((ErrorCode::InvalidPartitions, message));
         }
         if let Some(assignments) = &wanted.assignments {
-            let here = |ids: &Vec<i32>| ids.as_slice() == [self.config.node_id];
-            if assignments.len() != total - now
-                || !assignments.iter().all(|assignment| here(&assignment.broker_ids))
-            {
-                let message = "every new partition can be on this node only".to_owned();
+            if assignments.len() != total - now {
+                let message = format!(
+                    "Attempted to add {} additional partition(s), but {} assignment(s) were specified.",
+                    total - now,
+                    assignments.len()
+                );
                 return Err((ErrorCode::InvalidReplicaAssignment, message));
+            }
+            for assignment in assignments {
+                self.check_own_replica(&assignment.broker_ids)?;
             }
         }
         let count = self.check_partitions(wanted.count)?;
@@ -322,6 +395,15 @@ impl Engine {
     }
 }
 
+/// What is wrong with how a topic to be deleted is named.
+fn delete_problem(name: &Option<String>, topic_id: Uuid) -> Option<&'static str> {
+    match (name, topic_id.is_zero()) {
+        (None, true) => Some("Neither topic name nor id were specified."),
+        (Some(_), false) => Some("You may not specify both topic name and topic id."),
+        _ => None,
+    }
+}
+
+const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_SOURCE: i8 = 1;
-const DEFAULT_SOURCE: i8 = 5;
 const DELETE_BY_ID_VERSION: i16 = 6;

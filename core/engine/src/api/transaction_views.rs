@@ -3,6 +3,7 @@
 
 use crate::engine::Engine;
 use crate::partition::Partition;
+use crate::pattern;
 use crate::transaction::{COORDINATOR_EPOCH, TransactionState, Transactional};
 use crate::units::{PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
@@ -81,6 +82,16 @@ impl Engine {
         id: RequestId,
         request: &ListTransactionsRequest,
     ) {
+        let pattern = request.transactional_id_pattern.as_deref().filter(|text| !text.is_empty());
+        let pattern = match pattern.map(pattern::whole).transpose() {
+            Ok(pattern) => pattern,
+            Err(_) => {
+                let error_code = ErrorCode::InvalidRegularExpression.code();
+                let refused =
+                    ListTransactionsResponse { error_code, ..ListTransactionsResponse::default() };
+                return self.reply(id, Response::ListTransactions(refused));
+            }
+        };
         let find = |name: &String| TransactionState::by_name(name);
         let states: Vec<TransactionState> = request.state_filters.iter().filter_map(find).collect();
         let unknown = request.state_filters.iter().filter(|name| find(name).is_none());
@@ -93,7 +104,9 @@ impl Engine {
                     || request.producer_id_filters.contains(&one.producer_id))
                 && (request.duration_filter < 0 || is_long)
         };
-        let listed = self.state.transactions.iter().filter(|(_, one)| is_wanted(one));
+        let is_named = |id: &str| pattern.as_ref().is_none_or(|pattern| pattern.is_match(id));
+        let listed = self.state.transactions.iter();
+        let listed = listed.filter(|(id, one)| is_wanted(one) && is_named(id));
         let listed = listed.map(|(transactional_id, one)| Listed {
             transactional_id: transactional_id.to_owned(),
             producer_id: one.producer_id,

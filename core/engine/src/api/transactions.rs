@@ -1,18 +1,14 @@
-//! AddPartitionsToTxn, AddOffsetsToTxn and EndTxn: what a transaction touches, and its end. Answered
-//! when it is durable.
+//! AddOffsetsToTxn and EndTxn: a group becomes part of a transaction, and its end. Answered when it is
+//! durable.
 
 use super::transactional_ids::fenced_as;
 use crate::engine::Engine;
 use crate::group::is_valid_group_id;
 use crate::transaction::{Bump, Claim, Outcome, TransactionState, Transactional};
-use crate::units::{EntrySeq, PartitionKey, RequestId};
+use crate::units::{EntrySeq, RequestId};
 use millpond_wire::error_code::ErrorCode;
-use millpond_wire::messages::add_partitions_to_txn_response::{
-    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
-};
 use millpond_wire::messages::{
-    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, Response,
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, EndTxnRequest, EndTxnResponse, Response,
 };
 
 /// What EndTxn asks for.
@@ -24,68 +20,6 @@ enum End {
 }
 
 impl Engine {
-    pub(crate) fn on_add_partitions_to_txn(
-        &mut self,
-        id: RequestId,
-        request: &AddPartitionsToTxnRequest,
-        version: i16,
-    ) {
-        let mut keys = Vec::new();
-        let mut codes: Vec<Vec<ErrorCode>> = Vec::new();
-        for topic in &request.v3_and_below_topics {
-            let known = self.state.catalog.by_name(&topic.name);
-            let find = |partition: &i32| {
-                let key = PartitionKey { topic_id: known?.id, partition: *partition };
-                self.state.catalog.partition(key).map(|_| key)
-            };
-            let found: Vec<Option<PartitionKey>> = topic.partitions.iter().map(find).collect();
-            let missing = ErrorCode::UnknownTopicOrPartition;
-            codes.push(found.iter().map(|key| key.map_or(missing, |_| ErrorCode::None)).collect());
-            keys.extend(found.into_iter().flatten());
-        }
-        let mut seq = EntrySeq(0);
-        let is_whole = codes.iter().flatten().all(|code| code.is_ok());
-        // All or none, as in Kafka.
-        let code = if is_whole {
-            match self.add_partitions(request, &keys) {
-                Ok(joined) => {
-                    seq = joined;
-                    ErrorCode::None
-                }
-                Err(code) => fenced_as(code, version, FENCED_VERSION),
-            }
-        } else {
-            ErrorCode::OperationNotAttempted
-        };
-        let mut response = AddPartitionsToTxnResponse::default();
-        for (topic, codes) in request.v3_and_below_topics.iter().zip(codes) {
-            let one = |(partition, own): (&i32, ErrorCode)| AddPartitionsToTxnPartitionResult {
-                partition_index: *partition,
-                partition_error_code: if own.is_ok() { code.code() } else { own.code() },
-            };
-            response.results_by_topic_v3_and_below.push(AddPartitionsToTxnTopicResult {
-                name: topic.name.clone(),
-                results_by_partition: topic.partitions.iter().zip(codes).map(one).collect(),
-            });
-        }
-        self.reply_after(seq, id, Response::AddPartitionsToTxn(response));
-    }
-
-    fn add_partitions(
-        &mut self,
-        request: &AddPartitionsToTxnRequest,
-        keys: &[PartitionKey],
-    ) -> Result<EntrySeq, ErrorCode> {
-        let transactional_id = request.v3_and_below_transactional_id.as_str();
-        self.claimed(Claim {
-            transactional_id,
-            producer_id: request.v3_and_below_producer_id,
-            epoch: request.v3_and_below_producer_epoch,
-        })?;
-        self.check_coordinator()?;
-        self.join_transaction(transactional_id, keys, None)
-    }
-
     pub(crate) fn on_add_offsets_to_txn(
         &mut self,
         id: RequestId,
@@ -193,7 +127,7 @@ fn is_one_behind(one: &Transactional, sender: (i64, i16)) -> bool {
     is_bumped || is_rotated
 }
 
-/// PRODUCER_FENCED is known from here on, in all three.
+/// PRODUCER_FENCED is known from here on, in both.
 const FENCED_VERSION: i16 = 2;
 /// EndTxn moves the epoch on from here on (KIP-890).
 const BUMPING_VERSION: i16 = 5;

@@ -1,9 +1,12 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod admin;
+mod configs;
 mod consumer_chaos;
 mod consumer_client;
 mod consumer_groups;
 mod entries;
+mod fetch_sessions;
 mod fetching;
 mod group_chaos;
 mod groups;
@@ -12,9 +15,11 @@ mod offset_admin;
 mod offset_expiry;
 mod offsets;
 mod producing;
+mod quotas;
 mod recovery;
 mod retention;
 mod rig;
+mod session_chaos;
 mod space;
 mod static_members;
 mod topics;

@@ -8,12 +8,14 @@ use crate::units::{AdminId, EntrySeq, Now, PartitionKey, Peer, RequestId, Sessio
 use crate::{Effect, Engine, EngineConfig, Entry, EntryScope, Event, ReadJob, SyncBy};
 use bytes::{Bytes, BytesMut};
 use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use millpond_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::produce_response::PartitionProduceResponse;
 use millpond_wire::messages::{
-    CreateTopicsRequest, FetchRequest, FetchResponse, ProduceRequest, Request, Response,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse,
+    ProduceRequest, Request, Response,
 };
 use millpond_wire::record::{Batch, BatchBuilder, Codec, LogBatch};
 use std::collections::{BTreeMap, VecDeque};
@@ -223,6 +225,29 @@ impl Rig {
         }
     }
 
+    pub(crate) fn delete_topic(&mut self, name: &str) {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![name.to_owned()],
+            ..DeleteTopicsRequest::default()
+        };
+        match self.call(Request::DeleteTopics(request), 5) {
+            Response::DeleteTopics(response) => assert_eq!(response.responses[0].error_code, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn delete_records(&mut self, topic: &str, partition_index: i32, offset: i64) {
+        let part = DeleteRecordsPartition { partition_index, offset };
+        let topic = DeleteRecordsTopic { name: topic.to_owned(), partitions: vec![part] };
+        let request = DeleteRecordsRequest { topics: vec![topic], ..Default::default() };
+        match self.call(Request::DeleteRecords(request), 2) {
+            Response::DeleteRecords(response) => {
+                assert_eq!(response.topics[0].partitions[0].error_code, 0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn key(&self, topic: &str, partition: i32) -> PartitionKey {
         let topic_id = self.engine.catalog().by_name(topic).expect("a topic").id;
         PartitionKey { topic_id, partition }
@@ -319,7 +344,11 @@ pub(crate) fn parsed(values: &[&str]) -> Batch {
 
 pub(crate) fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> Request {
     let part = PartitionProduceData { index: partition, records: Some(batch) };
-    let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![part] };
+    let topic = TopicProduceData {
+        name: topic.to_owned(),
+        partition_data: vec![part],
+        ..Default::default()
+    };
     Request::Produce(ProduceRequest { acks, topic_data: vec![topic], ..ProduceRequest::default() })
 }
 

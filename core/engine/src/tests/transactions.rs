@@ -141,6 +141,52 @@ fn what_has_left_memory_is_held_back_too() {
 }
 
 #[test]
+fn history_names_the_aborted_transactions_of_what_it_gives_and_no_later_ones() {
+    let mut rig = Rig::with_config(crate::EngineConfig {
+        tail_retain_bytes: 0,
+        ..crate::EngineConfig::default()
+    });
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    for _ in 0..3 {
+        client.write(&mut rig, "a", 0, &["gone"]);
+        client.end(&mut rig, false);
+    }
+    let first = rig.fetch("a", 0, 0).records.expect("records").to_bytes();
+    let first = LogBatch::split(first, 10).expect("whole batches").remove(0);
+    let partition = rig.key("a", 0);
+    rig.handle(Event::Flushed(vec![crate::FlushedRange { partition, upto: 6 }]));
+    let id = rig.send(committed_fetch("a", 0, 0, 0), 12);
+    let job = rig.reads.pop_front().expect("a read");
+    let mut bytes = Vec::new();
+    first.write_to(&mut bytes);
+    let slice = crate::HistorySlice { records: vec![bytes.into()] };
+    rig.handle(Event::HistoryRead { id: job.id, result: vec![Ok(slice)] });
+    let response = rig.take(id);
+    let aborted = fetched(response).aborted_transactions.expect("a list");
+    assert_eq!(aborted.iter().map(|one| one.first_offset).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn damage_within_a_transaction_is_told_and_stops_no_other() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", false);
+    client.add(&mut rig, "a", 0);
+    client.produce(&mut rig, "a", 0, &["lost"]);
+    let lost = rig.appended;
+    client.produce(&mut rig, "a", 0, &["left"]);
+    let mut open = rig.reborn_without(None, &[lost]);
+    assert_eq!(open.fetch("a", 0, 1).last_stable_offset, 1, "what is left of it is open");
+    client.end(&mut rig, true);
+    let mut ended = rig.reborn_without(None, &[lost]);
+    let storage = ErrorCode::KafkaStorageError.code();
+    assert_eq!(ended.fetch_committed("a", 0, 0).error_code, storage, "never passed over");
+    assert_eq!(ended.read_committed("a", 0, 1), ["left"]);
+    assert_eq!(ended.latest("a", 0, 1), 3);
+}
+
+#[test]
 fn a_zombie_is_fenced_in_everything_it_tries() {
     for is_v2 in [false, true] {
         let mut rig = Rig::new();
@@ -397,11 +443,15 @@ fn within_a_transaction_no_answer_comes_before_the_sync_whatever_the_topic_may_l
     rig.is_instant = false;
     let plain = rig.send_batch("a", 0, batch(&["p"], None));
     assert!(rig.is_answered(plain), "its topic allows it");
+    let sent = client.batch("a", 0, &["x"]);
     let within = client.send(&mut rig, "a", 0, &["x"]);
     assert!(!rig.is_answered(within));
     assert_eq!(rig.syncs.last(), Some(&crate::SyncBy::Now));
+    let again = client.send_raw(&mut rig, "a", 0, sent);
+    assert!(!rig.is_answered(again), "nor to a duplicate");
     rig.sync();
-    assert_eq!(rig.produced(within).error_code, 0);
+    let answer = rig.produced(within);
+    assert_eq!((answer.error_code, rig.produced(again)), (0, answer));
 }
 
 #[test]
@@ -420,15 +470,18 @@ fn an_open_transaction_times_out_after_a_restart_too() {
 }
 
 #[test]
-fn snapshots_from_before_transactions_are_read() {
+fn snapshots_from_before_transactions_and_settings_are_read() {
     let mut rig = Rig::new();
     rig.create_topic("a", 1);
     rig.produce("a", 0, &["x"]);
     let now = rig.engine.snapshot();
-    // Version 2 ended with the doubtful producers: five empty tables are missing.
-    let mut old = now[..now.len() - 20].to_vec();
-    old[0] = 2;
-    let again = rig.reborn(Some(old.into()));
-    assert_eq!(again.engine.snapshot(), now);
-    assert_eq!(again.engine.last_seq(), EntrySeq(2));
+    // Version 2 ended with the doubtful producers, version 3 with what is unsettled, version 4 with the
+    // expiries: what came with the later ones are empty tables.
+    for (version, missing_bytes) in [(4, 12), (3, 20), (2, 32)] {
+        let mut old = now[..now.len() - missing_bytes].to_vec();
+        old[0] = version;
+        let again = rig.reborn(Some(old.into()));
+        assert_eq!(again.engine.snapshot(), now);
+        assert_eq!(again.engine.last_seq(), EntrySeq(2));
+    }
 }

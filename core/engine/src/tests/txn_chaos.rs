@@ -283,7 +283,7 @@ impl Chaos {
 
 #[test]
 fn whatever_happens_committed_transactions_are_seen_whole_and_aborted_ones_never() {
-    let seeds = match std::env::var("MILLPOND_TXN_SEED").ok().and_then(|text| text.parse().ok()) {
+    let seeds = match option_env!("MILLPOND_TXN_SEED").and_then(|text| text.parse().ok()) {
         Some(seed) => seed..seed + 1,
         None => 0..SEEDS,
     };

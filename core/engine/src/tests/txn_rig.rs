@@ -49,6 +49,7 @@ impl Client {
             v3_and_below_producer_id: self.id,
             v3_and_below_producer_epoch: self.epoch,
             v3_and_below_topics: vec![topic],
+            ..AddPartitionsToTxnRequest::default()
         };
         match rig.call(Request::AddPartitionsToTxn(request), 3) {
             Response::AddPartitionsToTxn(response) => {
@@ -79,7 +80,11 @@ impl Client {
         batch: Bytes,
     ) -> RequestId {
         let part = PartitionProduceData { index: partition, records: Some(batch) };
-        let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![part] };
+        let topic = TopicProduceData {
+            name: topic.to_owned(),
+            partition_data: vec![part],
+            ..Default::default()
+        };
         let request = ProduceRequest {
             transactional_id: Some(self.transactional_id.clone()),
             acks: -1,
@@ -263,7 +268,8 @@ impl Rig {
             timestamp: -1,
         };
         let topic = ListOffsetsTopic { name: topic.to_owned(), partitions: vec![part] };
-        let request = ListOffsetsRequest { replica_id: -1, isolation_level, topics: vec![topic] };
+        let topics = vec![topic];
+        let request = ListOffsetsRequest { isolation_level, topics, ..Default::default() };
         match self.call(Request::ListOffsets(request), 5) {
             Response::ListOffsets(response) => response.topics[0].partitions[0].offset,
             other => panic!("{other:?}"),

@@ -7,6 +7,10 @@ use crate::api_versions;
 use crate::{Entry, EntrySeq};
 use bytes::BytesMut;
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTransaction, TransactionTopic,
+};
+use millpond_wire::messages::{AddPartitionsToTxnRequest, Request, Response};
 
 #[test]
 fn clients_are_told_of_the_second_version() {
@@ -100,6 +104,44 @@ fn a_producer_whose_epochs_run_out_at_an_end_goes_on_with_a_new_id() {
         assert_eq!(again, bytes[..], "comes back to the byte");
     }
     assert_eq!(rig.engine.snapshot(), rig.reborn(None).engine.snapshot());
+}
+
+#[test]
+fn brokers_join_and_verify_many_transactions_at_once() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 2);
+    let one = Client::start(&mut rig, "one", false);
+    let two = Client::start(&mut rig, "two", false);
+    let ask = |rig: &mut Rig, asked: &[(&Client, i32, bool)], version: i16| -> Vec<i16> {
+        let transaction = |(client, partition, verify_only): &(&Client, i32, bool)| {
+            let partitions = vec![*partition];
+            AddPartitionsToTxnTransaction {
+                transactional_id: client.transactional_id.clone(),
+                producer_id: client.id,
+                producer_epoch: client.epoch,
+                verify_only: *verify_only,
+                topics: vec![TransactionTopic { name: "a".to_owned(), partitions }],
+            }
+        };
+        let transactions = asked.iter().map(transaction).collect();
+        let request =
+            AddPartitionsToTxnRequest { transactions, ..AddPartitionsToTxnRequest::default() };
+        let Response::AddPartitionsToTxn(answer) =
+            rig.call(Request::AddPartitionsToTxn(request), version)
+        else {
+            panic!("another answer");
+        };
+        let results = answer.results_by_transaction.iter();
+        results.map(|r| r.topic_results[0].results_by_partition[0].partition_error_code).collect()
+    };
+    let refused = ErrorCode::TransactionAbortable.code();
+    assert_eq!(ask(&mut rig, &[(&one, 0, false), (&two, 1, true)], 5), [0, refused]);
+    let refused = ErrorCode::InvalidTxnState.code();
+    assert_eq!(ask(&mut rig, &[(&one, 0, true), (&one, 1, true)], 4), [0, refused]);
+    let missing = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(ask(&mut rig, &[(&two, 7, false), (&two, 1, false)], 5), [missing, 0]);
+    let stale = Client { epoch: one.epoch + 1, ..one.clone() };
+    assert_eq!(ask(&mut rig, &[(&stale, 0, true)], 5), [ErrorCode::ProducerFenced.code()]);
 }
 
 #[test]

@@ -59,6 +59,35 @@ fn an_open_transaction_is_found_by_state_producer_and_duration() {
 }
 
 #[test]
+fn transactions_are_found_by_a_pattern_of_their_whole_id() {
+    let mut rig = Rig::new();
+    for id in ["orders-1", "orders-2", "bills-1"] {
+        Client::start(&mut rig, id, true);
+    }
+    let mut ask = |pattern: &str| -> Result<Vec<String>, i16> {
+        let request = ListTransactionsRequest {
+            duration_filter: -1,
+            transactional_id_pattern: Some(pattern.to_owned()),
+            ..ListTransactionsRequest::default()
+        };
+        let Response::ListTransactions(response) = rig.call(Request::ListTransactions(request), 2)
+        else {
+            panic!("another answer");
+        };
+        let ids = response.transaction_states.into_iter().map(|one| one.transactional_id);
+        if response.error_code == 0 { Ok(ids.collect()) } else { Err(response.error_code) }
+    };
+    assert_eq!(ask("orders-.*").expect("a pattern"), ["orders-1", "orders-2"]);
+    assert_eq!(ask(".*-1|x").expect("a pattern"), ["bills-1", "orders-1"]);
+    assert_eq!(ask("orders").expect("a pattern"), [""; 0], "not a part of it");
+    assert_eq!(ask("").expect("no pattern").len(), 3);
+    for wrong in ["(", "a)(b", "[z-a]"] {
+        assert_eq!(ask(wrong), Err(ErrorCode::InvalidRegularExpression.code()), "{wrong}");
+    }
+    assert!(ask(&"a".repeat(100_000)).is_err());
+}
+
+#[test]
 fn a_transaction_is_described_with_its_partitions_and_its_start() {
     let mut rig = Rig::new();
     rig.create_topic("a", 2);

@@ -92,6 +92,7 @@ fn an_entry_that_a_topic_without_a_window_shares_is_wanted_at_once() {
             index: 0,
             records: Some(batch(&["a"], None)),
         }],
+        ..Default::default()
     };
     let request = millpond_wire::messages::ProduceRequest {
         acks: -1,

@@ -415,6 +415,7 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         num_partitions: topics.partitions,
         clamp_replication_factor: topics.clamp_replication_factor,
         group_initial_rebalance_delay_ms: node.config.groups.initial_rebalance_delay_ms,
+        log_dir: node.data_dir.display().to_string(),
         offsets_retention_ms: i64::try_from(node.config.groups.offsets_retention_ms)
             .unwrap_or(i64::MAX),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,6 +1,9 @@
 //! Facts of the journal in words, for people who look into it. It must never be parsed.
 
-use millpond_engine::{Fact, PartitionKey, Sent, SentAnswer, TransactionFact};
+use millpond_engine::{
+    BrokerScope, Fact, GroupFact, PartitionKey, QuotaName, Sent, SentAnswer, SettingFact,
+    TransactionFact,
+};
 use millpond_wire::record::LogBatch;
 
 use super::names::TopicNames;
@@ -50,22 +53,37 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::Lost { partition, upto } => {
             format!("{}: offsets below {upto} that do not follow are lost", of(partition))
         }
-        Fact::OffsetsExpire { group, at_ms, partitions } => {
-            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
-        }
-        Fact::GroupNoted { group, note: None } => format!("group {group}: nothing is kept"),
-        Fact::GroupNoted { group, note: Some(note) } => {
-            let (kind, type_) = (note.kind.name(), &note.protocol_type);
-            let since = match note.empty_since_ms {
-                Some(ms) => format!("empty since {ms}"),
-                None => "in use".to_owned(),
-            };
-            format!("group {group}: {kind} ({type_}), {since}, epochs up to {}", note.epochs_upto)
-        }
+        Fact::Group(fact) => of_group(fact),
         Fact::LogStart { partition, offset } => {
             format!("{}: the log starts at offset {offset}", of(partition))
         }
+        Fact::Setting(fact) => set(fact),
         Fact::Transaction(fact) => step(fact, names),
+    }
+}
+
+fn set(fact: &SettingFact) -> String {
+    match fact {
+        SettingFact::QuotaSet { entity, quota } => {
+            let name = |name: &QuotaName| match name {
+                QuotaName::Absent => "any".to_owned(),
+                QuotaName::Default => "<default>".to_owned(),
+                QuotaName::Named(name) => name.clone(),
+            };
+            let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), |rate| rate.to_string());
+            format!(
+                "quota of user {} client {}: producers {}, consumers {} bytes a second",
+                name(&entity.user),
+                name(&entity.client_id),
+                rate(quota.producer_byte_rate),
+                rate(quota.consumer_byte_rate)
+            )
+        }
+        SettingFact::BrokerConfigured { scope, configs } => {
+            let settings: Vec<_> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let whose = if *scope == BrokerScope::All { "all brokers" } else { "this broker" };
+            format!("{whose} configured: {}", settings.join(" "))
+        }
     }
 }
 
@@ -99,6 +117,24 @@ fn step(fact: &TransactionFact, names: &TopicNames) -> String {
         }
         TransactionFact::Expired { transactional_id } => {
             format!("transactional id {transactional_id} forgotten")
+        }
+    }
+}
+
+fn of_group(fact: &GroupFact) -> String {
+    match fact {
+        GroupFact::OffsetsExpire { group, at_ms, partitions } => {
+            format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
+        }
+        GroupFact::Noted { group, note: None } => format!("group {group}: nothing is kept"),
+        GroupFact::Noted { group, note: Some(note) } => {
+            let (kind, protocol_type) = (note.kind.name(), &note.protocol_type);
+            let since = match note.empty_since_ms {
+                Some(ms) => format!("empty since {ms}"),
+                None => "in use".to_owned(),
+            };
+            let upto = note.epochs_upto;
+            format!("group {group}: {kind} ({protocol_type}), {since}, epochs up to {upto}")
         }
     }
 }

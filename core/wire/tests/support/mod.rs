@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use millpond_wire::{Message, Records, Uuid, Writer};
+use millpond_wire::{F64, Message, Records, Uuid, Writer};
 
 /// Rolls values of all kinds, small ones and borders above all.
 pub struct Dice {
@@ -29,6 +29,14 @@ impl Dice {
 
     pub fn i16(&mut self) -> i16 {
         *self.rng.choice(&[0, 1, -1, 35, i16::MAX, i16::MIN]).unwrap_or(&0)
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        self.rng.u16(..)
+    }
+
+    pub fn f64(&mut self) -> F64 {
+        F64::from(f64::from(self.rng.i32(..)) / 8.0)
     }
 
     pub fn i32(&mut self) -> i32 {
@@ -100,7 +108,7 @@ macro_rules! no_heap {
 }
 
 // `Bytes` are slices of the input, which is there anyway.
-no_heap!(bool, i8, i16, i32, i64, Uuid, Bytes);
+no_heap!(bool, i8, i16, u16, i32, i64, F64, Uuid, Bytes);
 
 impl Heap for String {
     fn heap_bytes(&self) -> usize {

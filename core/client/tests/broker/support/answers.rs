@@ -125,9 +125,11 @@ async fn produce(request: ProduceRequest, state: &Arc<Mutex<State>>) -> Reply {
                 ..Default::default()
             });
         }
-        response
-            .responses
-            .push(produce_response::TopicProduceResponse { name: topic.name, partition_responses });
+        response.responses.push(produce_response::TopicProduceResponse {
+            name: topic.name,
+            partition_responses,
+            ..Default::default()
+        });
     }
     match fault {
         Fault::LoseAnswer => return Reply::Close,

@@ -47,6 +47,8 @@ impl ConsumerGroup {
             );
             return Err(Refusal { code: ErrorCode::UnreleasedInstanceId, message });
         }
+        // Should the id be another member's: that one is no more.
+        self.remove(&beat.member_id);
         self.hold(old, Shares::new(), Shares::new());
         let target = self.targets.remove(old);
         let Some(mut member) = self.members.remove(old) else { return Ok(()) };

@@ -58,7 +58,8 @@ impl ConsumerGroup {
         let target = self.targets.get(member_id).cloned().unwrap_or_default();
         let revoking = without(&member.assigned, &target);
         let kept = without(&member.assigned, &revoking);
-        if !revoking.is_empty() && owned.is_none_or(|owned| meets(owned, &revoking)) {
+        // Also what it does not say it has: it may have been told of it and be about to take it up.
+        if !revoking.is_empty() {
             self.hold(member_id, kept, revoking);
             if let Some(member) = self.members.get_mut(member_id) {
                 member.advance(epoch);

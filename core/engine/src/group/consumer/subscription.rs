@@ -1,13 +1,13 @@
 //! What members of a consumer group read: topics by name and by regular expression, resolved
-//! against the catalogue. Patterns come from peers: their number, length and compiled size have
-//! caps, and matching takes time linear in pattern and name.
+//! against the catalogue. Patterns come from peers: their number has a cap too.
 
 use super::{ConsumerGroup, Refusal, World};
+use crate::pattern;
 use crate::topic::Catalog;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::uuid::Uuid;
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pattern, and the topics whose whole names it matches.
@@ -19,22 +19,12 @@ pub(super) struct Pattern {
 
 impl Pattern {
     fn compile(text: &str) -> Result<Pattern, Refusal> {
-        let refuse = |why: &dyn std::fmt::Display| Refusal {
+        let regex = pattern::whole(text).map_err(|why| Refusal {
             code: ErrorCode::InvalidRegularExpression,
             message: format!(
                 "SubscribedTopicRegex `{text}` is not a valid regular expression: {why}."
             ),
-        };
-        if text.len() > limits::MEMBER_REGEX_BYTES_MAX {
-            let message = "SubscribedTopicRegex is too long.".to_owned();
-            return Err(Refusal { code: ErrorCode::InvalidRegularExpression, message });
-        }
-        let build = |text: &str| {
-            RegexBuilder::new(text).size_limit(limits::MEMBER_REGEX_PROGRAM_BYTES_MAX).build()
-        };
-        // On its own first: what is put around it must not be what makes it whole.
-        build(text).map_err(|error| refuse(&error))?;
-        let regex = build(&format!(r"\A(?:{text})\z")).map_err(|error| refuse(&error))?;
+        })?;
         Ok(Pattern { regex, matches: BTreeSet::new() })
     }
 

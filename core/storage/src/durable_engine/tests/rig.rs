@@ -256,7 +256,11 @@ pub(super) fn create_topic_request(name: &str, partitions: i32) -> Request {
 
 pub(super) fn produce_request(topic: &str, partition: i32, batch: Bytes) -> Request {
     let part = PartitionProduceData { index: partition, records: Some(batch) };
-    let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![part] };
+    let topic = TopicProduceData {
+        name: topic.to_owned(),
+        partition_data: vec![part],
+        ..Default::default()
+    };
     Request::Produce(ProduceRequest {
         acks: -1,
         topic_data: vec![topic],
