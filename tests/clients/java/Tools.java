@@ -11,6 +11,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Timer;
+import java.util.TimerTask;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.utils.Exit;
@@ -44,12 +46,10 @@ final class Tools {
         PrintStream kept = new PrintStream(said, true, StandardCharsets.UTF_8);
         // Some tools catch what their own exit throws: the first status is the one that counts.
         AtomicReference<Integer> ended = new AtomicReference<>();
-        List<Runnable> hooks = new ArrayList<>();
         Exit.setExitProcedure((code, message) -> {
             ended.compareAndSet(null, code);
             throw new Exited();
         });
-        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
         System.setOut(kept);
         System.setErr(kept);
@@ -62,12 +62,10 @@ final class Tools {
                 ended.compareAndSet(null, -1);
             }
         } finally {
-            hooks.forEach(Runnable::run);
             System.setOut(out);
             System.setErr(err);
             System.setIn(in);
             Exit.resetExitProcedure();
-            Exit.resetShutdownHookAdder();
         }
         String text = said.toString(StandardCharsets.UTF_8);
         String line = tool + " " + String.join(" ", words);
@@ -233,11 +231,32 @@ final class Tools {
 
     static void kafka_verifiable_producer_and_consumer_agree(Node node) throws Exception {
         node.makeTopic("verified", 2);
-        expectIn(run(node, "VerifiableProducer", "--topic", "verified", "--max-messages", "500"),
-                "\"sent\":500", "\"acked\":500");
-        expectIn(run(node, "VerifiableConsumer", "--topic", "verified", "--group-id", "verifier",
-                "--max-messages", "500", "--reset-policy", "earliest"),
+        expectIn(runApart(node, "VerifiableProducer", "--topic", "verified",
+                "--max-messages", "500"), "\"sent\":500", "\"acked\":500");
+        expectIn(runApart(node, "VerifiableConsumer", "--topic", "verified", "--group-id",
+                "verifier", "--max-messages", "500", "--reset-policy", "earliest"),
                 "records_consumed", "offsets_committed", "shutdown_complete");
+    }
+
+    /** Run a tool that tells its end only when its JVM ends. */
+    private static String runApart(Node node, String tool, String... words) throws Exception {
+        List<String> all = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-XX:TieredStopAtLevel=1", "-cp", System.getProperty("java.class.path"),
+                TOOLS + tool, "--bootstrap-server", node.bootstrap));
+        all.addAll(List.of(words));
+        Process process = new ProcessBuilder(all).redirectErrorStream(true).start();
+        Timer timer = new Timer(true);
+        timer.schedule(new TimerTask() {
+            @Override public void run() {
+                process.destroyForcibly();
+            }
+        }, Node.PATIENCE.toMillis());
+        String text = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        int status = process.waitFor();
+        timer.cancel();
+        Node.expect(status == 0, tool + ": exit status " + status + "\n" + text);
+        return text;
     }
 
     static void kafka_tells_the_cluster_its_features_and_versions(Node node) throws Exception {
