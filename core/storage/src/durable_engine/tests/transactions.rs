@@ -48,7 +48,11 @@ impl Client {
         pushed.expect("a small record");
         let records = Some(builder.build().expect("a small batch"));
         let partition_data = vec![PartitionProduceData { index: partition, records }];
-        let topic = TopicProduceData { name: topic.to_owned(), partition_data };
+        let topic = TopicProduceData {
+            name: topic.to_owned(),
+            partition_data,
+            ..TopicProduceData::default()
+        };
         let request = ProduceRequest {
             transactional_id: Some("tx".to_owned()),
             acks: -1,
