@@ -44,6 +44,10 @@ macro_rules! stories_of_both {
             a_static_member_is_back_without_a_rebalance,
             positions_are_found_by_offset_and_by_time,
             a_position_out_of_range_is_told_or_reset,
+            a_record_larger_than_a_fetch_still_comes,
+            many_partitions_are_read_in_one_fetch_session,
+            a_topic_may_have_the_time_of_the_node,
+            a_member_of_the_past_cannot_commit,
             topics_are_made_listed_described_and_deleted,
             partitions_are_added_and_never_taken,
             settings_of_a_topic_are_described_altered_and_given_back,
@@ -55,6 +59,10 @@ macro_rules! stories_of_both {
             the_cluster_is_described_with_its_features,
             log_dirs_tell_the_size_of_partitions,
             quotas_are_set_described_and_removed,
+            topics_are_described_and_deleted_by_id,
+            a_setting_of_the_node_holds_for_its_topics,
+            a_static_member_is_removed_by_the_admin,
+            leaders_are_elected_and_nothing_is_reassigned,
             what_is_committed_is_read_and_what_is_aborted_is_not,
             an_open_transaction_holds_back_who_reads_what_is_committed,
             a_zombie_is_fenced_and_its_open_transaction_aborted,
@@ -62,6 +70,8 @@ macro_rules! stories_of_both {
             the_admin_lists_describes_and_aborts_an_open_transaction,
             the_admin_fences_the_producers_of_an_id,
             a_transaction_that_takes_too_long_is_aborted_by_the_node,
+            a_worker_that_lost_its_partitions_cannot_commit_their_offsets,
+            an_empty_transaction_leaves_no_trace,
         }
     };
 }
@@ -109,5 +119,7 @@ mod tools {
         kafka_verifiable_producer_and_consumer_agree,
         kafka_tells_the_cluster_its_features_and_versions,
         kafka_e2e_latency_is_measured,
+        kafka_consumer_groups_describes_a_group_that_the_node_assigns,
+        kafka_leader_election_and_reassignment_find_nothing_to_do,
     }
 }

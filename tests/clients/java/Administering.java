@@ -1,9 +1,11 @@
 // Stories of the Admin client: topics, settings, groups and their offsets, records, quotas, the
 // cluster. Must leave the settings of the node as they were: other stories are told beside these.
 
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
@@ -14,21 +16,28 @@ import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
 import org.apache.kafka.clients.admin.FeatureMetadata;
 import org.apache.kafka.clients.admin.LogDirDescription;
+import org.apache.kafka.clients.admin.MemberToRemove;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.RemoveMembersFromConsumerGroupOptions;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.kafka.common.errors.UnknownTopicIdException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.quota.ClientQuotaAlteration;
 import org.apache.kafka.common.quota.ClientQuotaEntity;
@@ -243,6 +252,64 @@ final class Administering {
         admin.alterClientQuotas(List.of(new ClientQuotaAlteration(entity, List.of(
                 new ClientQuotaAlteration.Op("producer_byte_rate", value))))).all()
                 .get(30, TimeUnit.SECONDS);
+    }
+
+    static void topics_are_described_and_deleted_by_id(Node node) throws Exception {
+        node.makeTopic("by-id", 1);
+        try (Admin admin = node.admin()) {
+            Uuid id = admin.describeTopics(List.of("by-id")).allTopicNames().get()
+                    .get("by-id").topicId();
+            Node.expectEqual("by-id", admin.describeTopics(TopicCollection.ofTopicIds(List.of(id)))
+                    .allTopicIds().get().get(id).name());
+            admin.deleteTopics(TopicCollection.ofTopicIds(List.of(id))).all().get();
+            Node.expectFailure(UnknownTopicIdException.class, () -> admin.describeTopics(
+                    TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get());
+        }
+    }
+
+    static void a_setting_of_the_node_holds_for_its_topics(Node node) throws Exception {
+        node.makeTopic("inherits", 1);
+        ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, "inherits");
+        ConfigResource all = new ConfigResource(ConfigResource.Type.BROKER, "");
+        try (Admin admin = node.admin()) {
+            String before = configOf(admin, topic).get("segment.ms").value();
+            alter(admin, all, "log.roll.ms", "86400001", AlterConfigOp.OpType.SET);
+            ConfigEntry held = configOf(admin, topic).get("segment.ms");
+            alter(admin, all, "log.roll.ms", "", AlterConfigOp.OpType.DELETE);
+            Node.expectEqual("86400001", held.value());
+            Node.expectEqual(ConfigEntry.ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG, held.source());
+            Node.expectEqual(before, configOf(admin, topic).get("segment.ms").value());
+        }
+    }
+
+    static void a_static_member_is_removed_by_the_admin(Node node) throws Exception {
+        node.makeTopic("evicted", 1);
+        try (Admin admin = node.admin(); KafkaConsumer<String, String> consumer = node.consumer(
+                "group.id", "evicted", "group.instance.id", "one")) {
+            consumer.subscribe(List.of("evicted"));
+            Node.pollUntil(new ArrayList<>(), () -> consumer.assignment().size() == 1,
+                    "its partition", consumer);
+            consumer.commitSync(Map.of(
+                    new TopicPartition("evicted", 0), new OffsetAndMetadata(0)));
+            List<MemberToRemove> gone = List.of(new MemberToRemove("one"));
+            admin.removeMembersFromConsumerGroup("evicted",
+                    new RemoveMembersFromConsumerGroupOptions(gone)).all().get();
+            Node.expectEqual(0, describe(admin, "evicted").members().size());
+        }
+    }
+
+    static void leaders_are_elected_and_nothing_is_reassigned(Node node) throws Exception {
+        node.makeTopic("led", 1);
+        TopicPartition partition = new TopicPartition("led", 0);
+        try (Admin admin = node.admin()) {
+            Node.expectFailure(ElectionNotNeededException.class, () -> {
+                Map<TopicPartition, Optional<Throwable>> ends = admin.electLeaders(
+                        ElectionType.PREFERRED, Set.of(partition)).partitions().get();
+                throw ends.get(partition).orElseThrow();
+            });
+            Node.expectEqual(Map.of(), admin.listPartitionReassignments().reassignments().get());
+            Node.expectEqual(1, admin.describeMetadataQuorum().quorumInfo().get().voters().size());
+        }
     }
 
     private Administering() {}

@@ -10,6 +10,8 @@ import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.MemberDescription;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
@@ -20,6 +22,7 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.FencedInstanceIdException;
+import org.apache.kafka.common.record.TimestampType;
 
 final class Consuming {
     static void two_consumers_share_four_partitions_and_rebalance_when_one_leaves(Node node)
@@ -192,6 +195,79 @@ final class Consuming {
             lenient.seek(partition, 1_000);
             Node.expectEqual(Node.numbers(0, 5), Node.values(Node.poll(5, lenient)));
         }
+    }
+
+    static void a_record_larger_than_a_fetch_still_comes(Node node) throws Exception {
+        node.makeTopic("large", 1);
+        try (KafkaProducer<String, String> producer = node.producer()) {
+            producer.send(new ProducerRecord<>("large", "x".repeat(500_000))).get();
+            producer.send(new ProducerRecord<>("large", "small")).get();
+        }
+        try (KafkaConsumer<String, String> consumer = node.consumer(
+                "max.partition.fetch.bytes", "10000", "fetch.max.bytes", "10000")) {
+            consumer.assign(List.of(new TopicPartition("large", 0)));
+            List<String> values = Node.values(Node.poll(2, consumer));
+            Node.expectEqual(500_000, values.get(0).length());
+            Node.expectEqual("small", values.get(1));
+        }
+    }
+
+    static void many_partitions_are_read_in_one_fetch_session(Node node) throws Exception {
+        node.makeTopic("many", 60);
+        List<TopicPartition> all = new ArrayList<>();
+        for (int partition = 0; partition < 60; partition++) {
+            all.add(new TopicPartition("many", partition));
+        }
+        try (KafkaConsumer<String, String> consumer = node.consumer();
+                KafkaProducer<String, String> producer = node.producer()) {
+            consumer.assign(all);
+            for (int round = 0; round < 3; round++) {
+                for (TopicPartition partition : all) {
+                    producer.send(new ProducerRecord<>(
+                            "many", partition.partition(), null, "" + round));
+                }
+                producer.flush();
+                Node.expectEqual(60L, distinct(Node.poll(60, consumer)));
+                // A partition that is paused leaves the session, and comes back to it.
+                consumer.pause(all.subList(0, 30));
+                producer.send(new ProducerRecord<>("many", 0, null, "paused"));
+                producer.send(new ProducerRecord<>("many", 59, null, "not")).get();
+                producer.flush();
+                Node.expectEqual(List.of("not"), Node.values(Node.poll(1, consumer)));
+                consumer.resume(all);
+                Node.expectEqual(List.of("paused"), Node.values(Node.poll(1, consumer)));
+            }
+        }
+    }
+
+    static void a_topic_may_have_the_time_of_the_node(Node node) throws Exception {
+        try (Admin admin = node.admin()) {
+            admin.createTopics(List.of(new NewTopic("stamped", 1, (short) 1).configs(
+                    Map.of("message.timestamp.type", "LogAppendTime")))).all().get();
+        }
+        long before = System.currentTimeMillis();
+        try (KafkaProducer<String, String> producer = node.producer();
+                KafkaConsumer<String, String> consumer = node.consumer()) {
+            producer.send(new ProducerRecord<>("stamped", 0, 5L, null, "1")).get();
+            consumer.assign(List.of(new TopicPartition("stamped", 0)));
+            ConsumerRecord<String, String> record = Node.poll(1, consumer).get(0);
+            Node.expectEqual(TimestampType.LOG_APPEND_TIME, record.timestampType());
+            Node.expect(record.timestamp() >= before, "its time is " + record.timestamp());
+        }
+    }
+
+    static void a_member_of_the_past_cannot_commit(Node node) throws Exception {
+        node.makeTopic("past", 1);
+        node.sendNumbers("past", 0, 0, 5);
+        KafkaConsumer<String, String> slow = member(node, "past", "max.poll.interval.ms", "1000",
+                "heartbeat.interval.ms", "300", "group.protocol", "classic");
+        Node.poll(5, slow);
+        KafkaConsumer<String, String> other = member(node, "past", "group.protocol", "classic");
+        // The slow one leaves the group by itself, for it is not polled.
+        Node.pollUntil(new ArrayList<>(), () -> other.assignment().size() == 1, "its place", other);
+        Node.expectFailure(CommitFailedException.class, slow::commitSync);
+        slow.close();
+        other.close();
     }
 
     private Consuming() {}

@@ -125,7 +125,7 @@ final class Node {
     }
 
     interface Step {
-        void take() throws Exception;
+        void take() throws Throwable;
     }
 
     /** The step must fail with this exception, thrown or as the cause of the one that is. */

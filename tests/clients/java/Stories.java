@@ -1,6 +1,7 @@
-// Tells stories of the Java clients to one node, in one JVM: `Stories HOST:PORT CLASS...` runs every
-// static method of the classes that takes a Node. For each it prints `ok NAME`, or `failed NAME`
-// with what went wrong. Stories share the node, so each has topics and groups of its own.
+// Tells stories of the Java clients to one node, in one JVM: `Stories HOST:PORT CLASS...` runs
+// every static method of the classes that takes a Node and has a name of several words. For each
+// it prints `ok NAME`, or `failed NAME` with what went wrong. Stories share the node, so each has
+// topics and groups of its own.
 
 import java.io.PrintWriter;
 import java.io.StringWriter;

@@ -273,5 +273,29 @@ final class Tools {
                 "--producer-acks", "all", "--record-size", "100"), "Avg latency:");
     }
 
+    static void kafka_consumer_groups_describes_a_group_that_the_node_assigns(Node node)
+            throws Exception {
+        node.makeTopic("new-watched", 1);
+        node.sendNumbers("new-watched", 0, 0, 10);
+        try (var consumer = node.consumer("group.id", "newer", "group.protocol", "consumer")) {
+            consumer.subscribe(List.of("new-watched"));
+            Node.poll(10, consumer);
+            consumer.commitSync();
+            expectIn(run(node, GROUPS, "--describe", "--group", "newer"),
+                    "newer new-watched 0 10 10 0");
+            expectIn(run(node, GROUPS, "--describe", "--group", "newer", "--state", "--verbose"),
+                    "uniform Stable");
+            expectIn(run(node, GROUPS, "--list", "--type", "consumer", "--state"), "newer");
+        }
+    }
+
+    static void kafka_leader_election_and_reassignment_find_nothing_to_do(Node node)
+            throws Exception {
+        run(node, "LeaderElectionCommand", "--election-type", "preferred",
+                "--all-topic-partitions");
+        expectIn(run(node, "reassign.ReassignPartitionsCommand", "--list"),
+                "No partition reassignments found.");
+    }
+
     private Tools() {}
 }

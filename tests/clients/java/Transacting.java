@@ -1,6 +1,7 @@
 // Stories of transactions. The client of Kafka 3 tells the node of each partition first; that of
 // Kafka 4 lets the node see for itself (KIP-890). Must hold with both.
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -9,6 +10,8 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ProducerState;
 import org.apache.kafka.clients.admin.TransactionDescription;
 import org.apache.kafka.clients.admin.TransactionState;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -37,7 +40,7 @@ final class Transacting {
                 }
             }
         }
-        List<String> committed = new java.util.ArrayList<>(Node.numbers(0, 10));
+        List<String> committed = new ArrayList<>(Node.numbers(0, 10));
         committed.addAll(Node.numbers(20, 30));
         committed.addAll(Node.numbers(40, 50));
         for (int partition = 0; partition < 2; partition++) {
@@ -192,6 +195,46 @@ final class Transacting {
         Node.expectEqual(Node.numbers(5, 10), node.read("slow", 0, 5, COMMITTED));
         Node.expectFailure(KafkaException.class, producer::commitTransaction);
         producer.close();
+    }
+
+    static void a_worker_that_lost_its_partitions_cannot_commit_their_offsets(Node node)
+            throws Exception {
+        node.makeTopic("lost", 1);
+        node.sendNumbers("lost", 0, 0, 5);
+        try (KafkaConsumer<String, String> consumer = node.consumer("group.id", "lost");
+                KafkaProducer<String, String> producer = node.producer(
+                        "transactional.id", "lost")) {
+            consumer.subscribe(List.of("lost"));
+            Node.poll(5, consumer);
+            ConsumerGroupMetadata before = consumer.groupMetadata();
+            consumer.unsubscribe();
+            producer.initTransactions();
+            producer.beginTransaction();
+            Node.expectFailure(CommitFailedException.class, () -> {
+                producer.sendOffsetsToTransaction(
+                        Map.of(new TopicPartition("lost", 0), new OffsetAndMetadata(5)), before);
+                producer.commitTransaction();
+            });
+            producer.abortTransaction();
+            Node.expectEqual(null, consumer.committed(Set.of(new TopicPartition("lost", 0)))
+                    .get(new TopicPartition("lost", 0)));
+        }
+    }
+
+    static void an_empty_transaction_leaves_no_trace(Node node) throws Exception {
+        node.makeTopic("empty", 1);
+        try (KafkaProducer<String, String> producer = node.producer("transactional.id", "empty")) {
+            producer.initTransactions();
+            producer.beginTransaction();
+            producer.commitTransaction();
+            producer.beginTransaction();
+            producer.abortTransaction();
+            producer.beginTransaction();
+            Node.expectEqual(0L, producer.send(
+                    new ProducerRecord<>("empty", 0, null, "0")).get().offset());
+            producer.commitTransaction();
+        }
+        Node.expectEqual(List.of("0"), node.read("empty", 0, 1, COMMITTED));
     }
 
     private Transacting() {}
