@@ -3,6 +3,7 @@
 //! story. Must not skip: a missing JDK or jar fails every story, with the command that installs it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -60,18 +61,13 @@ impl Set {
     }
 
     fn tell(&self) -> Told {
-        let (java, javac) = (on_path("java"), on_path("javac"));
+        let java = on_path("java");
         let jars = home().join("java/target").join(self.jars);
         require(jars.is_dir(), "the Java clients");
-        let classes = scratch();
-        let sources = TELLER.iter().chain(self.classes);
-        let sources = sources.map(|class| home().join("java").join(class).with_extension("java"));
         let all_jars = jars.join("*").display().to_string();
+        let classes = scratch();
         let compiled = classes.path().display().to_string();
-        let words = ["-nowarn", "-d", &compiled, "-cp", &all_jars].map(Into::into);
-        Program::new(javac, words.into_iter().chain(sources.map(Into::into)))
-            .run(SET_TIME)
-            .expect_success();
+        self.compile(&all_jars, &compiled);
         let broker = Broker::start();
         let bootstrap = broker.bootstrap();
         let path = format!("{compiled}:{all_jars}");
@@ -79,11 +75,18 @@ impl Set {
         let words = ["-XX:TieredStopAtLevel=1", "-cp", &path, "Stories", &bootstrap];
         let program = Program::new(java, words.iter().chain(self.classes).copied());
         let outcome = program.run(SET_TIME);
-        let mut told = Told { ends: ends(&outcome), output: outcome.to_string() };
-        if told.ends.values().any(Option::is_some) {
-            told.output.push_str(&broker.log().tail(150));
-        }
-        told
+        let ends = ends(&outcome);
+        let output = format!("{outcome}\n--- the broker's log\n{}", broker.log().tail(150));
+        Told { ends, output }
+    }
+
+    /// Compiled anew each time: a class that is older than its source never tells.
+    fn compile(&self, jars: &str, into: &str) {
+        let sources = TELLER.iter().chain(self.classes);
+        let sources = sources.map(|class| home().join("java").join(class).with_extension("java"));
+        let words = ["-nowarn", "-d", into, "-cp", jars].map(OsString::from);
+        let words = words.into_iter().chain(sources.map(OsString::from));
+        Program::new(on_path("javac"), words).run(SET_TIME).expect_success();
     }
 }
 
