@@ -63,6 +63,9 @@ macro_rules! stories_of_both {
             a_setting_of_the_node_holds_for_its_topics,
             a_static_member_is_removed_by_the_admin,
             leaders_are_elected_and_nothing_is_reassigned,
+            operations_that_are_allowed_are_told,
+            groups_are_listed_by_state_and_type,
+            offsets_of_tiers_are_those_of_a_node_without_tiers,
             what_is_committed_is_read_and_what_is_aborted_is_not,
             an_open_transaction_holds_back_who_reads_what_is_committed,
             a_zombie_is_fenced_and_its_open_transaction_aborted,
@@ -88,10 +91,7 @@ mod kafka_4 {
     use super::*;
 
     stories_of_both! {
-        Set::new(
-            "clients-4",
-            &["Producing", "Consuming", "Administering", "Transacting", "NewGroups"],
-        );
+        Set::new("clients-4", &["Producing", "Consuming", "Administering", "Transacting", "Kafka4"]);
         the_node_shares_partitions_and_gives_them_back_when_one_leaves,
         a_new_group_goes_on_at_its_commit,
         the_range_assignor_of_the_node_is_chosen_by_name,
@@ -100,6 +100,7 @@ mod kafka_4 {
         a_static_member_of_a_new_group_is_back_with_its_partitions,
         a_transaction_commits_offsets_of_a_new_group,
         a_group_moves_from_the_old_protocol_to_the_new_and_back,
+        each_transaction_has_an_epoch_of_its_own,
     }
 }
 

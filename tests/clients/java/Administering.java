@@ -13,8 +13,11 @@ import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.DescribeClusterOptions;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
+import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.FeatureMetadata;
+import org.apache.kafka.clients.admin.ListConsumerGroupsOptions;
 import org.apache.kafka.clients.admin.LogDirDescription;
 import org.apache.kafka.clients.admin.MemberToRemove;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -27,10 +30,13 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.ConsumerGroupState;
 import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.acl.AclOperation;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
@@ -309,6 +315,50 @@ final class Administering {
             });
             Node.expectEqual(Map.of(), admin.listPartitionReassignments().reassignments().get());
             Node.expectEqual(1, admin.describeMetadataQuorum().quorumInfo().get().voters().size());
+        }
+    }
+
+    static void operations_that_are_allowed_are_told(Node node) throws Exception {
+        node.makeTopic("allowed", 1);
+        try (Admin admin = node.admin()) {
+            Node.expect(admin.describeTopics(List.of("allowed"), new DescribeTopicsOptions()
+                    .includeAuthorizedOperations(true)).allTopicNames().get().get("allowed")
+                    .authorizedOperations().contains(AclOperation.WRITE), "of a topic");
+            Node.expect(admin.describeCluster(new DescribeClusterOptions()
+                    .includeAuthorizedOperations(true)).authorizedOperations().get()
+                    .contains(AclOperation.CREATE), "of the cluster");
+            Node.expectEqual(null, admin.describeTopics(List.of("allowed")).allTopicNames().get()
+                    .get("allowed").authorizedOperations());
+        }
+    }
+
+    static void groups_are_listed_by_state_and_type(Node node) throws Exception {
+        node.makeTopic("sorted", 1);
+        try (Admin admin = node.admin(); KafkaConsumer<String, String> consumer = node.consumer(
+                "group.id", "sorted", "group.protocol", "classic")) {
+            consumer.subscribe(List.of("sorted"));
+            Node.pollUntil(new ArrayList<>(), () -> consumer.assignment().size() == 1,
+                    "its partition", consumer);
+            Node.expect(isListed(admin, ConsumerGroupState.STABLE, GroupType.CLASSIC), "as it is");
+            Node.expect(!isListed(admin, ConsumerGroupState.EMPTY, GroupType.CLASSIC), "not empty");
+            Node.expect(!isListed(admin, ConsumerGroupState.STABLE, GroupType.CONSUMER), "not new");
+        }
+    }
+
+    private static boolean isListed(Admin admin, ConsumerGroupState state, GroupType type)
+            throws Exception {
+        return admin.listConsumerGroups(new ListConsumerGroupsOptions().inStates(Set.of(state))
+                .withTypes(Set.of(type))).all().get().stream()
+                .anyMatch(group -> group.groupId().equals("sorted"));
+    }
+
+    static void offsets_of_tiers_are_those_of_a_node_without_tiers(Node node) throws Exception {
+        node.makeTopic("tiers", 1);
+        node.sendNumbers("tiers", 0, 0, 5);
+        TopicPartition partition = new TopicPartition("tiers", 0);
+        try (Admin admin = node.admin()) {
+            Node.expectEqual(0L, offset(admin, partition, OffsetSpec.earliestLocal()));
+            Node.expectEqual(-1L, offset(admin, partition, OffsetSpec.latestTiered()));
         }
     }
 

@@ -1,5 +1,5 @@
 // Stories of KafkaConsumer: groups in the classic protocol, static members, positions. Must hold
-// with the clients of Kafka 3 and 4 alike; the protocol of Kafka 4 is told in NewGroups.java.
+// with the clients of Kafka 3 and 4 alike; the protocol of Kafka 4 is told in Kafka4.java.
 
 import java.util.ArrayList;
 import java.util.Collection;

@@ -120,6 +120,10 @@ final class Tools {
         String id = id(node);
         expectIn(run(node, tool, "--entity-type", "brokers", "--entity-name", id, "--describe",
                 "--all"), "log.retention.ms");
+        String[] all = {"--entity-type", "brokers", "--entity-default"};
+        run(node, tool, with(all, "--alter", "--add-config", "log.roll.ms=86400002"));
+        expectIn(run(node, tool, with(all, "--describe")), "log.roll.ms=86400002");
+        run(node, tool, with(all, "--alter", "--delete-config", "log.roll.ms"));
     }
 
     private static String[] with(String[] words, String... more) {

@@ -1,5 +1,5 @@
-// Stories of the protocol of groups that came with Kafka 4 (KIP-848), in which the node assigns the
-// partitions. Compiled against the client of Kafka 4 only.
+// Stories of what only the client of Kafka 4 speaks: groups in which the node assigns the partitions
+// (KIP-848), transactions with an epoch each (KIP-890). Never compiled against an older client.
 
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -19,7 +19,7 @@ import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.UnreleasedInstanceIdException;
 
-final class NewGroups {
+final class Kafka4 {
     private static final String[] NEW = {"group.protocol", "consumer"};
 
     static void the_node_shares_partitions_and_gives_them_back_when_one_leaves(Node node)
@@ -140,5 +140,23 @@ final class NewGroups {
         }
     }
 
-    private NewGroups() {}
+    static void each_transaction_has_an_epoch_of_its_own(Node node) throws Exception {
+        node.makeTopic("epochs", 1);
+        TopicPartition partition = new TopicPartition("epochs", 0);
+        try (Admin admin = node.admin();
+                KafkaProducer<String, String> producer = node.producer(
+                        "transactional.id", "epochs")) {
+            producer.initTransactions();
+            for (int epoch = 0; epoch < 3; epoch++) {
+                producer.beginTransaction();
+                producer.send(new ProducerRecord<>("epochs", 0, null, "" + epoch)).get();
+                Node.expectEqual(epoch, admin.describeProducers(List.of(partition))
+                        .partitionResult(partition).get().activeProducers().get(0)
+                        .producerEpoch());
+                producer.commitTransaction();
+            }
+        }
+    }
+
+    private Kafka4() {}
 }
