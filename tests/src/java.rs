@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -68,13 +70,23 @@ impl Set {
         let classes = scratch();
         let compiled = classes.path().display().to_string();
         self.compile(&all_jars, &compiled);
-        let broker = Broker::start();
+        let mut broker = Broker::start();
         let bootstrap = broker.bootstrap();
+        let bell = Bell::hang();
+        let bell_word = format!("-Dmillpond.bell={}", bell.address);
         let path = format!("{compiled}:{all_jars}");
         // Short programs gain nothing from the second compiler of the JVM.
-        let words = ["-XX:TieredStopAtLevel=1", "-cp", &path, "Stories", &bootstrap];
+        let words = ["-XX:TieredStopAtLevel=1", &bell_word, "-cp", &path, "Stories", &bootstrap];
         let program = Program::new(java, words.iter().chain(self.classes).copied());
-        let outcome = program.run(SET_TIME);
+        let outcome = std::thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                let outcome = program.run(SET_TIME);
+                bell.ring_the_end();
+                outcome
+            });
+            bell.answer(&mut broker);
+            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         let ends = ends(&outcome);
         let output = format!("{outcome}\n--- the broker's log\n{}", broker.log().tail(150));
         Told { ends, output }
@@ -87,6 +99,49 @@ impl Set {
         let words = ["-nowarn", "-d", into, "-cp", jars].map(OsString::from);
         let words = words.into_iter().chain(sources.map(OsString::from));
         Program::new(on_path("javac"), words).run(SET_TIME).expect_success();
+    }
+}
+
+/// Where a story asks for the node to be killed and started again: it connects, writes a byte, and
+/// reads it back when the node serves.
+struct Bell {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+const RESTART: u8 = b'r';
+const END: u8 = b'e';
+
+impl Bell {
+    #[track_caller]
+    fn hang() -> Bell {
+        let listener = TcpListener::bind(("127.0.0.1", 0));
+        match listener.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => Bell { listener, address },
+            Err(error) => panic!("no port to listen on: {error}"),
+        }
+    }
+
+    /// Until the end is rung.
+    fn answer(&self, broker: &mut Broker) {
+        for caller in self.listener.incoming() {
+            let Ok(mut caller) = caller else { continue };
+            let mut wish = [0];
+            match caller.read_exact(&mut wish) {
+                Ok(()) if wish == [RESTART] => broker.restart(),
+                Ok(()) if wish == [END] => return,
+                _ => continue,
+            }
+            // A story that is gone by now has failed, and says so itself.
+            caller.write_all(&wish).ok();
+        }
+    }
+
+    fn ring_the_end(&self) {
+        let rung = TcpStream::connect(self.address).and_then(|mut bell| bell.write_all(&[END]));
+        if let Err(error) = rung {
+            panic!("{}: {error}", self.address);
+        }
     }
 }
 

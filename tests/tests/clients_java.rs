@@ -104,6 +104,17 @@ mod kafka_4 {
     }
 }
 
+mod restarts {
+    use super::*;
+
+    stories! {
+        Set::new("clients-4", &["Restarting"]);
+        a_producer_and_a_group_go_on_when_the_node_was_killed,
+        a_new_group_goes_on_when_the_node_was_killed,
+        a_transaction_is_ended_after_the_node_was_killed_in_its_middle,
+    }
+}
+
 mod tools {
     use super::*;
 

@@ -50,7 +50,7 @@ final class Consuming {
         Set<TopicPartition> all = new HashSet<>(one.assignment());
         all.addAll(other.assignment());
         Node.expectEqual(4, all.size());
-        Node.pollUntil(seen, () -> distinct(seen) == 40, "40 records", one, other);
+        Node.pollUntil(seen, () -> Node.distinct(seen) == 40, "40 records", one, other);
         one.commitSync();
         other.commitSync();
         other.close();
@@ -58,7 +58,7 @@ final class Consuming {
         for (int partition = 0; partition < 4; partition++) {
             node.sendNumbers(name, partition, 10, 15);
         }
-        Node.pollUntil(seen, () -> distinct(seen) == 60, "20 more records", one);
+        Node.pollUntil(seen, () -> Node.distinct(seen) == 60, "20 more records", one);
         one.close();
     }
 
@@ -68,10 +68,6 @@ final class Consuming {
         KafkaConsumer<String, String> consumer = node.consumer(all.toArray(new String[0]));
         consumer.subscribe(List.of(name));
         return consumer;
-    }
-
-    private static long distinct(List<ConsumerRecord<String, String>> records) {
-        return records.stream().map(r -> r.partition() + ":" + r.offset()).distinct().count();
     }
 
     static void a_group_goes_on_at_its_commit(Node node) throws Exception {
@@ -227,7 +223,7 @@ final class Consuming {
                             "many", partition.partition(), null, "" + round));
                 }
                 producer.flush();
-                Node.expectEqual(60L, distinct(Node.poll(60, consumer)));
+                Node.expectEqual(60L, Node.distinct(Node.poll(60, consumer)));
                 // A partition that is paused leaves the session, and comes back to it.
                 consumer.pause(all.subList(0, 30));
                 producer.send(new ProducerRecord<>("many", 0, null, "paused"));

@@ -1,6 +1,7 @@
 // The node as a story sees it: clients connected to it, and the steps that many stories share.
 // Waits for what has to happen, with a deadline; never for a time to pass.
 
+import java.net.Socket;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -60,6 +61,15 @@ final class Node {
     void makeTopic(String topic, int partitions) throws Exception {
         try (Admin admin = admin()) {
             admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
+        }
+    }
+
+    /** Have the node killed and started again; back when it serves. */
+    void restart() throws Exception {
+        String[] bell = System.getProperty("millpond.bell").split(":");
+        try (Socket socket = new Socket(bell[0], Integer.parseInt(bell[1]))) {
+            socket.getOutputStream().write('r');
+            expectEqual((int) 'r', socket.getInputStream().read());
         }
     }
 
@@ -151,6 +161,11 @@ final class Node {
 
     static void expectEqual(Object expected, Object found) {
         expect(Objects.equals(expected, found), "expected " + expected + ", found " + found);
+    }
+
+    /** How many records there are, counting each once. */
+    static long distinct(List<ConsumerRecord<String, String>> records) {
+        return records.stream().map(r -> r.partition() + ":" + r.offset()).distinct().count();
     }
 
     static List<String> values(List<ConsumerRecord<String, String>> records) {

@@ -21,8 +21,9 @@ public final class Stories {
 
     public static void main(String[] words) throws Exception {
         Node node = new Node(words[0]);
-        // The tools print to the one standard output of the JVM: they are told one by one.
-        boolean alone = Arrays.asList(words).contains("Tools");
+        // Tools share the one standard output of the JVM, and who kills the node kills it for all.
+        List<String> classes = Arrays.asList(words);
+        boolean alone = classes.contains("Tools") || classes.contains("Restarting");
         ExecutorService pool = Executors.newFixedThreadPool(alone ? 1 : AT_ONCE);
         for (int at = 1; at < words.length; at++) {
             for (Method story : storiesOf(Class.forName(words[at]))) {
