@@ -1,5 +1,6 @@
-// Stories of what only the client of Kafka 4 speaks: groups in which the node assigns the partitions
-// (KIP-848), transactions with an epoch each (KIP-890). Never compiled against an older client.
+// Stories of what only the client of Kafka 4 speaks: groups in which the node assigns the
+// partitions (KIP-848), transactions with an epoch each (KIP-890). Never compiled against an older
+// client.
 
 import java.util.ArrayList;
 import java.util.HashSet;

@@ -31,7 +31,8 @@ final class Restarting {
                 // What is under way now is sent again, and stored once.
                 node.restart();
                 int upto = round * 200 + 200;
-                Node.pollUntil(seen, () -> Node.distinct(seen) == upto, upto + " records", consumer);
+                Node.pollUntil(seen, () -> Node.distinct(seen) == upto, upto + " records",
+                        consumer);
                 commit(consumer, seen);
             }
             for (int number = 0; number < 600; number++) {
