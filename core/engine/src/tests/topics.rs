@@ -99,6 +99,25 @@ fn metadata_creates_a_missing_topic_where_client_and_node_allow_it() {
 }
 
 #[test]
+fn an_id_is_enough_to_find_a_topic_whatever_stands_for_its_name() {
+    let mut rig = Rig::new();
+    let topic_id = create(&mut rig, |_| {}).topic_id;
+    // Clients in Java write an empty name beside an id, others none.
+    for name in [Some(String::new()), None] {
+        let topics = Some(vec![MetadataRequestTopic { topic_id, name }]);
+        let request = MetadataRequest { topics, ..MetadataRequest::default() };
+        match rig.call(Request::Metadata(request), 12) {
+            Response::Metadata(response) => {
+                assert_eq!(response.topics[0].error_code, 0);
+                assert_eq!(response.topics[0].topic_id, topic_id);
+                assert!(response.topics[0].name.as_ref().is_some_and(|name| !name.is_empty()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_topic_is_not_shown_before_it_is_durable() {
     let mut rig = Rig::new();
     rig.is_instant = false;
