@@ -247,12 +247,23 @@ async function admin(kafka) {
   await client.disconnect();
 }
 
+// 2,000 records "reading N" that others sent one by one: packed on flash with a codec that this
+// client has not.
+async function packedHistory(kafka) {
+  const member = await new Member(kafka, "history", "historians").start();
+  await until("all records", [member], () => member.seen.length >= 2000);
+  const values = member.seen.map(({ message }) => message.value.toString());
+  assert.deepEqual(values, Array.from({ length: 2000 }, (_, i) => `reading ${i}`));
+  await member.leave();
+}
+
 const STORIES = {
   codec_none: (kafka) => codec(kafka, "none", CompressionTypes.None),
   codec_gzip: (kafka) => codec(kafka, "gzip", CompressionTypes.GZIP),
   idempotent,
   group_auto_commit: groupAutoCommit,
   group_manual_commit: groupManualCommit,
+  packed_history: packedHistory,
   rebalance,
   transactions,
   admin,
