@@ -85,12 +85,16 @@ impl Bucket {
 impl Engine {
     /// A request came: serves it, or holds it while its connection must wait.
     pub(crate) fn on_request(&mut self, id: RequestId, peer: Peer, request: Request, version: i16) {
-        if let Some(mute) = self.throttles.muted.get_mut(&peer.session)
-            && self.throttles.held < limits::THROTTLED_REQUESTS_MAX
-        {
-            self.throttles.held += 1;
-            mute.held.push_back(Held { id, peer, request, version });
-            return;
+        if let Some(mute) = self.throttles.muted.get_mut(&peer.session) {
+            if self.throttles.held < limits::THROTTLED_REQUESTS_MAX {
+                self.throttles.held += 1;
+                mute.held.push_back(Held { id, peer, request, version });
+                return;
+            }
+            // No room: what is held of this connection goes first, so that its order stays.
+            while self.throttles.muted.contains_key(&peer.session) {
+                self.on_unmute(peer.session);
+            }
         }
         self.serve(id, peer, request, version);
     }
@@ -164,6 +168,7 @@ impl Engine {
     /// The time of a connection is over: what was held is served, until it must wait again.
     pub(crate) fn on_unmute(&mut self, session: SessionId) {
         let Some(mute) = self.throttles.muted.remove(&session) else { return };
+        self.timers.remove(&(mute.until_ms, Timer::Unmute(session)));
         self.throttles.held -= mute.held.len();
         let mut held = mute.held;
         while let Some(Held { id, peer, request, version }) = held.pop_front() {

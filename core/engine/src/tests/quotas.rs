@@ -4,6 +4,7 @@ use super::rig::{Rig, batch, fetch_request, produce_request};
 use crate::units::SessionId;
 use millpond_wire::F64;
 use millpond_wire::error_code::ErrorCode;
+use millpond_wire::limits;
 use millpond_wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use millpond_wire::messages::describe_client_quotas_request::ComponentData;
 use millpond_wire::messages::{
@@ -216,4 +217,27 @@ fn what_was_produced_before_a_connection_ended_is_stored_although_it_had_to_wait
     assert_eq!(rig.engine.throttled_len(), (0, 0));
     assert_eq!(rig.read("t", 0, 0).len(), 3);
     assert_eq!(rig.engine.next_deadline_ms(), None);
+}
+
+#[test]
+fn a_connection_for_which_nothing_more_can_be_held_keeps_its_order() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 1);
+    set(&mut rig, &[("client-id", None)], "producer_byte_rate", 1.0);
+    let send = |rig: &mut Rig, session, value: &str| {
+        let request = produce_request("t", 0, batch(&[value], None), 0);
+        rig.send_from(SessionId(session), "c", request, 9);
+    };
+    for value in ["first", "second"] {
+        send(&mut rig, 2, value);
+    }
+    send(&mut rig, 3, "another");
+    let metadata = || Request::Metadata(MetadataRequest::default());
+    while rig.engine.throttled_len().1 < limits::THROTTLED_REQUESTS_MAX {
+        rig.send_from(SessionId(3), "c", metadata(), 9);
+    }
+    send(&mut rig, 2, "third");
+    let values: Vec<_> = rig.read("t", 0, 0).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, ["first", "another", "second", "third"]);
+    assert_eq!(rig.engine.throttled_len().1, limits::THROTTLED_REQUESTS_MAX - 1);
 }

@@ -1,11 +1,10 @@
 //! What a transactional client does, for stories: one that speaks the protocol before KIP-890 and
 //! one that speaks it since.
 
-use super::rig::{Rig, fetched, values_of};
+use super::rig::{Rig, fetch_request, fetched, values_of};
 use crate::units::RequestId;
 use bytes::Bytes;
 use millpond_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -193,23 +192,10 @@ pub(crate) fn init_within(
 }
 
 pub(crate) fn committed_fetch(topic: &str, partition: i32, offset: i64, wait_ms: i32) -> Request {
-    let part = FetchPartition {
-        partition,
-        fetch_offset: offset,
-        partition_max_bytes: 1 << 20,
-        current_leader_epoch: -1,
-        ..FetchPartition::default()
-    };
-    let topic =
-        FetchTopic { topic: topic.to_owned(), partitions: vec![part], ..FetchTopic::default() };
-    Request::Fetch(FetchRequest {
-        max_wait_ms: wait_ms,
-        min_bytes: 1,
-        max_bytes: 1 << 20,
-        isolation_level: 1,
-        topics: vec![topic],
-        ..FetchRequest::default()
-    })
+    match fetch_request(topic, partition, offset, wait_ms, 1) {
+        Request::Fetch(request) => Request::Fetch(FetchRequest { isolation_level: 1, ..request }),
+        other => other,
+    }
 }
 
 /// What a consumer makes of an answer under read_committed: values with their offsets, and where it
