@@ -11,6 +11,7 @@ pub mod bomb;
 pub mod broker;
 pub mod clients;
 pub mod command;
+pub mod connect;
 pub mod dice;
 pub mod feeder;
 pub mod images;

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::clients::{home, require};
-use crate::command::Program;
 use crate::log::Log;
 
 const END_TIME: Duration = Duration::from_secs(60);
@@ -38,8 +37,15 @@ pub struct Seen {
 /// What it has seen, shared with the thread that reads it.
 #[derive(Default)]
 struct Notes {
-    seen: Mutex<Vec<Seen>>,
+    noted: Mutex<Noted>,
     more: Condvar,
+}
+
+#[derive(Default)]
+struct Noted {
+    seen: Vec<Seen>,
+    /// It will not see more.
+    ended: bool,
 }
 
 /// The witness, at work.
@@ -53,9 +59,17 @@ impl Witness {
     /// Let it watch these topics, which must be there.
     #[track_caller]
     pub fn watch(broker: &Broker, topics: &[&str]) -> Witness {
-        let mut command = Command::new(python());
-        command.args(words(broker, "live", topics));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Witness::send(broker, "live", topics)
+    }
+
+    #[track_caller]
+    fn send(broker: &Broker, until: &str, topics: &[&str]) -> Witness {
+        let python = home().join(".venv/bin/python");
+        require(python.is_file(), "the Python clients");
+        let mut command = Command::new(python);
+        command.arg(home().join("python/witness.py")).arg(broker.bootstrap()).arg(until);
+        command.args(topics).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("the witness: {error}"),
@@ -68,9 +82,11 @@ impl Witness {
             let notes = notes.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    notes.seen().extend(seen(&line));
+                    notes.now().seen.extend(seen(&line));
                     notes.more.notify_all();
                 }
+                notes.now().ended = true;
+                notes.more.notify_all();
             });
         }
         Witness { child, notes, troubles }
@@ -78,12 +94,12 @@ impl Witness {
 
     /// Everything that it saw, in its order.
     pub fn seen(&self) -> Vec<Seen> {
-        self.notes.seen().clone()
+        self.notes.now().seen.clone()
     }
 
     /// How much it saw.
     pub fn count(&self) -> usize {
-        self.notes.seen().len()
+        self.notes.now().seen.len()
     }
 
     /// Wait until this holds; an error says how far it came.
@@ -92,18 +108,21 @@ impl Witness {
         patience: Duration,
         holds: impl Fn(&[Seen]) -> bool,
     ) -> Result<(), String> {
+        self.wait(patience, |noted| holds(&noted.seen))
+    }
+
+    fn wait(&mut self, patience: Duration, holds: impl Fn(&Noted) -> bool) -> Result<(), String> {
         let give_up = Instant::now() + patience;
-        let mut seen = self.notes.seen();
-        while !holds(&seen) {
-            let left = give_up.checked_duration_since(Instant::now());
-            let Some(left) = left else {
+        let mut noted = self.notes.now();
+        while !holds(&noted) {
+            let Some(left) = give_up.checked_duration_since(Instant::now()) else {
                 let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-                seen.iter().for_each(|one| *counts.entry(&one.topic).or_default() += 1);
+                noted.seen.iter().for_each(|one| *counts.entry(&one.topic).or_default() += 1);
                 let troubles = self.troubles.tail(20);
                 return Err(format!("after {patience:?} seen: {counts:?} {troubles}"));
             };
-            seen = match self.notes.more.wait_timeout(seen, left) {
-                Ok((seen, _)) => seen,
+            noted = match self.notes.more.wait_timeout(noted, left) {
+                Ok((noted, _)) => noted,
                 Err(poisoned) => poisoned.into_inner().0,
             };
         }
@@ -112,8 +131,8 @@ impl Witness {
 }
 
 impl Notes {
-    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn now(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -127,21 +146,13 @@ impl Drop for Witness {
 /// What a witness who comes at the end sees of these topics: everything from their start.
 #[track_caller]
 pub fn look(broker: &Broker, topics: &[&str]) -> Vec<Seen> {
-    let said = Program::new(python(), words(broker, "end", topics)).run(END_TIME);
-    said.expect_success().lines().filter_map(seen).collect()
-}
-
-#[track_caller]
-fn python() -> std::path::PathBuf {
-    let python = home().join(".venv/bin/python");
-    require(python.is_file(), "the Python clients");
-    python
-}
-
-fn words(broker: &Broker, until: &str, topics: &[&str]) -> Vec<String> {
-    let script = home().join("python/witness.py").display().to_string();
-    let topics = topics.iter().map(|topic| (*topic).to_owned());
-    [script, broker.bootstrap(), until.into()].into_iter().chain(topics).collect()
+    let mut witness = Witness::send(broker, "end", topics);
+    let ended = witness.wait(END_TIME, |noted| noted.ended);
+    ended.unwrap_or_else(|error| panic!("the witness did not come to the end: {error}"));
+    let status = witness.child.wait();
+    let well = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+    assert!(well, "the witness: {status:?} {}", witness.troubles.tail(20));
+    witness.seen()
 }
 
 fn seen(line: &str) -> Option<Seen> {
