@@ -117,6 +117,7 @@ impl Scene {
     /// Wait until every line that was written is in the topic and in the sink's file.
     fn expect_all_lines(&mut self) {
         self.expect_lines(self.written);
+        self.say(&format!("{} lines are in the topic", self.written));
         let (path, wanted) = (self.file("out.txt"), self.written);
         self.workers[0].until("the lines in the sink's file", |_| {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -124,7 +125,7 @@ impl Scene {
             let count = lines.len();
             (count == wanted).then_some(()).ok_or_else(|| format!("{count} of {wanted}"))
         });
-        self.say(&format!("{wanted} lines were copied"));
+        self.say(&format!("{wanted} lines are in the file"));
     }
 
     fn expect_all_running(&mut self) -> BTreeMap<&'static str, [String; 2]> {
