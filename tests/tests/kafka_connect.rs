@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
-use millpond_tests::broker::{self, Broker};
+use millpond_tests::broker::{self, BUSY_STORAGE, Broker, Setup};
 use millpond_tests::connect::{INTERNAL_TOPICS, PATIENCE, Worker};
 use millpond_tests::dice::Dice;
 use millpond_tests::kafka::Kafka;
@@ -67,7 +67,7 @@ struct Scene {
 
 impl Scene {
     fn open(dice: Dice) -> Scene {
-        let broker = Broker::start();
+        let broker = Setup::default().config(BUSY_STORAGE).start();
         let mut kafka = Kafka::connect(broker.kafka(), broker::PATIENCE).expect("a connection");
         for topic in ["lines", "mixed", "dead"] {
             kafka.create_topic(topic, 1).expect("a topic");
