@@ -20,7 +20,8 @@ pub const INTERNAL_TOPICS: [&str; 3] = ["story-configs", "story-offsets", "story
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What all workers of the cluster share. Sources write in transactions, together with their
-/// offsets. Sessions are as short as Kafka lets them be.
+/// offsets; a worker that starts waits until transactions of the dead in its topics have run out.
+/// Sessions are as short as Kafka lets them be.
 const SETTINGS: &str = "\
 group.id=story
 config.storage.topic=story-configs
@@ -31,6 +32,7 @@ offset.storage.replication.factor=-1
 status.storage.replication.factor=-1
 offset.storage.partitions=5
 exactly.once.source.support=enabled
+producer.transaction.timeout.ms=5000
 key.converter=org.apache.kafka.connect.storage.StringConverter
 value.converter=org.apache.kafka.connect.storage.StringConverter
 offset.flush.interval.ms=500
@@ -60,6 +62,11 @@ impl Worker {
         let settings = broker.file(name, format!("{SETTINGS}{own}").as_bytes());
         let classes = Classes::of_jars("connect");
         Worker { name, address, settings, classes, running: None }
+    }
+
+    /// Whether it was started and not killed since.
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
     }
 
     /// How Connect names it.
@@ -134,22 +141,45 @@ impl Worker {
         self.until(&format!("{connector} to run"), |worker| worker.runs(connector))
     }
 
-    /// The workers of the connector and of its one task, if both run.
+    /// The workers of the connector and of its one task, if both run. Panics if the task failed and
+    /// cannot be mended.
+    #[track_caller]
     pub fn runs(&self, connector: &str) -> Result<[String; 2], String> {
         let status = self.get(&format!("/connectors/{connector}/status"))?;
         let worker = |part: &Value| {
             let runs = part["state"] == "RUNNING";
             runs.then(|| part["worker_id"].as_str().unwrap_or_default().to_owned())
         };
+        if status["tasks"][0]["state"] == "FAILED" {
+            self.mend(connector, &status["tasks"][0]);
+        }
         match (worker(&status["connector"]), worker(&status["tasks"][0])) {
             (Some(connector), Some(task)) => Ok([connector, task]),
             _ => Err(status.to_string()),
         }
     }
 
+    /// A task that failed is started again if it is the client that failed it: the sender's thread
+    /// of Kafka's producer takes an old answer to whether there is data, and ends a transaction
+    /// before it has sent any of it. Panics for any other failure.
+    #[track_caller]
+    fn mend(&self, connector: &str, task: &Value) {
+        let trace = task["trace"].as_str().unwrap_or_default();
+        assert!(trace.contains("InvalidTxnStateException"), "{connector}: {trace}");
+        println!("the task of {connector} ended a transaction too early; it is started again");
+        let path = format!("/connectors/{connector}/restart?includeTasks=true&onlyFailed=true");
+        self.post(&path).ok();
+    }
+
     /// GET.
     pub fn get(&self, path: &str) -> Result<Value, String> {
         answer(self.agent().get(self.url(path)).call())
+    }
+
+    /// POST of nothing.
+    pub fn post(&self, path: &str) -> Result<Value, String> {
+        let call = self.agent().post(self.url(path)).content_type("application/json");
+        answer(call.send(""))
     }
 
     /// PUT.

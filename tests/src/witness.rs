@@ -102,13 +102,16 @@ impl Witness {
         self.notes.now().seen.len()
     }
 
-    /// Wait until this holds; an error says how far it came.
+    /// Wait until this holds; an error says how far it came. It must not have ended.
+    #[track_caller]
     pub fn wait_until(
         &mut self,
         patience: Duration,
         holds: impl Fn(&[Seen]) -> bool,
     ) -> Result<(), String> {
-        self.wait(patience, |noted| holds(&noted.seen))
+        let waited = self.wait(patience, |noted| noted.ended || holds(&noted.seen));
+        assert!(!self.notes.now().ended, "the witness ended: {}", self.troubles.tail(20));
+        waited
     }
 
     fn wait(&mut self, patience: Duration, holds: impl Fn(&Noted) -> bool) -> Result<(), String> {

@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
-use millpond_tests::broker::{self, Broker};
+use millpond_tests::broker::{self, BUSY_STORAGE, Broker, Setup};
 use millpond_tests::connect::{INTERNAL_TOPICS, PATIENCE, Worker};
 use millpond_tests::dice::Dice;
 use millpond_tests::kafka::Kafka;
-use millpond_tests::witness::{Witness, look};
+use millpond_tests::witness::{Seen, Witness, look};
 use millpond_wire::messages::Response;
 use millpond_wire::messages::describe_configs_request::{
     DescribeConfigsRequest, DescribeConfigsResource,
@@ -67,7 +67,7 @@ struct Scene {
 
 impl Scene {
     fn open(dice: Dice) -> Scene {
-        let broker = Broker::start();
+        let broker = Setup::default().config(BUSY_STORAGE).start();
         let mut kafka = Kafka::connect(broker.kafka(), broker::PATIENCE).expect("a connection");
         for topic in ["lines", "mixed", "dead"] {
             kafka.create_topic(topic, 1).expect("a topic");
@@ -108,15 +108,19 @@ impl Scene {
     }
 
     fn expect_lines(&mut self, count: usize) {
-        let came = self.witness.wait_until(PATIENCE, |seen| {
-            seen.iter().filter(|one| one.topic == "lines").count() >= count
-        });
-        came.unwrap_or_else(|error| panic!("{count} lines in the topic: {error}"));
+        let give_up = Instant::now() + PATIENCE;
+        let holds = |seen: &[Seen]| seen.iter().filter(|one| one.topic == "lines").count() >= count;
+        while let Err(error) = self.witness.wait_until(Duration::from_millis(500), holds) {
+            assert!(Instant::now() < give_up, "{count} lines in the topic: {error}");
+            let worker = self.workers.iter().find(|worker| worker.is_up());
+            worker.map(|worker| worker.runs("source").ok());
+        }
     }
 
     /// Wait until every line that was written is in the topic and in the sink's file.
     fn expect_all_lines(&mut self) {
         self.expect_lines(self.written);
+        self.say(&format!("{} lines are in the topic", self.written));
         let (path, wanted) = (self.file("out.txt"), self.written);
         self.workers[0].until("the lines in the sink's file", |_| {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -124,7 +128,7 @@ impl Scene {
             let count = lines.len();
             (count == wanted).then_some(()).ok_or_else(|| format!("{count} of {wanted}"))
         });
-        self.say(&format!("{wanted} lines were copied"));
+        self.say(&format!("{wanted} lines are in the file"));
     }
 
     fn expect_all_running(&mut self) -> BTreeMap<&'static str, [String; 2]> {
@@ -192,7 +196,7 @@ impl Scene {
             let lines = std::fs::read_to_string(&path).unwrap_or_default().lines().count();
             (lines == 90).then_some(()).ok_or_else(|| format!("{lines} of 90"))
         });
-        let dead = |seen: &[millpond_tests::witness::Seen]| {
+        let dead = |seen: &[Seen]| {
             seen.iter().filter(|one| one.topic == "dead").cloned().collect::<Vec<_>>()
         };
         let came = self.witness.wait_until(PATIENCE, |seen| dead(seen).len() >= 10);
@@ -276,10 +280,13 @@ impl Scene {
         self.workers.iter_mut().for_each(Worker::kill);
         self.write_lines();
         self.broker.restart();
-        self.workers.iter_mut().for_each(Worker::start);
-        self.workers.iter_mut().for_each(Worker::expect_ready);
+        // One by one: a worker gives its tasks up when it asks a leader that is not ready yet.
+        for at in 0..self.workers.len() {
+            self.workers[at].start();
+            self.workers[at].expect_ready();
+            self.expect_all_running();
+        }
         self.say("all were killed and are back");
-        self.expect_all_running();
         self.expect_shares();
         self.expect_all_lines();
     }

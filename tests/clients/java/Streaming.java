@@ -95,7 +95,7 @@ public final class Streaming {
     }
 
     private static long number(String value) {
-        return Long.parseLong(value);
+        return Long.parseLong(value.trim());
     }
 
     private Streaming() {}

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
-use millpond_tests::broker::{Broker, PATIENCE};
+use millpond_tests::broker::{BUSY_STORAGE, Broker, PATIENCE, Setup};
 use millpond_tests::dice::Dice;
 use millpond_tests::feeder::{Feeder, Message};
 use millpond_tests::jvm::Classes;
@@ -85,12 +85,29 @@ struct Scene {
     source: Source,
     dice: Dice,
     fed: Vec<Message>,
+    work: Work,
     begun: Instant,
+}
+
+/// What the broker has done in the background, over all its lives.
+#[derive(Debug, Default)]
+struct Work {
+    checkpoints: f64,
+    /// Records.
+    compacted: f64,
+}
+
+impl Work {
+    fn add(&mut self, broker: &Broker) {
+        let of = |metric: &str| broker.metric(metric).unwrap_or_default();
+        self.checkpoints += of("millpond_checkpoints_total");
+        self.compacted += of("millpond_compaction_removed_records_total");
+    }
 }
 
 impl Scene {
     fn open(mut dice: Dice) -> Scene {
-        let broker = Broker::start();
+        let broker = Setup::default().config(BUSY_STORAGE).start();
         let mut kafka = Kafka::connect(broker.kafka(), PATIENCE).expect("a connection");
         for topic in INPUTS.iter().chain(&OUTPUTS) {
             kafka.create_topic(topic, PARTITIONS).expect("a topic");
@@ -105,7 +122,8 @@ impl Scene {
         let witness = Witness::watch(&broker, &OUTPUTS);
         let feeder = Feeder::new(broker.kafka(), broker.log().clone());
         let source = Source::new(dice.fork(), now_ms() - 120_000);
-        Scene { broker, instances, witness, feeder, source, dice, fed: Vec::new(), begun }
+        let (fed, work) = (Vec::new(), Work::default());
+        Scene { broker, instances, witness, feeder, source, dice, fed, work, begun }
     }
 
     /// Feed some, and let someone die at any moment of it.
@@ -114,11 +132,14 @@ impl Scene {
         let some = self.source.some(READINGS);
         let moment = self.witness.count() + self.dice.within(1, READINGS as u64) as usize;
         let (broker, instances) = (&mut self.broker, &mut self.instances);
-        let (feeder, witness) = (&mut self.feeder, &mut self.witness);
+        let (feeder, witness, work) = (&mut self.feeder, &mut self.witness, &mut self.work);
         std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.feed(&some, BATCH));
             let when = format!("round {round}, before {death:?} dies");
             watch(witness, instances, &when, |seen| seen.len() >= moment);
+            if matches!(death, Death::Broker | Death::BrokerAndInstance(_)) {
+                work.add(broker);
+            }
             die(death, broker, instances);
             feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         });
@@ -153,6 +174,10 @@ impl Scene {
         let first = differences.into_iter().take(20).collect::<Vec<_>>().join("\n  ");
         assert!(count == 0, "{count} keys differ\n  {first}");
         assert_eq!(in_order(self.witness.seen()), in_order(seen), "who was there, and came later");
+        self.work.add(&self.broker);
+        // A run that did nothing proves nothing.
+        println!("{:?}", self.work);
+        assert!(self.work.checkpoints > 0.0 && self.work.compacted > 0.0, "{:?}", self.work);
         let (fed, came) = (self.fed.len(), counts(&wanted));
         println!("{:5} ms: {fed} records in, {came:?} out", self.begun.elapsed().as_millis());
     }
@@ -218,6 +243,9 @@ impl Instance {
             "heartbeat.interval.ms=300",
             // A transaction of a life whose state was lost is nobody's: it has to run out.
             "transaction.timeout.ms=3000",
+            // Changelogs are compacted while they are written, and read.
+            "topic.segment.ms=500",
+            "topic.min.cleanable.dirty.ratio=0.01",
         ]
         .iter()
         .chain(settings)

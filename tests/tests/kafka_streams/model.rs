@@ -27,6 +27,8 @@ const APART_MS: i64 = 300;
 const JITTER_MS: u64 = 700;
 const STEP_MS: i64 = 20;
 
+const VALUE_BYTES: usize = 800;
+
 /// The values of each key of each topic, in order (pairs: sorted). Each begins with its timestamp
 /// where that does not depend on how partitions are interleaved.
 pub(crate) type Outcome = BTreeMap<(String, String), Vec<String>>;
@@ -67,6 +69,8 @@ impl Source {
     fn message(&mut self, topic: &'static str, at: u64, key: String, value: String) -> Message {
         let timestamp_ms = self.time_ms + self.dice.within(0, JITTER_MS) as i64;
         let partition = (at % PARTITIONS as u64) as i32;
+        // Long enough that journals are left and segments are written.
+        let value = format!("{value:<VALUE_BYTES$}");
         Message { topic, partition, timestamp_ms, key, value }
     }
 
@@ -130,7 +134,7 @@ fn pairs(messages: &[Message], outcome: &mut Outcome) {
             let apart = (left.timestamp_ms - right.timestamp_ms).abs();
             if left.key == right.key && apart <= APART_MS {
                 let time = left.timestamp_ms.max(right.timestamp_ms);
-                let pair = format!("{time} {} {}", left.value, right.value);
+                let pair = format!("{time} {} {}", left.value.trim(), right.value.trim());
                 put(outcome, "pairs", &left.key, pair);
             }
         }
@@ -142,9 +146,10 @@ fn pairs(messages: &[Message], outcome: &mut Outcome) {
 pub(crate) fn found(seen: &[Seen]) -> Outcome {
     let mut outcome = Outcome::new();
     for one in seen {
+        let value = one.value.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = match one.topic.as_str() {
-            "per-rest" => one.value.clone(),
-            _ => format!("{} {}", one.timestamp_ms, one.value),
+            "per-rest" => value,
+            _ => format!("{} {value}", one.timestamp_ms),
         };
         put(&mut outcome, &one.topic, &one.key, text);
     }
@@ -195,5 +200,5 @@ fn sort_pairs(outcome: &mut Outcome) {
 }
 
 fn number(reading: &Message) -> u64 {
-    reading.value.parse().unwrap_or_else(|_| panic!("{reading:?}: not a number"))
+    reading.value.trim().parse().unwrap_or_else(|_| panic!("{reading:?}: not a number"))
 }
