@@ -9,7 +9,8 @@
 use millpond_tests::broker::{Broker, PATIENCE, Setup};
 use millpond_tests::checker::check;
 use millpond_tests::checker::event::{History, Outcome, Place, What};
-use millpond_tests::crew::{Crew, MemberPlan, WorkerPlan};
+use millpond_tests::clients::python_home;
+use millpond_tests::crew::{Crew, MemberPlan, ProcessPlan, WorkerPlan};
 use millpond_tests::dice::Dice;
 use millpond_tests::kafka::Kafka;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ struct Run {
     seconds: u64,
     dice: Dice,
     broker: Broker,
+    /// How long the broker lives, if that is not told by what is acknowledged.
+    life_ms: (u64, u64),
 }
 
 impl Run {
@@ -44,11 +47,23 @@ impl Run {
         for (topic, partitions) in topics {
             kafka.create_topic(topic, *partitions).expect("a topic");
         }
-        Run { test, seed, seconds, dice: Dice::new(seed), broker }
+        Run { test, seed, seconds, dice: Dice::new(seed), broker, life_ms: (0, 0) }
     }
 
     fn crew(&mut self) -> Crew {
         Crew::new(self.broker.kafka(), self.dice.fork())
+    }
+
+    /// Who plays a role of `confluent_kafka_history.py`.
+    fn librdkafka(&self, role: &str, name: &str) -> ProcessPlan {
+        let (interpreter, scripts) = python_home();
+        ProcessPlan {
+            interpreter,
+            script: scripts.join("confluent_kafka_history.py"),
+            role: role.to_owned(),
+            name: name.to_owned(),
+            diary: self.broker.file(&format!("{name}.jsonl"), b"").into(),
+        }
     }
 
     /// Kills the broker again and again while the crew is at work; how often.
@@ -58,8 +73,15 @@ impl Run {
         while Instant::now() < over {
             let wanted = self.dice.within(LIFE.start, LIFE.end);
             let left = over.saturating_duration_since(Instant::now());
-            if crew.progress().wait_for(wanted, left) < wanted {
-                break;
+            if self.life_ms == (0, 0) {
+                if crew.progress().wait_for(wanted, left) < wanted {
+                    break;
+                }
+            } else {
+                // Of processes nothing is counted here.
+                let (least, most) = self.life_ms;
+                let life = Duration::from_millis(self.dice.within(least, most));
+                crew.progress().wait_for(u64::MAX / 2, life.min(left));
             }
             self.broker.kill();
             deaths += 1;
@@ -152,7 +174,8 @@ fn producers_and_slow_readers_agree_over_kill_9() {
 #[test]
 fn groups_consume_all_of_it_over_rebalances_and_kill_9() {
     let test = "groups_consume_all_of_it_over_rebalances_and_kill_9";
-    let mut run = Run::begin(test, Setup::default(), &[("t", 6)]);
+    let setup = Setup::default().config("\n[groups]\ninitial_rebalance_delay_ms = 50\n");
+    let mut run = Run::begin(test, setup, &[("t", 6)]);
     let (mut crew, all) = (run.crew(), places("t", 6));
     crew.producer("p0", &all);
     crew.producer("p1", &all);
@@ -168,7 +191,9 @@ fn groups_consume_all_of_it_over_rebalances_and_kill_9() {
         }
     }
     let deaths = run.weather(&crew);
-    let history = crew.finish(&all);
+    let mut history = crew.finish(&all);
+    crew.committed(&mut history, "one", &all);
+    crew.committed(&mut history, "other", &all);
     let count = Count::of(&history);
     assert!(count.owned > run.seconds, "hardly a rebalance: {count:?}");
     assert!(count.commits > run.seconds, "hardly a commit: {count:?}");
@@ -199,5 +224,30 @@ fn transactions_are_whole_over_storms_and_kill_9() {
     let count = Count::of(&history);
     assert!(count.committed > run.seconds, "hardly a transaction: {count:?}");
     assert!(count.aborted > run.seconds / 2, "hardly an abort: {count:?}");
+    run.judge(&history, deaths);
+}
+
+#[test]
+fn librdkafka_consumes_exactly_once_over_its_own_deaths_and_kill_9() {
+    let test = "librdkafka_consumes_exactly_once_over_its_own_deaths_and_kill_9";
+    let setup = Setup::default().config("\n[groups]\ninitial_rebalance_delay_ms = 50\n");
+    let mut run = Run::begin(test, setup, &[("source", 3), ("target", 3)]);
+    let (mut crew, sources, targets) = (run.crew(), places("source", 3), places("target", 3));
+    run.life_ms = (2_000, 5_000);
+    run.seconds *= 2;
+    for (role, name) in
+        [("feed", "f0"), ("mill", "mill-0"), ("mill", "mill-1"), ("read", "r0"), ("read", "r1")]
+    {
+        crew.process(run.librdkafka(role, name));
+    }
+    for place in &targets {
+        crew.reader(&format!("c{}", place.1), place, true);
+    }
+    let deaths = run.weather(&crew);
+    let mut history = crew.finish(&[sources.clone(), targets.clone()].concat());
+    crew.committed(&mut history, "mill", &sources);
+    crew.committed(&mut history, "readers", &targets);
+    let count = Count::of(&history);
+    assert!(count.committed > run.seconds, "hardly a transaction: {count:?}");
     run.judge(&history, deaths);
 }

@@ -137,20 +137,17 @@ fn owners(history: &History, findings: &mut Findings) {
 
 /// Whoever commits has polled, or somebody of its group has before.
 fn skipped(history: &History, findings: &mut Findings) {
-    let mut polled: BTreeMap<(&str, &Place, bool), BTreeSet<i64>> = BTreeMap::new();
+    let mut polled: BTreeMap<(&str, &Place), BTreeSet<i64>> = BTreeMap::new();
     for event in &history.events {
-        let What::Poll { group: Some(group), place, is_committed, records, .. } = &event.what
-        else {
-            continue;
-        };
-        let seen = polled.entry((group, place, *is_committed)).or_default();
-        seen.extend(records.iter().map(|(at, _)| *at));
+        if let What::Poll { group: Some(group), place, records, .. } = &event.what {
+            let seen = polled.entry((group, place)).or_default();
+            seen.extend(records.iter().map(|(at, _)| *at));
+        }
     }
-    for ((group, place, is_committed), seen) in polled {
+    for ((group, place), seen) in polled {
         let Some((end, fetched)) = last_committed(history, group, place) else { continue };
         let Some(log) = history.logs.get(place) else { continue };
-        let view = if is_committed { &log.committed } else { &log.all };
-        if let Some((at, value)) = view.range(..end).find(|(at, _)| !seen.contains(at)) {
+        if let Some((at, value)) = log.committed.range(..end).find(|(at, _)| !seen.contains(at)) {
             let what =
                 format!("{group} stands at {end} of {place:?}, nobody polled {value} at {at}");
             findings.add(Rule::Skipped, what, &[fetched]);

@@ -69,10 +69,10 @@ impl Member<'_> {
         loop {
             self.join()?;
             loop {
-                if self.deck.is_over() || self.dice.within(0, 150) == 0 {
+                if self.deck.is_over() || self.dice.within(0, 60) == 0 {
                     return self.leave();
                 }
-                if self.dice.within(0, 400) == 0 {
+                if self.dice.within(0, 2_000) == 0 {
                     // It dies: nobody is told.
                     return Ok(());
                 }
@@ -120,6 +120,7 @@ impl Member<'_> {
             return self.join();
         }
         succeeded(answer.error_code)?;
+        let before = self.generation;
         (self.id, self.generation) = (answer.member_id, answer.generation_id);
         let is_leader = answer.leader == self.id;
         let members: Vec<&str> = answer.members.iter().map(|one| one.member_id.as_str()).collect();
@@ -151,7 +152,21 @@ impl Member<'_> {
             let at = self.committed(&place)?;
             self.owned.insert(place, at.max(0));
         }
+        if before >= 0 && before != self.generation && self.dice.within(0, 2) == 0 {
+            self.haunt(before);
+        }
         Ok(())
+    }
+
+    /// What was late in the old generation: a commit that must not count any more.
+    fn haunt(&mut self, before: i32) {
+        let Some((place, at)) = self.owned.iter().next().map(|(place, at)| (place.clone(), *at))
+        else {
+            return;
+        };
+        let now = std::mem::replace(&mut self.generation, before);
+        self.commit(&place, at);
+        self.generation = now;
     }
 
     /// Partitions in turns, beginning with somebody.
@@ -196,7 +211,7 @@ impl Member<'_> {
     /// Polls some, and commits it now and then. What goes wrong shows at the next heartbeat.
     fn consume(&mut self, place: &Place) {
         let Some(from) = self.owned.get(place).copied() else { return };
-        let (begin_ns, max_bytes) = (now_ns(), self.dice.within(1, 3_000) as i32);
+        let (begin_ns, max_bytes) = (now_ns(), self.dice.within(1, 20_000) as i32);
         let is_committed = self.plan.is_committed;
         let poll = |kafka: &mut Kafka| kafka.poll(place, from, is_committed, max_bytes);
         let Ok(polled) = self.deck.call(&mut self.kafka, poll) else { return };

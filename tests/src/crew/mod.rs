@@ -4,25 +4,30 @@
 
 mod member;
 mod polls;
+mod process;
 mod producer;
 mod reader;
 mod worker;
 
 pub use member::MemberPlan;
 pub use polls::Polled;
+pub use process::ProcessPlan;
 pub use worker::WorkerPlan;
 
-use crate::checker::event::{Event, History, Place, What};
+use crate::checker::event::{Event, History, Log, Place, What};
 use crate::dice::Dice;
 use crate::kafka::{CallError, Kafka};
 use crate::load::Progress;
 use millpond_wire::ErrorCode;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// What is open when all is over has its end by then: transactions time out.
+const SETTLE: Duration = Duration::from_secs(30);
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -31,6 +36,7 @@ pub struct Crew {
     deck: Deck,
     dice: Dice,
     threads: Vec<JoinHandle<()>>,
+    diaries: Vec<PathBuf>,
 }
 
 /// What every client has at hand.
@@ -52,7 +58,12 @@ impl Crew {
     /// Nobody is at work yet.
     pub fn new(address: SocketAddr, dice: Dice) -> Crew {
         let (events, stop, progress) = Default::default();
-        Crew { deck: Deck { address, events, stop, progress }, dice, threads: Vec::new() }
+        Crew {
+            deck: Deck { address, events, stop, progress },
+            dice,
+            threads: Vec::new(),
+            diaries: Vec::new(),
+        }
     }
 
     /// Counts what was acknowledged.
@@ -87,9 +98,15 @@ impl Crew {
         self.spawn(move |deck, dice| worker::run(deck, dice, plan));
     }
 
+    /// A client in a process of its own.
+    pub fn process(&mut self, plan: ProcessPlan) {
+        self.diaries.push(plan.diary.clone());
+        self.spawn(move |deck, dice| process::run(deck, dice, &plan));
+    }
+
     /// Lets everybody finish; what they wrote down, and what is left of these places. The broker is
     /// up again for good.
-    pub fn finish(mut self, places: &[Place]) -> History {
+    pub fn finish(&mut self, places: &[Place]) -> History {
         self.deck.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
@@ -98,17 +115,48 @@ impl Crew {
         }
         let events = std::mem::take(&mut *lock(&self.deck.events));
         let mut history = History { events, ..History::default() };
-        let mut kafka = match Kafka::connect(self.deck.address, ANSWER) {
-            Ok(kafka) => kafka,
-            Err(error) => panic!("{error}"),
-        };
+        for diary in &self.diaries {
+            let text = std::fs::read_to_string(diary);
+            let text = text.unwrap_or_else(|error| panic!("{diary:?}: {error}"));
+            if let Err(what) = history.add_lines(&text) {
+                panic!("{diary:?}: {what}");
+            }
+        }
         for place in places {
-            match kafka.whole_log(place) {
-                Ok(log) => history.logs.insert(place.clone(), log),
-                Err(error) => panic!("{place:?}: {error}"),
-            };
+            history.logs.insert(place.clone(), self.whole_log(place));
         }
         history
+    }
+
+    /// All of a place. What the dead left open must have an end before long.
+    fn whole_log(&self, place: &Place) -> Log {
+        let give_up = Instant::now() + SETTLE;
+        loop {
+            let kafka = Kafka::connect(self.deck.address, ANSWER);
+            match kafka.and_then(|mut kafka| kafka.whole_log(place)) {
+                Ok(log) => return log,
+                Err(error) if Instant::now() > give_up => {
+                    panic!("{place:?} cannot be read {SETTLE:?} after all is over: {error}")
+                }
+                Err(_) => self.deck.pause_ms(100),
+            }
+        }
+    }
+
+    /// What a group has committed in the end.
+    pub fn committed(&self, history: &mut History, group: &str, places: &[Place]) {
+        for place in places {
+            let begin_ns = now_ns();
+            let mut kafka = None;
+            let found = self
+                .deck
+                .insist(&mut kafka, |kafka| kafka.committed(group, &place.0, place.1))
+                .unwrap_or_else(|| panic!("{group} has no answer for {place:?}"));
+            let what =
+                What::Fetched { group: group.to_owned(), place: place.clone(), offset: found };
+            let (client, end_ns) = ("end".to_owned(), now_ns());
+            history.events.push(Event { client, begin_ns, end_ns, what });
+        }
     }
 }
 
