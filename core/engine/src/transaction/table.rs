@@ -105,6 +105,9 @@ impl TransactionTable {
                 self.load.add(one);
             }
             TransactionFact::OffsetsPending { producer_id, group, offsets } => {
+                if cfg!(feature = "mutant-early-offsets") {
+                    store.commit(seq, group, offsets);
+                }
                 let of = self.pending.entry(group.clone()).or_default();
                 let own = of.entry(*producer_id).or_default();
                 let before = own.len();
