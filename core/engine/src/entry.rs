@@ -30,7 +30,7 @@
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
-//!  40, 41                groups, see group_fact.rs
+//!  40 to 44              groups, see group_fact.rs
 //!  48, 49                settings of the node, see setting.rs
 //!
 //! varint  seven bits a byte, the lowest first
@@ -540,17 +540,20 @@ impl Fact {
             }
             19 => Fact::LogStart { partition: take.partition()?, offset: take.i64("log start")? },
             20 => Fact::Lost { partition: take.partition()?, upto: take.i64("lost offsets")? },
-            40 | 41 => Fact::Group(GroupFact::take(tag, take)?),
             COMPACT_TAG => compact::take_appended(take)?,
-            value => match SettingFact::take(value, take)? {
-                Some(fact) => Fact::Setting(fact),
-                None => take_transaction(value, take)?,
-            },
+            value => take_of_families(value, take)?,
         })
     }
 }
 
-fn take_transaction(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+/// Facts that have their own files.
+fn take_of_families(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
+    if let Some(fact) = GroupFact::take(tag, take)? {
+        return Ok(Fact::Group(fact));
+    }
+    if let Some(fact) = SettingFact::take(tag, take)? {
+        return Ok(Fact::Setting(fact));
+    }
     match TransactionFact::take(tag, take)? {
         Some(fact) => Ok(Fact::Transaction(fact)),
         None => Err(EntryError::Newer { what: "fact", value: tag }),

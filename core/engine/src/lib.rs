@@ -29,6 +29,7 @@ mod group_note;
 mod holes;
 mod keyed;
 mod loss;
+mod membership;
 mod offset_expiry;
 mod offsets;
 mod parked;
@@ -68,7 +69,9 @@ pub use entry::{
 };
 pub use event::{Event, FlushedRange, ReadFault};
 pub use extent::{Extent, WantedExtent};
-pub use group::GroupState;
+pub use group::{
+    ClassicChange, ClassicMember, ConsumerChange, GroupState, MemberPlace, MemberWords, PlaceState,
+};
 pub use group_fact::GroupFact;
 pub use group_note::GroupNote;
 pub use loss::LostRange;

@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 5 | last entry u64 | producer ids reserved below i64
+//! version u16 = 6 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -21,14 +21,17 @@
 //! expiries   u32 x (group str | u32 x (key | milliseconds since 1970 i64)): offsets with their own
 //! quotas     u32 x (entity | quota), as in setting.rs
 //! settings   configs of all brokers | configs of this one
+//! rosters    u32 x (group str | change of nothing, see group/roster/classic.rs)
+//!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled, version 4 with the expiries; all are read. `pair` as in transaction/fact.rs.
+//! unsettled, version 4 with the expiries, version 5 with the settings; all are read. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
+use crate::group::Rosters;
 use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
@@ -44,11 +47,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 5;
+pub const SNAPSHOT_VERSION: u16 = 6;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 /// The first that ends with the settings of the node.
 const SETTINGS_VERSION: u16 = 5;
+/// The first that knows who is in a group.
+const ROSTERS_VERSION: u16 = 6;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +75,8 @@ pub struct FrozenState {
     after: BytesMut,
     producers: ProducerTable,
     offsets: OffsetStore,
+    /// At the end.
+    rosters: Rosters,
 }
 
 impl FrozenState {
@@ -92,7 +99,8 @@ impl FrozenState {
         state.quotas.put(&mut after);
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
-        FrozenState { before, after, producers, offsets }
+        let rosters = state.rosters.clone();
+        FrozenState { before, after, producers, offsets, rosters }
     }
 
     /// The bytes of the snapshot.
@@ -114,6 +122,7 @@ impl FrozenState {
             }
         }
         out.extend_from_slice(&self.after);
+        self.rosters.put(&mut out);
         out.freeze()
     }
 }
@@ -163,6 +172,9 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.quotas = QuotaTable::take(&mut take)?;
         state.broker_configs = BrokerConfigs::take(&mut take)?;
         state.spread_defaults();
+    }
+    if version >= ROSTERS_VERSION {
+        state.rosters = Rosters::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

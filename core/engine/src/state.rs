@@ -3,6 +3,7 @@
 
 use crate::broker_config::BrokerConfigs;
 use crate::entry::{EntryError, Fact};
+use crate::group::Rosters;
 use crate::group_fact::GroupFact;
 use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
     pub(crate) notes: GroupNotes,
+    pub(crate) rosters: Rosters,
     pub(crate) transforms: TransformTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) broker_configs: BrokerConfigs,
@@ -149,7 +151,15 @@ impl State {
 
     fn apply_to_group(&mut self, fact: &GroupFact) {
         match fact {
-            GroupFact::Noted { group, note } => self.notes.set(group, note.as_ref()),
+            GroupFact::Noted { group, note } => {
+                self.notes.set(group, note.as_ref());
+                if note.is_none() {
+                    self.rosters.clear(group);
+                }
+            }
+            GroupFact::Classic { group, change } => self.rosters.change_classic(group, change),
+            GroupFact::Consumers { group, change } => self.rosters.change_consumers(group, change),
+            GroupFact::Emptied { group } => self.rosters.clear(group),
             GroupFact::OffsetsExpire { group, at_ms, partitions } => {
                 self.offsets.expire_at(group, *at_ms, partitions);
             }

@@ -66,7 +66,6 @@ impl Engine {
             let partitions = offsets.iter().map(|(key, _)| *key).collect();
             self.commit(Fact::OffsetsCommitted { group, offsets });
             self.expire_as_asked(request, version, partitions);
-            self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::OffsetCommit(response));
     }

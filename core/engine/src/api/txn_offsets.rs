@@ -45,7 +45,6 @@ impl Engine {
             let (producer_id, group) = (request.producer_id, request.group_id.clone());
             let pending = TransactionFact::OffsetsPending { producer_id, group, offsets };
             self.commit(Fact::Transaction(pending));
-            self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::TxnOffsetCommit(response));
     }

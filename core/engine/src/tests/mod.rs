@@ -9,6 +9,7 @@ mod entries;
 mod fetch_sessions;
 mod fetching;
 mod group_chaos;
+mod group_restarts;
 mod groups;
 mod losses;
 mod offset_admin;
