@@ -19,6 +19,10 @@ pub const MIB: usize = 1024 * KIB;
 pub const FRAME_BYTES_BEFORE_AUTH: usize = 64 * KIB;
 /// Largest request frame (Kafka: `socket.request.max.bytes`; a board cannot afford its 100 MiB).
 pub const FRAME_BYTES_MAX: usize = 16 * MIB;
+/// Largest request of an API that names many things: all topics of a node, say.
+pub const REQUEST_BYTES_LARGE_MAX: usize = 4 * MIB;
+/// Largest request of an API that names one thing.
+pub const REQUEST_BYTES_SMALL_MAX: usize = 256 * KIB;
 /// Largest response frame that our own client takes from a broker: other brokers answer a fetch
 /// with up to `fetch.max.bytes` and one batch more.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 64 * MIB;
