@@ -65,7 +65,9 @@ impl Engine {
         let presence = self.presence(group_id);
         self.restamp(group_id);
         let note = self.state.notes.get(group_id).cloned();
-        if presence == Presence::Empty && self.state.offsets.group(group_id).is_none() {
+        let has_offsets = self.state.offsets.group(group_id).is_some()
+            || self.state.transactions.pending().of(group_id) > 0;
+        if presence == Presence::Empty && !has_offsets {
             self.note_group(group_id, None);
             return;
         }
@@ -100,7 +102,11 @@ impl Engine {
     fn restamp(&mut self, group_id: &str) {
         let now_ms = self.now.wall_ms;
         let offsets = self.state.offsets.group(group_id).into_iter().flat_map(|g| &g.offsets);
-        let doubtful = offsets.filter(|(_, at)| !is_plausible(at.commit_timestamp_ms, now_ms));
+        // A commit, even one that changes nothing but its stamp, would overtake pending ones.
+        let pending = self.state.transactions.pending();
+        let doubtful = offsets.filter(|(key, at)| {
+            !is_plausible(at.commit_timestamp_ms, now_ms) && !pending.has(group_id, **key)
+        });
         let stamped = |(key, at): (&PartitionKey, &CommittedOffset)| {
             (*key, CommittedOffset { commit_timestamp_ms: now_ms, ..at.clone() })
         };
@@ -121,7 +127,8 @@ impl Engine {
             reference_ms.saturating_sub(base_ms) >= kept_ms
         };
         let old = stored.offsets.iter();
-        let is_pending = |key: &PartitionKey| self.state.transactions.is_pending(group_id, *key);
+        let pending = self.state.transactions.pending();
+        let is_pending = |key: &PartitionKey| pending.has(group_id, *key);
         let is_free =
             |key: &PartitionKey| !is_pending(key) && !self.is_read(group_id, key.topic_id);
         let old = old.filter(|(key, at)| is_old(key, at) && is_free(key));
@@ -130,7 +137,7 @@ impl Engine {
             return;
         }
         self.counters.offsets_expired += old.len() as u64;
-        let is_all = old.len() == stored.offsets.len();
+        let is_all = old.len() == stored.offsets.len() && pending.of(group_id) == 0;
         let (group, partitions) = (group_id.to_owned(), Some(old).filter(|_| !is_all));
         self.commit(Fact::OffsetsDeleted { group, partitions });
         if is_all && self.presence(group_id) == Presence::Empty {

@@ -245,7 +245,8 @@ impl Engine {
                 // What went elsewhere may rest on a topic without a window.
                 let is_here = matches!(answer, SentAnswer::Offset(_));
                 let seq = if is_here && has_window { EntrySeq(0) } else { batch.seq };
-                self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
+                let append_time_ms = batch.append_time_ms;
+                self.settle(key, slot, Settled::Accepted { answer, append_time_ms, seq });
                 Ok(())
             }
             Verdict::InFlight(index) => {

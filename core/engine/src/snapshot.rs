@@ -6,14 +6,14 @@
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
-//! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent))
+//! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent | append time i64))
 //! offsets    u32 x (group str | last entry u64 | u32 x (key | committed offset))
 //! transforms next id u64 | u32 x deployment
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
 //! transactions    u32 x (id str | producer id i64 | epoch i16 | pair | has next u8 | [next i64]
 //!                 | timeout ms i32 | state u8 | u32 x key | u32 x (group str) | start i64 | change i64)
-//! pending offsets u32 x (group str | producer id i64 | u32 x (key | committed offset))
+//! pending offsets, see transaction/pending.rs
 //! unsettled       u32 x (key | u32 x open | u32 x aborted)
 //!   open     producer id i64 | epoch i16 | first offset i64 | newest timestamp i64
 //!   aborted  producer id i64 | first offset i64 | offset of its marker i64
@@ -25,7 +25,8 @@
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled, version 4 with the expiries, version 5 with the settings; all are read. `pair` as in transaction/fact.rs.
+//! unsettled, version 4 with the expiries, version 5 with the settings; all are read. Up to version 5
+//! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `entry.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
@@ -35,7 +36,7 @@ use crate::group::Rosters;
 use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
-use crate::producer::{ProducerState, ProducerTable, SentBatch};
+use crate::producer::{NO_TIME, ProducerState, ProducerTable, SentBatch};
 use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::state::State;
@@ -52,7 +53,7 @@ pub const SNAPSHOT_VERSION: u16 = 6;
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 /// The first that ends with the settings of the node.
 const SETTINGS_VERSION: u16 = 5;
-/// The first that knows who is in a group.
+/// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
 
 /// Why a snapshot cannot be taken back.
@@ -142,7 +143,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.catalog.insert(take_topic(&mut take)?);
     }
     for _ in 0..take.count("producers", 20)? {
-        let (key, producer_id, producer) = take_producer(&mut take)?;
+        let (key, producer_id, producer) = take_producer(&mut take, version)?;
         state.producers.restore(key, producer_id, producer);
     }
     for _ in 0..take.count("groups", 16)? {
@@ -161,7 +162,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         take_losses(&mut take, &mut state)?;
     }
     if version >= TRANSACTIONS_VERSION {
-        state.transactions = TransactionTable::take(&mut take)?;
+        state.transactions = TransactionTable::take(&mut take, version >= ROSTERS_VERSION)?;
         take_unsettled(&mut take, &mut state)?;
     }
     if version >= NOTES_VERSION {
@@ -335,10 +336,14 @@ fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state:
             answer: batch.answer,
         };
         sent.put(out);
+        out.put_i64_le(batch.append_time_ms);
     }
 }
 
-fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), CodecError> {
+fn take_producer(
+    take: &mut Take,
+    version: u16,
+) -> Result<(PartitionKey, i64, ProducerState), CodecError> {
     let key = take.partition()?;
     let producer_id = take.i64("producer id")?;
     let epoch = take.i16("producer epoch")?;
@@ -353,6 +358,10 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
             last_sequence: sent.last_sequence,
             answer: sent.answer,
             seq,
+            append_time_ms: match version {
+                ROSTERS_VERSION.. => take.i64("append time")?,
+                _ => NO_TIME,
+            },
         });
     }
     Ok((key, producer_id, ProducerState { epoch, touched, batches, is_doubtful: false }))

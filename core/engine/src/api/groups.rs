@@ -183,7 +183,9 @@ impl Engine {
                         seq = self.current_seq();
                         self.note_group(group_id, None);
                     }
-                    if self.state.offsets.group(group_id).is_some() {
+                    if self.state.offsets.group(group_id).is_some()
+                        || self.state.transactions.pending().of(group_id) > 0
+                    {
                         seq = self.current_seq();
                         let group = group_id.clone();
                         self.commit(Fact::OffsetsDeleted { group, partitions: None });

@@ -247,7 +247,8 @@ impl Engine {
         let wanted = wanted.unwrap_or_else(|| self.all_committed(group));
         let one = |topic: Result<Uuid, ErrorCode>, partition_index: i32| {
             let key = topic.map(|topic_id| PartitionKey { topic_id, partition: partition_index });
-            let is_pending = |key: &PartitionKey| self.state.transactions.is_pending(group, *key);
+            let is_pending =
+                |key: &PartitionKey| self.state.transactions.pending().has(group, *key);
             let key = match key {
                 Ok(key) if is_stable_only && is_pending(&key) => {
                     Err(ErrorCode::UnstableOffsetCommit)

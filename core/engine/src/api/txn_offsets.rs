@@ -126,9 +126,9 @@ impl Engine {
             return ErrorCode::InvalidRequest;
         }
         // What waits needs its place in the group when it counts.
-        let table = &self.state.transactions;
-        let more = table.pending_of(&request.group_id) + accepted.len() + 1;
-        let has_room = table.pending_len() + accepted.len() < limits::TRANSACTION_OFFSETS_MAX
+        let pending = self.state.transactions.pending();
+        let more = pending.of(&request.group_id) + accepted.len() + 1;
+        let has_room = pending.len() + accepted.len() < limits::TRANSACTION_OFFSETS_MAX
             && self.state.offsets.has_room(&request.group_id, more);
         if !has_room {
             return ErrorCode::PolicyViolation;

@@ -221,9 +221,7 @@ fn take_joined(take: &mut Take) -> Result<TransactionFact, CodecError> {
     Ok(TransactionFact::Joined { transactional_id, partitions, groups, at_ms })
 }
 
-pub(super) fn take_offsets(
-    take: &mut Take,
-) -> Result<Vec<(PartitionKey, CommittedOffset)>, CodecError> {
+fn take_offsets(take: &mut Take) -> Result<Vec<(PartitionKey, CommittedOffset)>, CodecError> {
     let count = take.count("offsets of a transaction", KEY_BYTES + OFFSET_BYTES_MIN)?;
     (0..count).map(|_| Ok((take.partition()?, CommittedOffset::take(take)?))).collect()
 }
@@ -256,4 +254,4 @@ pub(super) fn take_producer_id(take: &mut Take) -> Result<Option<i64>, CodecErro
 }
 
 pub(super) const KEY_BYTES: usize = 16 + 4;
-const OFFSET_BYTES_MIN: usize = 8 + 4 + 8 + 1;
+pub(super) const OFFSET_BYTES_MIN: usize = 8 + 4 + 8 + 1;

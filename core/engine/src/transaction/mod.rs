@@ -16,6 +16,7 @@ mod begin;
 mod deadlines;
 mod end;
 mod fact;
+mod pending;
 mod stability;
 mod table;
 

@@ -30,8 +30,8 @@ impl ConsumerGroup {
         let is_same_head = before.is_some_and(|before| {
             (before.epoch, before.assignment_epoch) == (self.epoch, self.assignment_epoch)
         });
-        let has_news = !self.members.is_empty() && !(change.is_empty() && is_same_head);
-        has_news.then_some(change)
+        let is_old = change.is_empty() && is_same_head;
+        (!self.members.is_empty() && !is_old).then_some(change)
     }
 
     fn head(&self) -> ConsumerChange {
