@@ -8,6 +8,7 @@ use crate::group::consumer::Shares;
 use crate::group::{ConsumerGroup, Group, GroupState};
 use crate::offsets::OffsetStore;
 use crate::topic::{Catalog, Topic};
+use crate::transaction::TransactionState;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::messages::ConsumerProtocolAssignment;
@@ -149,6 +150,22 @@ impl Engine {
     #[must_use]
     pub fn producers_len(&self) -> (usize, u64) {
         (self.state.producers.len(), self.state.producers.evicted())
+    }
+
+    /// Transactional ids, by the state of their last transaction; states that none is in too.
+    #[must_use]
+    pub fn transactional_ids_by_state(&self) -> Vec<(TransactionState, usize)> {
+        let count = |state: TransactionState| {
+            let all = self.state.transactions.iter();
+            (state, all.filter(|(_, one)| one.state == state).count())
+        };
+        TransactionState::ALL.into_iter().map(count).collect()
+    }
+
+    /// Transactions that have begun and are not at their end.
+    #[must_use]
+    pub fn open_transactions_len(&self) -> usize {
+        self.state.transactions.load().transactions
     }
 
     /// Batches that transforms work on.

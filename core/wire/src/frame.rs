@@ -60,8 +60,14 @@ impl FrameDecoder {
     /// allows ([`crate::ApiSpec::request_bytes_max`]).
     #[must_use]
     pub fn for_requests() -> Self {
-        let caps = (limits::FRAME_BYTES_BEFORE_FIRST_REQUEST, limits::FRAME_BYTES_MAX);
-        Self { has_apis: true, ..Self::with_caps(caps.0, caps.1) }
+        Self::for_requests_up_to(limits::FRAME_BYTES_MAX)
+    }
+
+    /// The same with a cap of one's own after [`FrameDecoder::establish`], in bytes.
+    #[must_use]
+    pub fn for_requests_up_to(cap_established: usize) -> Self {
+        let cap_before = limits::FRAME_BYTES_BEFORE_FIRST_REQUEST;
+        Self { has_apis: true, ..Self::with_caps(cap_before, cap_established) }
     }
 
     /// For the side of the client: frames up to [`limits::CLIENT_FRAME_BYTES_MAX`].
@@ -70,7 +76,7 @@ impl FrameDecoder {
         Self::with_caps(limits::CLIENT_FRAME_BYTES_MAX, limits::CLIENT_FRAME_BYTES_MAX)
     }
 
-    /// With caps of one's own, in bytes: before and after [`FrameDecoder::establish`].
+    /// For frames of any kind, with caps of one's own, in bytes: before and after [`FrameDecoder::establish`].
     #[must_use]
     pub fn with_caps(cap_before: usize, cap_established: usize) -> Self {
         let buffer = BytesMut::with_capacity(limits::FRAME_BUFFER_START_BYTES);

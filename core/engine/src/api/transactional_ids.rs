@@ -62,7 +62,7 @@ impl Engine {
             return Err(ErrorCode::InvalidRequest);
         }
         let timeout_ms = request.transaction_timeout_ms;
-        if !(1..=limits::TRANSACTION_TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        if !(1..=self.config.transaction_max_timeout_ms).contains(&timeout_ms) {
             return Err(ErrorCode::InvalidTransactionTimeout);
         }
         // It could not be answered before the disk takes writes again; clients try again.

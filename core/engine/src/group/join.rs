@@ -105,7 +105,7 @@ impl Group {
             self.replace_static(ctx, join, &old, member_id);
             return Ok(());
         }
-        if self.members.len() + self.pending.len() >= limits::GROUP_MEMBERS_MAX {
+        if self.members.len() + self.pending.len() >= ctx.config.group_max_size {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         if join.version >= MEMBER_ID_REQUIRED_VERSION && join.instance_id().is_none() {

@@ -12,6 +12,7 @@ mod group_chaos;
 mod group_restarts;
 mod groups;
 mod losses;
+mod node_settings;
 mod offset_admin;
 mod offset_expiry;
 mod offsets;

@@ -51,7 +51,8 @@ pub enum TransactionState {
 }
 
 impl TransactionState {
-    const ALL: [TransactionState; 6] = [
+    /// All of them.
+    pub const ALL: [TransactionState; 6] = [
         TransactionState::Empty,
         TransactionState::Ongoing,
         TransactionState::PrepareCommit,

@@ -184,7 +184,7 @@ impl ConsumerGroup {
         if let Some(text) = &beat.request.subscribed_topic_regex {
             self.learn_pattern(world.catalog, text)?;
         }
-        let is_new = beat.is_join() && self.join(beat)?;
+        let is_new = beat.is_join() && self.join(world, beat)?;
         let says_other = self.take_words(beat);
         let is_other = self.seen_catalog != world.catalog_seq || is_new || says_other;
         if is_other && (self.refresh(world) || is_new || says_other) {

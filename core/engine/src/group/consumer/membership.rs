@@ -3,14 +3,15 @@
 
 use super::heartbeat::Beat;
 use super::reconcile::is_within;
-use super::{AWAY_EPOCH, ConsumerGroup, ConsumerMember, MemberPlace, MemberWords, Refusal, Shares};
+use super::{
+    AWAY_EPOCH, ConsumerGroup, ConsumerMember, MemberPlace, MemberWords, Refusal, Shares, World,
+};
 use millpond_wire::error_code::ErrorCode;
-use millpond_wire::limits;
 use std::sync::Arc;
 
 impl ConsumerGroup {
     /// A member joins or joins again, owning nothing. True: the group changed by it.
-    pub(super) fn join(&mut self, beat: &Beat<'_>) -> Result<bool, Refusal> {
+    pub(super) fn join(&mut self, world: &World<'_>, beat: &Beat<'_>) -> Result<bool, Refusal> {
         let member_id = beat.member_id.as_str();
         let instance_id = beat.request.instance_id.as_deref();
         let place = instance_id.and_then(|instance| self.statics.get(instance)).cloned();
@@ -28,7 +29,7 @@ impl ConsumerGroup {
             }
             self.remove(member_id);
         }
-        if self.members.len() >= limits::GROUP_MEMBERS_MAX {
+        if self.members.len() >= world.config.group_max_size {
             return Err(full(&beat.request.group_id));
         }
         let member = self.new_member(instance_id);
