@@ -414,6 +414,8 @@ pub const TRANSFORM_ISOLATION_CPU_FACTOR: u64 = 8;
 pub const TRANSFORM_RECORD_CPU_DIVISOR: u64 = 8;
 /// The floor for it.
 pub const TRANSFORM_RECORD_CPU_MS_MIN: u64 = 5;
+/// Most random bytes that a guest of WASI may ask for at a time.
+pub const RANDOM_BYTES_PER_CALL_MAX: usize = 64 * KIB;
 /// Log lines of one transform in a second; further ones are counted and dropped.
 pub const TRANSFORM_LOG_LINES_PER_SECOND_MAX: u32 = 100;
 

@@ -220,6 +220,13 @@ impl Lab {
         engine.with_engine(|engine| engine.catalog().by_name(name).is_some())
     }
 
+    /// The directory of a topic.
+    pub fn dir_of(&self, topic: &str) -> String {
+        let engine = self.machine.engine().expect("a node that serves");
+        let id = engine.with_engine(|engine| engine.catalog().by_name(topic).map(|one| one.id));
+        crate::damage::hex(&id.expect("a topic").0)
+    }
+
     /// Sends a value; an acknowledgement goes to the books when it comes.
     pub fn send(&self, topic: &str, partition: i32, value: &str) -> Write {
         self.send_batch(topic, partition, &[value], None)

@@ -6,6 +6,7 @@
 //! comes back for good; then everything that was promised is checked against what is there.
 
 pub mod client;
+pub mod committed;
 pub mod damage;
 pub mod fleeting;
 mod gales;
@@ -24,7 +25,10 @@ pub mod stop;
 pub mod storm;
 pub mod topics;
 pub mod trace;
+pub mod transactor;
 pub mod trimmer;
+pub mod txn_books;
+pub mod txn_session;
 
 pub use run::{Report, run_seed};
 pub use storm::{Gale, Storm};
