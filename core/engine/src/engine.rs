@@ -11,7 +11,7 @@ use crate::fetch::Fetches;
 use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::parked::Parked;
-use crate::produce::ProduceCall;
+use crate::produce_call::ProduceCall;
 use crate::reads::PendingRead;
 use crate::record_clock::RecordClock;
 use crate::rng::Rng;

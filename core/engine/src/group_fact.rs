@@ -1,7 +1,7 @@
 //! What is journalled of groups besides their committed offsets.
 //!
 //! ```text
-//! tag body (`str`, `key` as in entry.rs)
+//! tag body (`str`, `key` as in fact.rs)
 //!  40 Noted          group str | is there u8 | [note, see group_note.rs]
 //!  41 OffsetsExpire  group str | milliseconds since 1970 i64 | count u32 x key
 //!  42 Classic        group str | change, see group/roster/classic.rs
@@ -12,7 +12,7 @@
 //! session timeout again.
 
 use crate::codec::{CodecError, Take, put_string};
-use crate::entry::{put_keys, take_keys};
+use crate::fact::{put_keys, take_keys};
 use crate::group::{ClassicChange, ConsumerChange};
 use crate::group_note::GroupNote;
 use crate::units::PartitionKey;

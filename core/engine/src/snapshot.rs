@@ -27,7 +27,7 @@
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings; all are read. Up to version 5
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
-//! `str`, `key`, `sent` and the rest as in `entry.rs`.
+//! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};

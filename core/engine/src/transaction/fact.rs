@@ -3,7 +3,7 @@
 //! group's (offsets pending, group marked) and, as a control batch that is appended, a partition's.
 //!
 //! ```text
-//! tag body (all little-endian; `str`, `key` and `offset` as in entry.rs; `time` = ms since 1970 i64)
+//! tag body (all little-endian; `str`, `key` and `offset` as in fact.rs; `time` = ms since 1970 i64)
 //!  16 GroupMarked       group str | producer id i64 | commit u8
 //!  32 ProducerAssigned  id str | producer id i64 | epoch i16 | pair | timeout ms i32 | time
 //!  33 Joined            id str | u32 x key | u32 x (group str) | time
