@@ -364,6 +364,12 @@ pub const DEFAULT_TRANSFORM_CPU_MS_PER_BATCH: u64 = 200;
 pub const TRANSFORM_CPU_MS_PER_BATCH_MAX: u64 = 10_000;
 /// CPU time for compiling one module.
 pub const MODULE_COMPILE_MS_MAX: u64 = 30_000;
+/// How long a node waits for that, in times of it: a machine has other things to do.
+pub const MODULE_COMPILE_WAIT_FACTOR: u64 = 8;
+/// Address space of the process that compiles a module.
+pub const MODULE_COMPILE_MEMORY_BYTES: usize = 1024 * MIB;
+/// Machine code of one module.
+pub const MODULE_ARTIFACT_BYTES_MAX: usize = 64 * MIB;
 /// Output bytes for each input byte of a batch, above `TRANSFORM_OUTPUT_EXEMPT_BYTES`.
 pub const DEFAULT_TRANSFORM_OUTPUT_RATIO: usize = 16;
 /// Output of a batch up to this size is allowed whatever the input was.

@@ -178,6 +178,11 @@ section! {
         workers: u32 = 0,
         /// Largest module that may be deployed.
         module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
+        /// CPU time that the compilation of a module may take, in a process of its own. What was
+        /// compiled is kept.
+        compile_ms_max: u64 = limits::MODULE_COMPILE_MS_MAX,
+        /// Address space of that process.
+        compile_memory_bytes: ByteSize = ByteSize(limits::MODULE_COMPILE_MEMORY_BYTES as u64),
         /// Log lines kept for each transform; older ones go first.
         log_lines: usize = limits::TRANSFORM_LOG_LINES_KEPT,
     }
