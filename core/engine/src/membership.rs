@@ -70,8 +70,9 @@ impl Engine {
         let is_kept = match group.state {
             GroupState::Empty if !group.has_members() => self.note_empty(group_id, note),
             GroupState::CompletingRebalance | GroupState::Stable => {
+                // While somebody is in, the generation stands in the roster.
                 let had = self.state.notes.get(group_id);
-                note.epochs_upto = had.map_or(0, |had| had.epochs_upto).max(note.epochs_upto);
+                note.epochs_upto = had.map_or(note.epochs_upto, |had| had.epochs_upto);
                 self.note_group(group_id, Some(note))
             }
             _ => false,
