@@ -37,7 +37,7 @@ pub enum GroupFact {
         /// Whose offsets.
         partitions: Vec<PartitionKey>,
     },
-    /// A generation of a classic group is complete, or goes on with another member.
+    /// A generation of a classic group has begun, is complete, or goes on with another member.
     Classic {
         /// The group's id.
         group: String,

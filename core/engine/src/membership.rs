@@ -70,8 +70,9 @@ impl Engine {
         let is_kept = match group.state {
             GroupState::Empty if !group.has_members() => self.note_empty(group_id, note),
             GroupState::CompletingRebalance | GroupState::Stable => {
+                // While somebody is in, the generation stands in the roster.
                 let had = self.state.notes.get(group_id);
-                note.epochs_upto = had.map_or(0, |had| had.epochs_upto).max(note.epochs_upto);
+                note.epochs_upto = had.map_or(note.epochs_upto, |had| had.epochs_upto);
                 self.note_group(group_id, Some(note))
             }
             _ => false,
@@ -91,22 +92,23 @@ impl Engine {
     pub(crate) fn keep_consumers(&mut self, group_id: &str, spoke: Option<&str>) {
         let seq = self.current_seq();
         let Some(group) = self.groups.consumer_mut(group_id) else { return };
-        let news = group.take_news(self.state.rosters.consumer(group_id), spoke);
-        let mut note = GroupNote {
+        let note = |epochs_upto: i32| GroupNote {
             kind: GroupKind::Consumer,
             protocol_type: CONSUMER.to_owned(),
-            epochs_upto: group.epoch,
+            epochs_upto,
             empty_since_ms: None,
         };
         if group.members.is_empty() {
-            self.note_empty(group_id, note);
+            let epoch = group.epoch;
+            self.note_empty(group_id, note(epoch));
             return;
         }
+        let news = group.take_news(self.state.rosters.consumer(group_id), spoke);
         let Some(change) = news else { return };
         group.kept_in = seq;
         // While somebody is in, the epoch stands in the roster.
-        note.epochs_upto = self.state.notes.get(group_id).map_or(0, |note| note.epochs_upto);
-        self.note_group(group_id, Some(note));
+        let told = self.state.notes.get(group_id).map_or(0, |note| note.epochs_upto);
+        self.note_group(group_id, Some(note(told)));
         self.commit(Fact::Group(GroupFact::Consumers { group: group_id.to_owned(), change }));
     }
 

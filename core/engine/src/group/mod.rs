@@ -81,7 +81,8 @@ pub(crate) struct Group {
     joining: Option<Joining>,
     sync_deadline_ms: Option<u64>,
     joined_count: u64,
-    /// Its roster is not what it was: a generation is complete, or has another static member.
+    /// Its roster is not what it was: a generation has begun, is complete, or has another static
+    /// member.
     has_news: bool,
     /// The entry that keeps what its members were told last.
     pub(crate) kept_in: EntrySeq,

@@ -152,6 +152,7 @@ impl Group {
         }
         self.protocol = self.choose_protocol();
         self.state = GroupState::CompletingRebalance;
+        self.has_news = true;
         self.sync_deadline_ms = Some(ctx.now_ms + self.rebalance_timeout_ms());
         self.answer_joins(ctx);
     }

@@ -1,6 +1,7 @@
 //! From a live classic group to its roster, and back after a restart. A group comes back as it was
 //! when its last generation was complete; if the doors had closed for another one since, its
-//! members are called to join again. Never knows what a connection of before waited for.
+//! members, those that were new in it too, are called to join again. Never knows what a connection
+//! of before waited for.
 
 use super::roster::{ClassicChange, ClassicRoster};
 use super::{Group, GroupState, Joining, Member};
@@ -10,15 +11,20 @@ use std::sync::Arc;
 impl Group {
     /// What became of its roster since the last call, if anything did.
     pub(crate) fn take_news(&mut self, before: Option<&ClassicRoster>) -> Option<ClassicChange> {
-        std::mem::take(&mut self.has_news).then(|| self.roster().since(before))
+        std::mem::take(&mut self.has_news).then(|| self.roster(before).since(before))
     }
 
-    fn roster(&self) -> ClassicRoster {
+    fn roster(&self, before: Option<&ClassicRoster>) -> ClassicRoster {
+        let is_complete = self.state == GroupState::Stable;
         let member = |(id, member): (&String, &Member)| {
-            (id.clone(), (Arc::clone(&member.said), member.assignment.clone()))
+            // What is not assigned anew yet stays, so that the same needs not be written twice.
+            let had = before.and_then(|before| before.members.get(id)).filter(|_| !is_complete);
+            let assignment = had.map_or(&member.assignment, |(_, assignment)| assignment);
+            (id.clone(), (Arc::clone(&member.said), assignment.clone()))
         };
         ClassicRoster {
             generation: self.generation,
+            is_complete,
             protocol: self.protocol.clone().unwrap_or_default(),
             leader: self.leader.clone().unwrap_or_default(),
             members: self.members.iter().map(member).collect(),
@@ -43,10 +49,7 @@ impl Group {
             let (said, assignment) = (Arc::clone(said), assignment.clone());
             group.members.insert(id.clone(), Member { said, assignment, ..Member::default() });
         }
-        // Members were told of a later generation that was never complete.
-        let told = note.map_or(0, |note| note.epochs_upto);
-        if told > group.generation {
-            group.generation = told;
+        if !roster.is_complete {
             group.state = GroupState::PreparingRebalance;
         }
         group

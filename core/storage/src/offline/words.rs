@@ -127,8 +127,9 @@ fn of_group(fact: &GroupFact) -> String {
             format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
         }
         GroupFact::Classic { group, change } => format!(
-            "group {group}: generation {} of {} members new or changed, {} gone, {} assignments",
+            "group {group}: generation {} {}, {} members new or changed, {} gone, {} assignments",
             change.generation,
+            if change.is_complete { "complete" } else { "begun" },
             change.joined.len(),
             change.gone.len(),
             change.assigned.len()

@@ -1,8 +1,8 @@
-//! The roster of a classic group: what its members brought and what their leader gave them, as of
-//! the last generation that was complete.
+//! The roster of a classic group: what its members brought when the doors closed for a generation, and
+//! what their leader gave them, which makes it complete.
 //!
 //! ```text
-//! change  generation i32 | protocol str | leader str
+//! change  generation i32 | is complete u8 | protocol str | leader str
 //!         | gone u32 x (member id str)
 //!         | joined u32 x (member id str | member)
 //!         | assigned u32 x (member id str | bytes)
@@ -42,8 +42,10 @@ pub struct ClassicMember {
 /// How a roster became another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassicChange {
-    /// Of the generation that is complete.
+    /// The generation that its members were told.
     pub generation: i32,
+    /// Whether its leader has assigned; until then assignments are those of the generation before.
+    pub is_complete: bool,
     /// The protocol that was chosen for it.
     pub protocol: String,
     /// The member that assigned.
@@ -60,6 +62,7 @@ pub struct ClassicChange {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ClassicRoster {
     pub(crate) generation: i32,
+    pub(crate) is_complete: bool,
     pub(crate) protocol: String,
     pub(crate) leader: String,
     pub(crate) members: BTreeMap<String, (Arc<ClassicMember>, Bytes)>,
@@ -68,6 +71,7 @@ pub(crate) struct ClassicRoster {
 impl ClassicRoster {
     pub(super) fn apply(&mut self, change: &ClassicChange) {
         self.generation = change.generation;
+        self.is_complete = change.is_complete;
         self.protocol.clone_from(&change.protocol);
         self.leader.clone_from(&change.leader);
         for id in &change.gone {
@@ -88,6 +92,7 @@ impl ClassicRoster {
         let old = |id: &String| before.and_then(|before| before.members.get(id));
         let mut change = ClassicChange {
             generation: self.generation,
+            is_complete: self.is_complete,
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
             ..ClassicChange::default()
@@ -120,6 +125,7 @@ impl ClassicChange {
 
     pub(crate) fn put(&self, out: &mut impl BufMut) {
         out.put_i32_le(self.generation);
+        out.put_u8(u8::from(self.is_complete));
         put_string(out, &self.protocol);
         put_string(out, &self.leader);
         put_texts(out, &self.gone);
@@ -138,6 +144,7 @@ impl ClassicChange {
     pub(crate) fn take(take: &mut Take) -> Result<ClassicChange, CodecError> {
         let mut change = ClassicChange {
             generation: take.i32("generation")?,
+            is_complete: take.bool("is a generation complete")?,
             protocol: take.string("protocol")?,
             leader: take.string("leader")?,
             gone: take.texts("members that left")?,
