@@ -12,6 +12,7 @@ pub mod broker;
 pub mod clients;
 pub mod command;
 pub mod dice;
+pub mod go;
 pub mod images;
 pub mod java;
 pub mod kafka;
