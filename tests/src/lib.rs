@@ -16,6 +16,7 @@ pub mod connect;
 pub mod crew;
 pub mod dice;
 pub mod feeder;
+pub mod go;
 pub mod images;
 pub mod java;
 pub mod jvm;

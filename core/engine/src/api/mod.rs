@@ -1,6 +1,7 @@
 //! From the messages of the wire to the engine and back: one thin file per family of requests.
 //! Decides nothing that outlives a request.
 
+mod access;
 mod alter_configs;
 pub mod api_versions;
 mod client_quotas;
@@ -65,9 +66,7 @@ pub(crate) fn dispatch(
         }
         Request::ConsumerGroupDescribe(request) => engine.on_consumer_group_describe(id, &request),
         Request::OffsetDelete(request) => engine.on_offset_delete(id, &request),
-        Request::ApiVersions(_) => {
-            engine.reply(id, Response::ApiVersions(api_versions::served()));
-        }
+        Request::ApiVersions(_) => engine.reply(id, Response::ApiVersions(api_versions::served())),
         Request::CreateTopics(request) => engine.on_create_topics(id, &request),
         Request::DeleteTopics(request) => engine.on_delete_topics(id, &request, version),
         Request::CreatePartitions(request) => engine.on_create_partitions(id, &request),
@@ -88,9 +87,7 @@ pub(crate) fn dispatch(
         Request::DescribeProducers(request) => engine.on_describe_producers(id, &request),
         Request::DescribeTransactions(request) => engine.on_describe_transactions(id, &request),
         Request::ListTransactions(request) => engine.on_list_transactions(id, &request),
-        Request::OffsetForLeaderEpoch(request) => {
-            engine.on_offset_for_leader_epoch(id, &request);
-        }
+        Request::OffsetForLeaderEpoch(request) => engine.on_offset_for_leader_epoch(id, &request),
         Request::DescribeCluster(request) => engine.on_describe_cluster(id, peer, &request),
         Request::AlterReplicaLogDirs(request) => engine.on_alter_replica_log_dirs(id, &request),
         Request::DescribeLogDirs(request) => engine.on_describe_log_dirs(id, &request),
@@ -99,6 +96,10 @@ pub(crate) fn dispatch(
         Request::ListPartitionReassignments(_) => engine.on_list_partition_reassignments(id),
         Request::DescribeClientQuotas(request) => engine.on_describe_client_quotas(id, &request),
         Request::AlterClientQuotas(request) => engine.on_alter_client_quotas(id, &request),
+        Request::DescribeAcls(_) => engine.on_describe_acls(id),
+        Request::CreateAcls(request) => engine.on_create_acls(id, &request),
+        Request::DeleteAcls(request) => engine.on_delete_acls(id, &request),
+        Request::DescribeUserScramCredentials(request) => engine.on_describe_users(id, &request),
         Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
         Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
         Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),

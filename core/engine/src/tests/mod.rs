@@ -1,5 +1,6 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod access;
 mod admin;
 mod configs;
 mod consumer_chaos;
