@@ -1,6 +1,7 @@
 //! The real clients: where tests/setup put them, and how one of their stories is run. A client
 //! that is missing fails its test, with the command that installs it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,20 @@ const STORY_TIME: Duration = Duration::from_secs(120);
 /// Run one story of a Python client.
 #[track_caller]
 pub fn python(broker: &Broker, script: &str, story: &str) {
-    let python = home().join(".venv/bin/python");
+    python_of(".venv/bin/python", broker, script, story);
+}
+
+/// Run one story of Apache Beam's Python SDK, which calls Java's.
+#[track_caller]
+pub fn python_beam(broker: &Broker, story: &str) {
+    require(home().join("java/target/beam").is_dir(), "the Java clients");
+    on_path("java");
+    python_of("beam/.venv/bin/python", broker, "beam_stories.py", story);
+}
+
+#[track_caller]
+fn python_of(python: &str, broker: &Broker, script: &str, story: &str) {
+    let python = home().join(python);
     require(python.is_file(), "the Python clients");
     tell(broker, &python, &home().join("python").join(script), story);
 }
@@ -56,9 +70,15 @@ pub(crate) fn home() -> PathBuf {
 
 #[track_caller]
 fn tell(broker: &Broker, interpreter: &Path, script: &Path, story: &str) {
+    tell_program(broker, interpreter, &[script.as_os_str()], story);
+}
+
+/// A program takes the words, the story and where the broker is, and says ok.
+#[track_caller]
+pub(crate) fn tell_program(broker: &Broker, program: &Path, words: &[&OsStr], story: &str) {
     let bootstrap = broker.bootstrap();
-    let words = [script.as_os_str(), story.as_ref(), bootstrap.as_ref()];
-    let outcome = Program::new(interpreter, words).run(STORY_TIME);
+    let words = words.iter().copied().chain([story.as_ref(), bootstrap.as_ref()]);
+    let outcome = Program::new(program, words).run(STORY_TIME);
     assert!(outcome.succeeded(), "{outcome}");
     assert!(outcome.stdout.contains(&format!("ok {story}")), "it did not say ok: {outcome}");
 }

@@ -85,6 +85,12 @@ impl Program {
         self
     }
 
+    /// A variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Program {
+        self.command.env(name, value);
+        self
+    }
+
     /// Run it to its end, with `input` on its standard input.
     pub fn run_with_input(mut self, input: &[u8], patience: Duration) -> Outcome {
         self.command.stdin(Stdio::piped());

@@ -1,5 +1,6 @@
-//! The Java clients of Kafka 3 and 4, and Kafka's own command-line tools, all unchanged. The stories
-//! are told in `clients/java/*.java`, those of a set to one broker. Never skipped.
+//! The Java clients of Kafka 3 and 4, Kafka's own command-line tools, and Apache Beam with its
+//! direct runner, all unchanged. The stories are told in `clients/java/*.java`, those of a set to
+//! one broker. Never skipped.
 
 use millpond_tests::java::Set;
 
@@ -133,5 +134,25 @@ mod tools {
         kafka_e2e_latency_is_measured,
         kafka_consumer_groups_describes_a_group_that_the_node_assigns,
         kafka_leader_election_and_reassignment_find_nothing_to_do,
+    }
+}
+
+mod beam {
+    use super::*;
+
+    stories! {
+        Set::new("beam", &["Pipelines", "BeamReading", "BeamWriting", "BeamRestarting"]);
+        a_read_ends_after_as_many_records_as_it_was_told,
+        a_read_of_some_partitions_leaves_the_others,
+        what_came_between_two_times_is_read,
+        offsets_are_committed_when_what_was_read_is_kept,
+        what_was_aborted_is_not_read,
+        records_that_are_shared_out_again_are_all_there,
+        a_topic_that_appears_later_is_read_too,
+        managed_io_writes_and_reads,
+        what_a_pipeline_wrote_is_there,
+        records_keep_their_headers_and_times,
+        the_sink_of_exactly_once_writes_each_record_once,
+        a_pipeline_of_exactly_once_goes_on_when_the_node_was_killed,
     }
 }

@@ -11,33 +11,43 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 
 public final class Stories {
     /** Most stories wait for the node's timers: some at once take no more of the processor. */
     private static final int AT_ONCE = 4;
 
+    /** Tools share the one standard output; who kills the node kills it for all. They come last. */
+    private static final Set<String> ALONE = Set.of("Tools", "Restarting", "BeamRestarting");
+
     public static void main(String[] words) throws Exception {
         Node node = new Node(words[0]);
-        // Tools share the one standard output of the JVM, and who kills the node kills it for all.
-        List<String> classes = Arrays.asList(words);
-        boolean alone = classes.contains("Tools") || classes.contains("Restarting");
-        ExecutorService pool = Executors.newFixedThreadPool(alone ? 1 : AT_ONCE);
-        for (int at = 1; at < words.length; at++) {
-            for (Method story : storiesOf(Class.forName(words[at]))) {
+        List<String> classes = Arrays.asList(words).subList(1, words.length);
+        long giveUp = System.nanoTime() + TimeUnit.SECONDS.toNanos(150);
+        tellAll(node, classes.stream().filter(one -> !ALONE.contains(one)), AT_ONCE, giveUp);
+        tellAll(node, classes.stream().filter(ALONE::contains), 1, giveUp);
+        System.out.flush();
+        Runtime.getRuntime().halt(0);
+    }
+
+    private static void tellAll(Node node, Stream<String> classes, int atOnce, long giveUp)
+            throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(atOnce);
+        for (String teller : classes.toList()) {
+            for (Method story : storiesOf(Class.forName(teller))) {
                 pool.submit(() -> tell(story, node));
             }
         }
         pool.shutdown();
-        if (!pool.awaitTermination(150, TimeUnit.SECONDS)) {
+        if (!pool.awaitTermination(giveUp - System.nanoTime(), TimeUnit.NANOSECONDS)) {
             Thread.getAllStackTraces().forEach((thread, stack) -> {
                 System.err.println(thread + " " + Arrays.toString(stack));
             });
         }
-        System.out.flush();
-        Runtime.getRuntime().halt(0);
     }
 
     private static List<Method> storiesOf(Class<?> teller) {

@@ -14,6 +14,7 @@ pub mod group;
 pub mod history;
 pub mod lab;
 mod losses;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod oracle;

@@ -7,6 +7,7 @@ use crate::damage::Damage;
 use crate::fleeting::FleetingTopic;
 use crate::group::{Committer, look_at_commit};
 use crate::history::Partition;
+use crate::member::Member;
 use crate::network::Network;
 use crate::node::Machine;
 use crate::oracle::Oracle;
@@ -387,6 +388,12 @@ fn start_clients(
         if let TopicKind::Trimmed = kind {
             let trimmer = Trimmer { world: world.clone(), partition, rng: rng.fork() };
             tasks.push(executor.spawn(trimmer.run()));
+        }
+    }
+    if let Some(partition) = all.first() {
+        for (group, is_new) in [("keepers", false), ("new-keepers", true)] {
+            let (world, partition, rng) = (world.clone(), *partition, rng.fork());
+            tasks.push(executor.spawn(Member { world, group, is_new, partition, rng }.run()));
         }
     }
     if storm.has_transactions {

@@ -1,6 +1,7 @@
 //! From the messages of the wire to the engine and back: one thin file per family of requests.
 //! Decides nothing that outlives a request.
 
+mod access;
 mod alter_configs;
 pub mod api_versions;
 mod client_quotas;
@@ -33,6 +34,7 @@ mod txn_partitions;
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
 use millpond_wire::messages::{Request, Response};
+use millpond_wire::permission::{Operation, bits};
 
 /// Hands a request to its family.
 pub(crate) fn dispatch(
@@ -64,9 +66,7 @@ pub(crate) fn dispatch(
         }
         Request::ConsumerGroupDescribe(request) => engine.on_consumer_group_describe(id, &request),
         Request::OffsetDelete(request) => engine.on_offset_delete(id, &request),
-        Request::ApiVersions(_) => {
-            engine.reply(id, Response::ApiVersions(api_versions::served()));
-        }
+        Request::ApiVersions(_) => engine.reply(id, Response::ApiVersions(api_versions::served())),
         Request::CreateTopics(request) => engine.on_create_topics(id, &request),
         Request::DeleteTopics(request) => engine.on_delete_topics(id, &request, version),
         Request::CreatePartitions(request) => engine.on_create_partitions(id, &request),
@@ -87,9 +87,7 @@ pub(crate) fn dispatch(
         Request::DescribeProducers(request) => engine.on_describe_producers(id, &request),
         Request::DescribeTransactions(request) => engine.on_describe_transactions(id, &request),
         Request::ListTransactions(request) => engine.on_list_transactions(id, &request),
-        Request::OffsetForLeaderEpoch(request) => {
-            engine.on_offset_for_leader_epoch(id, &request);
-        }
+        Request::OffsetForLeaderEpoch(request) => engine.on_offset_for_leader_epoch(id, &request),
         Request::DescribeCluster(request) => engine.on_describe_cluster(id, peer, &request),
         Request::AlterReplicaLogDirs(request) => engine.on_alter_replica_log_dirs(id, &request),
         Request::DescribeLogDirs(request) => engine.on_describe_log_dirs(id, &request),
@@ -98,6 +96,10 @@ pub(crate) fn dispatch(
         Request::ListPartitionReassignments(_) => engine.on_list_partition_reassignments(id),
         Request::DescribeClientQuotas(request) => engine.on_describe_client_quotas(id, &request),
         Request::AlterClientQuotas(request) => engine.on_alter_client_quotas(id, &request),
+        Request::DescribeAcls(_) => engine.on_describe_acls(id),
+        Request::CreateAcls(request) => engine.on_create_acls(id, &request),
+        Request::DeleteAcls(request) => engine.on_delete_acls(id, &request),
+        Request::DescribeUserScramCredentials(request) => engine.on_describe_users(id, &request),
         Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
         Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
         Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),
@@ -105,19 +107,24 @@ pub(crate) fn dispatch(
     }
 }
 
-/// Bits of the operations that are allowed, as there are no permissions yet: Kafka's AclOperation
-/// codes. READ 3, WRITE 4, CREATE 5, DELETE 6, ALTER 7, DESCRIBE 8, CLUSTER_ACTION 9,
-/// DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11, IDEMPOTENT_WRITE 12.
-const fn bits(operations: &[u32]) -> i32 {
-    let mut bits = 0;
-    let mut index = 0;
-    while index < operations.len() {
-        bits |= 1 << operations[index];
-        index += 1;
-    }
-    bits
-}
-
-const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
+/// What is allowed, as there are no permissions yet: all that there is for each kind of resource.
+const TOPIC_OPERATIONS: i32 = bits(&[
+    Operation::Read,
+    Operation::Write,
+    Operation::Create,
+    Operation::Delete,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
+const CLUSTER_OPERATIONS: i32 = bits(&[
+    Operation::Create,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::ClusterAction,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+    Operation::IdempotentWrite,
+]);
+const GROUP_OPERATIONS: i32 = bits(&[Operation::Read, Operation::Delete, Operation::Describe]);

@@ -1,5 +1,6 @@
 //! Stories about the engine as its shell sees it: events in, effects out.
 
+mod access;
 mod admin;
 mod configs;
 mod consumer_chaos;
@@ -9,8 +10,10 @@ mod entries;
 mod fetch_sessions;
 mod fetching;
 mod group_chaos;
+mod group_restarts;
 mod groups;
 mod losses;
+mod node_settings;
 mod offset_admin;
 mod offset_expiry;
 mod offsets;

@@ -4,7 +4,8 @@
 use super::{TransactionFact, TransactionState, Transactional};
 use crate::engine::Engine;
 use crate::entry::Fact;
-use crate::produce::{Refusal, Sender, refuse};
+use crate::produce::Sender;
+use crate::refusal::{Refusal, refuse};
 use crate::transform::{Output, OutputTopic};
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::error_code::ErrorCode;
