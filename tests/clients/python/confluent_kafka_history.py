@@ -62,8 +62,10 @@ class Polls:
         self._diary, self._consumer, self._group = diary, consumer, group
         self._next = {}
 
-    def forget(self, *_):
-        self._next.clear()
+    def forget(self, _, partitions):
+        """Somebody else may have had these, or has them now."""
+        for one in partitions:
+            self._next.pop((one.topic, one.partition), None)
 
     def take(self, most):
         """Some messages, which are noted as polls."""
@@ -116,17 +118,24 @@ def feed(bootstrap, diary, name, dice):
 def read(bootstrap, diary, _name, dice):
     consumer = consumer_of(bootstrap, READERS, **{"group.protocol": "consumer"})
     polls = Polls(diary, consumer, READERS)
-    consumer.subscribe(["target"], on_assign=polls.forget, on_lost=polls.forget)
+    pending = {}
+
+    def forget(_, partitions):
+        polls.forget(_, partitions)
+        for one in partitions:
+            pending.pop((one.topic, one.partition), None)
+
+    consumer.subscribe(["target"], on_assign=forget, on_revoke=forget, on_lost=forget)
     while not ENDING.has_come:
-        found = polls.take(dice.randint(1, 100))
-        offsets = [TopicPartition(topic, partition, messages[-1].offset() + 1)
-                   for (topic, partition), messages in found.items()]
-        if dice.random() < 0.002:
-            die()
+        for place, messages in polls.take(dice.randint(1, 100)).items():
+            pending[place] = messages[-1].offset() + 1
+        # It leaves, and does not just die: the broker misses such a member after 45 s only.
         if dice.random() < 0.005:
             break
-        if offsets and dice.random() < 0.7:
-            commit(diary, consumer, offsets)
+        if pending and dice.random() < 0.7:
+            offsets = [TopicPartition(*place, at) for place, at in pending.items()]
+            if commit(diary, consumer, offsets):
+                pending.clear()
     consumer.close()
 
 
@@ -140,11 +149,13 @@ def commit(diary, consumer, offsets):
     for one in offsets:
         note(one, "unknown")
     try:
-        for one in consumer.commit(offsets=offsets, asynchronous=False):
-            if one.error is None:
-                note(one, "ok")
+        answered = consumer.commit(offsets=offsets, asynchronous=False)
     except KafkaException:
-        pass  # It may have arrived, or not.
+        return False  # It may have arrived, or not.
+    done = [one for one in answered if one.error is None]
+    for one in done:
+        note(one, "ok")
+    return len(done) == len(offsets)
 
 
 class Mill:
@@ -235,8 +246,9 @@ class Mill:
         self._insist(self._producer.abort_transaction)
         self._note_end(txn, begin, False, "ok")
         # It goes on where the group is.
-        self._polls.forget()
-        for one in self._consumer.committed(self._consumer.assignment(), timeout=30):
+        own = self._consumer.assignment()
+        self._polls.forget(None, own)
+        for one in self._consumer.committed(own, timeout=30):
             one.offset = max(one.offset, 0)
             self._consumer.seek(one)
 

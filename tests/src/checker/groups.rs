@@ -2,7 +2,7 @@
 //! a partition has one owner, and nothing is passed over.
 
 use super::event::{Event, History, Outcome, Place, What};
-use super::transactions::last_committed;
+use super::transactions::last_answers;
 use super::{Findings, Rule};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -144,8 +144,9 @@ fn skipped(history: &History, findings: &mut Findings) {
             seen.extend(records.iter().map(|(at, _)| *at));
         }
     }
+    let answers = last_answers(history);
     for ((group, place), seen) in polled {
-        let Some((end, fetched)) = last_committed(history, group, place) else { continue };
+        let Some((end, fetched)) = answers.get(&(group, place)).copied() else { continue };
         let Some(log) = history.logs.get(place) else { continue };
         if let Some((at, value)) = log.committed.range(..end).find(|(at, _)| !seen.contains(at)) {
             let what =

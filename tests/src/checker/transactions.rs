@@ -161,8 +161,9 @@ fn consumed(history: &History, findings: &mut Findings) {
             }
         }
     }
+    let answers = last_answers(history);
     for ((group, source), used) in groups {
-        let Some((end, fetched)) = last_committed(history, group, source) else { continue };
+        let Some((end, fetched)) = answers.get(&(group, source)).copied() else { continue };
         let Some(log) = history.logs.get(source) else { continue };
         if let Some((at, value)) = log.committed.range(..end).find(|(at, _)| !used.contains_key(at))
         {
@@ -177,17 +178,18 @@ fn consumed(history: &History, findings: &mut Findings) {
     }
 }
 
-/// The last answer about a committed offset.
-pub(super) fn last_committed<'a>(
-    history: &'a History,
-    of: &str,
-    at: &Place,
-) -> Option<(i64, &'a Event)> {
-    let answers = history.events.iter().filter_map(|event| match &event.what {
-        What::Fetched { group, place, offset } if group == of && place == at => {
-            Some((*offset, event))
+/// What each group was last told of each partition's committed offset.
+pub(super) type LastAnswers<'a> = HashMap<(&'a str, &'a Place), (i64, &'a Event)>;
+
+pub(super) fn last_answers(history: &History) -> LastAnswers<'_> {
+    let mut last: LastAnswers<'_> = HashMap::new();
+    for event in &history.events {
+        if let What::Fetched { group, place, offset } = &event.what {
+            let known = last.entry((group, place)).or_insert((*offset, event));
+            if event.begin_ns > known.1.begin_ns {
+                *known = (*offset, event);
+            }
         }
-        _ => None,
-    });
-    answers.max_by_key(|(_, event)| event.begin_ns)
+    }
+    last
 }

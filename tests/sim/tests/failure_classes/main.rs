@@ -11,7 +11,7 @@
 //! | C4 the coordinator's memory is lost | `c04` | `transactions` |
 //! | C5 a late end, a torn transaction, a zombie | `c05` | `transactions`; `consistency` |
 //! | C6 wrong without any fault | `c06` | |
-//! | D1 a group or a reader is stuck | `d01` | the oracle's "no progress"; `consistency` |
+//! | D1 a group or a reader is stuck | `d01` | the oracle's "no progress"; `consistency` (`expect_progress`) |
 //! | D2 a stale commit counts, a valid one is lost | `d02` | `consistency` |
 //! | D3 a stale epoch makes a consumer jump | `d03` | `consumer_groups` of the engine |
 //! | D4 two owners | `d04` | `group_chaos`, `consumer_chaos` of the engine; `consistency` |
