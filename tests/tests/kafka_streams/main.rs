@@ -10,6 +10,7 @@ mod model;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
@@ -17,9 +18,10 @@ use millpond_tests::broker::{BUSY_STORAGE, Broker, PATIENCE, Setup};
 use millpond_tests::dice::Dice;
 use millpond_tests::feeder::{Feeder, Message};
 use millpond_tests::jvm::Classes;
-use millpond_tests::kafka::{Kafka, now_ms};
+use millpond_tests::kafka::{CallError, Kafka, now_ms};
 use millpond_tests::running::Running;
 use millpond_tests::witness::{Seen, Witness, look};
+use millpond_wire::ErrorCode;
 use tempfile::TempDir;
 
 use model::{INPUTS, OUTPUTS, Outcome, PARTITIONS, Source, counts, differences, expected, found};
@@ -29,6 +31,15 @@ const ROUNDS: usize = DEATHS.len();
 
 /// Readings of a round.
 const READINGS: usize = 300;
+
+const APPLICATION: &str = "story";
+
+/// Topics that the application made for itself.
+const INTERNAL_TOPICS: [&str; 3] =
+    ["story-by-rest-repartition", "story-sums-changelog", "story-pairs-this-join-store-changelog"];
+
+/// ListOffsets for the end of a partition.
+const LATEST: i64 = -1;
 
 /// Small, so that a death falls between two of one round.
 const BATCH: usize = 4;
@@ -114,8 +125,11 @@ impl Scene {
         }
         let begun = Instant::now();
         // A static member is back without a rebalance, another waits until its past has timed out.
-        let mut instances =
-            [Instance::new("one", &["group.instance.id=one"]), Instance::new("two", &[])];
+        let classes = Rc::new(Classes::compile("streams", &["Streaming"]));
+        let mut instances = [
+            Instance::new("one", &classes, &["group.instance.id=one"]),
+            Instance::new("two", &classes, &["num.stream.threads=2"]),
+        ];
         instances.iter_mut().for_each(|instance| instance.start(&broker));
         instances.iter_mut().for_each(Instance::expect_running);
         println!("{:5} ms: two instances run", begun.elapsed().as_millis());
@@ -159,6 +173,28 @@ impl Scene {
         println!("{:5} ms: {when}: {wanted:?}", self.begun.elapsed().as_millis());
     }
 
+    /// Kafka's own tool makes as if the application had never run: members that are still in the
+    /// group go, offsets go back to the start, topics of the application are deleted.
+    fn reset(&self) {
+        let mut kafka = Kafka::connect(self.broker.kafka(), PATIENCE).expect("a connection");
+        assert!(INTERNAL_TOPICS.iter().all(|topic| exists(&mut kafka, topic)), "names of topics");
+        let (bootstrap, topics) = (self.broker.bootstrap(), INPUTS.join(","));
+        let words = ["--bootstrap-server", &bootstrap, "--application-id", APPLICATION, "--force"];
+        let words = [&words[..], &["--input-topics", &topics]].concat();
+        let tool = Classes::of_jars("tools");
+        tool.run("org.apache.kafka.tools.StreamsResetter", &words, STREAMS_PATIENCE);
+        assert!(
+            !INTERNAL_TOPICS.iter().any(|topic| exists(&mut kafka, topic)),
+            "they are still there"
+        );
+        for (topic, partition) in
+            INPUTS.iter().flat_map(|topic| (0..PARTITIONS).map(move |at| (topic, at)))
+        {
+            let committed = kafka.committed(APPLICATION, topic, partition).expect("an offset");
+            assert_eq!(committed, 0, "{topic}/{partition}");
+        }
+    }
+
     fn close(mut self) {
         let closing = self.source.closing();
         self.feeder.feed(&closing, BATCH);
@@ -174,6 +210,7 @@ impl Scene {
         let first = differences.into_iter().take(20).collect::<Vec<_>>().join("\n  ");
         assert!(count == 0, "{count} keys differ\n  {first}");
         assert_eq!(in_order(self.witness.seen()), in_order(seen), "who was there, and came later");
+        self.reset();
         self.work.add(&self.broker);
         // A run that did nothing proves nothing.
         println!("{:?}", self.work);
@@ -219,6 +256,15 @@ fn die(death: Death, broker: &mut Broker, instances: &mut [Instance; 2]) {
     }
 }
 
+/// Whether a topic is there.
+fn exists(kafka: &mut Kafka, topic: &str) -> bool {
+    match kafka.list_offset(topic, 0, LATEST) {
+        Ok(_) => true,
+        Err(CallError::Code(ErrorCode::UnknownTopicOrPartition)) => false,
+        Err(error) => panic!("{topic}: {error}"),
+    }
+}
+
 fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
     seen.sort_by(|one, other| {
         (&one.topic, one.partition, one.offset).cmp(&(&other.topic, other.partition, other.offset))
@@ -231,12 +277,12 @@ struct Instance {
     name: &'static str,
     settings: Vec<String>,
     state: TempDir,
-    classes: Classes,
+    classes: Rc<Classes>,
     running: Option<Running>,
 }
 
 impl Instance {
-    fn new(name: &'static str, settings: &[&str]) -> Instance {
+    fn new(name: &'static str, classes: &Rc<Classes>, settings: &[&str]) -> Instance {
         let settings = [
             "commit.interval.ms=100",
             "session.timeout.ms=6000",
@@ -250,13 +296,13 @@ impl Instance {
         .iter()
         .chain(settings)
         .map(|one| (*one).to_owned());
-        let classes = Classes::compile("streams", &["Streaming"]);
-        Instance { name, settings: settings.collect(), state: scratch(), classes, running: None }
+        let (settings, classes) = (settings.collect(), classes.clone());
+        Instance { name, settings, state: scratch(), classes, running: None }
     }
 
     fn start(&mut self, broker: &Broker) {
         let (bootstrap, state) = (broker.bootstrap(), self.state.path().display().to_string());
-        let words = [bootstrap.as_str(), "story", &state];
+        let words = [bootstrap.as_str(), APPLICATION, &state];
         let words: Vec<&str> =
             words.into_iter().chain(self.settings.iter().map(String::as_str)).collect();
         self.running = Some(self.classes.start(self.name, "Streaming", &words));
