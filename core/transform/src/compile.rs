@@ -1,7 +1,7 @@
 //! Checks a module and makes machine code of it.
 //!
 //! Only modules that keep to the contract get through, and what is said about the others is meant
-//! for their authors. Precompiled code is never taken.
+//! for their authors.
 
 use crate::abi;
 use crate::imports::GuestState;
@@ -37,6 +37,24 @@ pub struct CompiledModule {
 }
 
 impl CompiledModule {
+    pub(crate) fn new(
+        module: &Module,
+        ready: Ready,
+        hash: Sha256,
+        wasm_bytes: usize,
+        compile_time: Duration,
+    ) -> Self {
+        CompiledModule {
+            pre: ready.pre,
+            contract: ready.contract,
+            hash,
+            wasm_bytes,
+            code_bytes: module.text().len(),
+            memory_bytes: initial_memory_bytes(module),
+            compile_time,
+        }
+    }
+
     /// What it keeps to.
     pub fn contract(&self) -> Contract {
         self.contract
@@ -62,7 +80,7 @@ impl CompiledModule {
         self.memory_bytes
     }
 
-    /// How long compilation took.
+    /// How long compilation took, or the loading of what was compiled before.
     pub fn compile_time(&self) -> Duration {
         self.compile_time
     }
@@ -128,6 +146,15 @@ pub(crate) fn compile(
     linker: &Linker<GuestState>,
     wasm: &[u8],
 ) -> Result<CompiledModule, CompileError> {
+    let started = Instant::now();
+    let module = module(engine, wasm)?;
+    let ready = ready(linker, &module)?;
+    let hash = Sha256::of(wasm);
+    Ok(CompiledModule::new(&module, ready, hash, wasm.len(), started.elapsed()))
+}
+
+/// Machine code of a module whose shape is bearable.
+pub(crate) fn module(engine: &Engine, wasm: &[u8]) -> Result<Module, CompileError> {
     if wasm.len() > caps::MODULE_BYTES_MAX {
         return Err(CompileError::TooLarge { bytes: wasm.len(), max: caps::MODULE_BYTES_MAX });
     }
@@ -135,23 +162,27 @@ pub(crate) fn compile(
     if !wasm.starts_with(b"\0asm\x01\0\0\0") {
         return Err(CompileError::Invalid(not_a_module(wasm).to_string()));
     }
-    let started = Instant::now();
-    let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
     module_shape::check(wasm)?;
-    let module = compile_guarded(engine, wasm)?.map_err(invalid)?;
-    let contract = contract_of(&module);
-    let linker = check_imports(&module, contract, linker)?;
-    check_exports(&module, contract)?;
-    let pre = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(CompiledModule {
-        pre,
-        contract,
-        hash: Sha256::of(wasm),
-        wasm_bytes: wasm.len(),
-        code_bytes: module.text().len(),
-        memory_bytes: initial_memory_bytes(&module),
-        compile_time: started.elapsed(),
-    })
+    compile_guarded(engine, wasm)?.map_err(invalid)
+}
+
+/// What a module needs to be instantiated.
+pub(crate) struct Ready {
+    pre: InstancePre<GuestState>,
+    contract: Contract,
+}
+
+/// Checks that a module keeps to a contract.
+pub(crate) fn ready(linker: &Linker<GuestState>, module: &Module) -> Result<Ready, CompileError> {
+    let contract = contract_of(module);
+    let linker = check_imports(module, contract, linker)?;
+    check_exports(module, contract)?;
+    let pre = linker.instantiate_pre(module).map_err(invalid)?;
+    Ok(Ready { pre, contract })
+}
+
+fn invalid(error: wasmtime::Error) -> CompileError {
+    CompileError::Invalid(format!("{error:#}"))
 }
 
 /// A compiler that panics on a module must not take a thread of the node with it.

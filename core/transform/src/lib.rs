@@ -6,7 +6,8 @@
 //!                      (instance, imports)   (isolate)
 //! ```
 //!
-//! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module.
+//! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module;
+//!   [`Host::precompile`] does it in one process, [`Host::load`] takes the result up in another.
 //! - [`Transform::deploy`]: a declaration ([`TransformSpec`]) and a module, tried once.
 //! - [`Chain`]: the transforms of one partition; [`run`] runs it on a batch.
 //!
@@ -15,6 +16,7 @@
 //! becomes of an [`Outcome`] is decided there.
 
 mod abi;
+mod artifact;
 mod batch_buffer;
 mod chain;
 mod compile;
@@ -38,6 +40,7 @@ mod stats;
 mod ticker;
 mod verdicts;
 
+pub use artifact::ArtifactError;
 pub use chain::{Chain, ChainError, DeployError, Transform, dead_letter_topic};
 pub use compile::{CompileError, CompiledModule, Contract};
 pub use fault::{Fault, Lie};
