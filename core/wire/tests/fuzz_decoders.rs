@@ -214,9 +214,19 @@ family!(
     "Update"
 );
 
+family!(
+    access_messages_survive_damage,
+    "DescribeAcls",
+    "CreateAcls",
+    "DeleteAcls",
+    "DescribeUserScram"
+);
+
 #[test]
 fn every_message_belongs_to_a_family() {
     let words = [
+        "DescribeA",
+        "DescribeU",
         "Produce",
         "Init",
         "Fetch",
