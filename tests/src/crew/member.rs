@@ -103,7 +103,7 @@ impl Member<'_> {
         let request = JoinGroupRequest {
             group_id: self.plan.group.clone(),
             session_timeout_ms: self.plan.session_ms,
-            rebalance_timeout_ms: self.plan.session_ms,
+            rebalance_timeout_ms: self.plan.session_ms / 2,
             member_id: self.id.clone(),
             protocol_type: "consumer".to_owned(),
             protocols: vec![JoinGroupRequestProtocol {

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 /// What is open when all is over has its end by then: transactions time out.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long an answer is waited for: a join waits for everybody, dead ones too.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// All clients of a run, and what they wrote down.
 pub struct Crew {
