@@ -75,6 +75,12 @@ enum Command {
     Recovery,
     /// The threshold filter inline against native, and a produce with it against one without.
     Transform,
+    /// Requests a second, and the broker's processor time for each.
+    Requests,
+    /// Many groups, and the rebalance of a large one.
+    Groups,
+    /// From the end of a transaction to its records at a consumer.
+    Visible,
     /// Memory, size, start to first acknowledgement.
     Footprint,
 }
@@ -93,6 +99,9 @@ impl Command {
                 figures::history::figure,
                 figures::recovery::figure,
                 figures::transform::figure,
+                figures::requests::figure,
+                figures::groups::figure,
+                figures::visible::figure,
                 figures::footprint::figure,
             ],
             Self::Produce => vec![figures::produce::figure],
@@ -103,6 +112,9 @@ impl Command {
             Self::History => vec![figures::history::figure],
             Self::Recovery => vec![figures::recovery::figure],
             Self::Transform => vec![figures::transform::figure],
+            Self::Requests => vec![figures::requests::figure],
+            Self::Groups => vec![figures::groups::figure],
+            Self::Visible => vec![figures::visible::figure],
             Self::Footprint => vec![figures::footprint::figure],
         }
     }

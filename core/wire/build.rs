@@ -7,6 +7,8 @@ mod emit;
 mod emit_api;
 #[path = "build/emit_samples.rs"]
 mod emit_samples;
+#[path = "build/guard.rs"]
+mod guard;
 #[path = "build/schema.rs"]
 mod schema;
 

@@ -27,6 +27,17 @@ file_bytes = \"37MiB\"
 files = 2
 ";
 
+/// More configuration, for little data: what works in the background works all the time, and
+/// consumers that are not at the end read from segments.
+pub const BUSY_STORAGE: &str = "
+[storage]
+tail_bytes = \"1MiB\"
+cache_bytes = 0
+check_interval_ms = 1000
+compaction_check_ms = 200
+background_bytes_per_second = 0
+";
+
 /// How a broker is to be started.
 pub struct Setup {
     launcher: Vec<OsString>,

@@ -32,6 +32,14 @@ fn python_of(python: &str, broker: &Broker, script: &str, story: &str) {
     tell(broker, &python, &home().join("python").join(script), story);
 }
 
+/// The interpreter that has the Python clients, and the directory of the scripts.
+#[track_caller]
+pub fn python_home() -> (PathBuf, PathBuf) {
+    let python = home().join(".venv/bin/python");
+    require(python.is_file(), "the Python clients");
+    (python, home().join("python"))
+}
+
 /// Run Python code that may import the clients; what it printed.
 #[track_caller]
 pub fn python_code(broker: &Broker, code: &str) -> String {

@@ -9,10 +9,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::binary::scratch;
 use crate::broker::Broker;
-use crate::clients::{home, on_path, require};
+use crate::clients::on_path;
 use crate::command::{Outcome, Program};
+use crate::jvm::Classes;
 
 /// All stories of a set, with the start of the JVM.
 const SET_TIME: Duration = Duration::from_secs(180);
@@ -63,21 +63,17 @@ impl Set {
     }
 
     fn tell(&self) -> Told {
-        let java = on_path("java");
-        let jars = home().join("java/target").join(self.jars);
-        require(jars.is_dir(), "the Java clients");
-        let all_jars = jars.join("*").display().to_string();
-        let classes = scratch();
-        let compiled = classes.path().display().to_string();
-        self.compile(&all_jars, &compiled);
+        let names: Vec<&str> = TELLER.iter().chain(self.classes).copied().collect();
+        let classes = Classes::compile(self.jars, &names);
         let mut broker = Broker::start();
         let bootstrap = broker.bootstrap();
         let bell = Bell::hang();
         let bell_word = format!("-Dmillpond.bell={}", bell.address);
-        let path = format!("{compiled}:{all_jars}");
         // Short programs gain nothing from the second compiler of the JVM.
-        let words = ["-XX:TieredStopAtLevel=1", &bell_word, "-cp", &path, "Stories", &bootstrap];
-        let program = Program::new(java, words.iter().chain(self.classes).copied());
+        let flags = ["-XX:TieredStopAtLevel=1", &bell_word].map(OsString::from);
+        let words = ["Stories", &bootstrap].into_iter().chain(self.classes.iter().copied());
+        let words = flags.into_iter().chain(classes.path()).chain(words.map(OsString::from));
+        let program = Program::new(on_path("java"), words);
         let outcome = std::thread::scope(|scope| {
             let run = scope.spawn(|| {
                 let outcome = program.run(SET_TIME);
@@ -90,15 +86,6 @@ impl Set {
         let ends = ends(&outcome);
         let output = format!("{outcome}\n--- the broker's log\n{}", broker.log().tail(150));
         Told { ends, output }
-    }
-
-    /// Compiled anew each time: a class that is older than its source never tells.
-    fn compile(&self, jars: &str, into: &str) {
-        let sources = TELLER.iter().chain(self.classes);
-        let sources = sources.map(|class| home().join("java").join(class).with_extension("java"));
-        let words = ["-nowarn", "-d", into, "-cp", jars].map(OsString::from);
-        let words = words.into_iter().chain(sources.map(OsString::from));
-        Program::new(on_path("javac"), words).run(SET_TIME).expect_success();
     }
 }
 

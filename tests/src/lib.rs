@@ -9,16 +9,23 @@ pub mod autopsy;
 pub mod binary;
 pub mod bomb;
 pub mod broker;
+pub mod checker;
 pub mod clients;
 pub mod command;
+pub mod connect;
+pub mod crew;
 pub mod dice;
+pub mod feeder;
 pub mod go;
 pub mod images;
 pub mod java;
+pub mod jvm;
 pub mod kafka;
 pub mod load;
 pub mod log;
 pub mod ports;
+pub mod running;
+pub mod witness;
 pub mod writer;
 
 /// What judges a log here judges it in the simulator too.

@@ -4,6 +4,9 @@
 use millpond_tests::binary;
 use millpond_tests::broker::{Broker, PATIENCE, Setup};
 use millpond_tests::kafka::Kafka;
+use millpond_wire::messages::describe_configs_request::DescribeConfigsResource;
+use millpond_wire::messages::{DescribeConfigsRequest, Request, Response};
+use std::collections::BTreeMap;
 
 #[track_caller]
 fn kafka(broker: &Broker) -> Kafka {
@@ -54,6 +57,63 @@ fn metrics_are_prometheus_text_with_our_names_and_the_exporters() {
     }
     assert!(text.contains("millpond_"), "our own names: {text}");
     assert_eq!(broker.metric("kafka_topic_partition_current_offset"), Some(1.0), "{text}");
+    for name in [
+        "millpond_requests_throttled_total",
+        "millpond_throttle_seconds_total",
+        "millpond_fetch_sessions_max",
+        "millpond_transactions_open",
+        "millpond_transactions_aborted_total",
+        "millpond_producers",
+    ] {
+        assert!(broker.metric(name).is_some(), "{name} is missing in\n{text}");
+    }
+}
+
+/// Where the file's own names and Kafka's meet; what each changes is told in the engine's tests.
+#[test]
+fn keys_of_groups_and_transactions_are_shown_to_tools_under_kafkas_names() {
+    let file = "
+[groups]
+initial_rebalance_delay_ms = 0
+offsets_retention_ms = 600000
+offsets_check_interval_ms = 1001
+members_max = 11
+session_timeout_min_ms = 1002
+session_timeout_max_ms = 1003
+consumer_heartbeat_interval_ms = 1004
+consumer_session_timeout_ms = 1005
+
+[transactions]
+timeout_max_ms = 1006
+id_expiration_ms = 1007
+";
+    let broker = Setup::default().config(file).start();
+    let node = DescribeConfigsResource {
+        resource_type: 4,
+        resource_name: "1".to_owned(),
+        configuration_keys: None,
+    };
+    let request = DescribeConfigsRequest { resources: vec![node], ..Default::default() };
+    let answer = kafka(&broker).call(4, Request::DescribeConfigs(request));
+    let Ok(Response::DescribeConfigs(answer)) = answer else { panic!("{answer:?}") };
+    let shown = answer.results[0].configs.iter();
+    let shown: BTreeMap<&str, &str> =
+        shown.map(|c| (c.name.as_str(), c.value.as_deref().unwrap_or_default())).collect();
+    for (name, value) in [
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("offsets.retention.minutes", "10"),
+        ("offsets.retention.check.interval.ms", "1001"),
+        ("group.max.size", "11"),
+        ("group.consumer.max.size", "11"),
+        ("group.min.session.timeout.ms", "1002"),
+        ("group.max.session.timeout.ms", "1003"),
+        ("group.consumer.heartbeat.interval.ms", "1004"),
+        ("group.consumer.session.timeout.ms", "1005"),
+        ("transaction.max.timeout.ms", "1006"),
+        ("transactional.id.expiration.ms", "1007"),
+    ] {
+        assert_eq!(shown.get(name), Some(&value), "{name}");
+    }
 }
 
 #[test]

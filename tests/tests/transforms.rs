@@ -2,13 +2,14 @@
 //! policy does to a record that its module loops, traps, eats memory or lies on, and that nobody
 //! else notices.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond_guests as guests;
 use millpond_tests::bomb::bomb;
-use millpond_tests::broker::{Broker, PATIENCE};
+use millpond_tests::broker::{Broker, PATIENCE, Setup};
 use millpond_tests::kafka::{CallError, Found, Kafka};
 use millpond_wire::record::{BatchBuilder, Codec};
 
@@ -117,6 +118,65 @@ fn what_is_not_a_module_is_refused_with_words_and_changes_nothing() {
 }
 
 /// Each module, and a record that it behaves badly on.
+/// The files of compiled code in a broker's directory.
+fn compiled(broker: &Broker) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(broker.data_dir().join("modules")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "code")).collect()
+}
+
+#[test]
+fn what_was_compiled_is_kept_and_what_is_damaged_of_it_is_compiled_again() {
+    let mut broker = Broker::start();
+    kafka(&broker).create_topic("kept", 1).unwrap();
+    deploy(&broker, "hot", guests::THRESHOLD, "kept", &ABOVE_70);
+    let [code] = compiled(&broker).try_into().expect("one file");
+    let whole = std::fs::read(&code).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&code, damaged).unwrap();
+    broker.kill();
+    broker.restart();
+    let mut client = kafka(&broker);
+    client.produce("kept", 0, &[celsius(99).as_bytes(), celsius(1).as_bytes()]).unwrap();
+    assert_eq!(texts(&client.read("kept", 0, 0).unwrap()), [celsius(99)]);
+    assert_eq!(std::fs::read(&code).unwrap(), whole, "written anew");
+}
+
+/// Some 400 KiB that keep a compiler busy for seconds: a thousand locals, each made of others.
+fn compile_bomb() -> Vec<u8> {
+    let sums: String = (0..45_000)
+        .map(|i| {
+            let [a, b, c] = [i * 7 % 1_000, (i * 13 + 5) % 1_000, (i * 29 + 11) % 1_000];
+            format!("(local.set {c} (i32.add (local.get {a}) (local.get {b})))")
+        })
+        .collect();
+    let locals = "i32 ".repeat(1_000);
+    let text = format!(
+        "(module (memory (export \"memory\") 1)
+            (func (export \"millpond_transform_v1\") (param i32 i32) (result i64) (i64.const 0))
+            (func (export \"millpond_alloc\") (param i32) (result i32)
+                (local {locals}) {sums} (local.get 7)))"
+    );
+    wat::parse_str(text).expect("a module")
+}
+
+#[test]
+fn a_module_that_the_compiler_cannot_end_with_is_refused_while_others_go_on() {
+    let broker = Setup::default().config("[transforms]\ncompile_ms_max = 1000\n").start();
+    let mut client = kafka(&broker);
+    client.create_topic("calm", 1).unwrap();
+    let file = broker.file("bomb.wasm", &compile_bomb());
+    let http = broker.http();
+    let words = ["transform", "--http", &http, "deploy", "bomb", "--module", &file];
+    let said = broker.cli(&[&words[..], &["--topic", "calm"]].concat()).expect_failure();
+    assert!(said.contains("the compiler gave up on it"), "{said}");
+    assert!(said.contains("transforms.compile_ms_max"), "{said}");
+    assert!(compiled(&broker).is_empty());
+    assert_eq!(client.produce("calm", 0, &[b"as ever"]).unwrap(), 0);
+}
+
 fn hostile() -> [(&'static str, &'static [u8], &'static str); 6] {
     [
         ("loop", guests::HOSTILE_LOOP, "loop"),

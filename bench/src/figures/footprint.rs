@@ -2,21 +2,18 @@
 //! the size of the program; the time from its start to its first acknowledgement.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::metadata_request::MetadataRequestTopic;
-use millpond_wire::messages::{MetadataRequest, Request, Response};
-use millpond_wire::{ApiKey, ErrorCode};
+use millpond_wire::messages::{MetadataRequest, Response};
 
 use crate::broker::Broker;
-use crate::error::{BenchError, Context, Outcome};
+use crate::error::{Context, Outcome};
 use crate::figures::{Bench, progress};
+use crate::load::conversation::{Conversation, accepted, other_answer};
 use crate::load::fleet::Fleet;
 use crate::load::frames::{Frames, expect_taken, frame};
 use crate::load::reader::read_partition;
@@ -28,8 +25,8 @@ use crate::spread::Spread;
 
 /// Devices, each with a QUIC connection.
 const DEVICES: usize = 500;
-/// Partitions of a crowded board.
-const CROWD: usize = 1_000;
+/// Partitions of a crowded board, and of one that holds far more than it should.
+const CROWDS: [usize; 2] = [1_000, 5_000];
 /// The version of Metadata that is spoken.
 const METADATA_VERSION: i16 = 9;
 /// A start that takes longer has failed.
@@ -51,8 +48,10 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         connected.push(many);
     }
     memory_lines(&mut figure, &idle, &connected);
-    for (name, bytes) in crowded(bench)? {
-        figure.line(name, Some(Spread::one(mib(bytes))), "MiB");
+    for partitions in CROWDS {
+        for (name, value, unit) in crowded(bench, partitions)? {
+            figure.line(name, Some(Spread::one(value)), unit);
+        }
     }
     let size = fs::metadata(&bench.binary).context("the broker's binary")?.len();
     let size = Spread::one(mib(size));
@@ -83,34 +82,38 @@ fn memory(bench: &Bench) -> Outcome<(Memory, Memory)> {
     Ok((idle, connected))
 }
 
-/// A board with many partitions, all of them written to as fast as it goes, then read again after
-/// a restart: what it takes at most.
-fn crowded(bench: &Bench) -> Outcome<[(String, u64); 3]> {
-    progress(&format!("footprint, {CROWD} partitions"));
+/// A board with many partitions, all of them written to as fast as it goes, then killed, started
+/// and read again: what it takes at most.
+fn crowded(bench: &Bench, partitions: usize) -> Outcome<[(String, f64, &'static str); 5]> {
+    progress(&format!("footprint, {partitions} partitions"));
     let home = bench.scratch()?;
     let broker = Broker::start(&bench.binary, home.path())?;
-    broker.create_topic("crowd", CROWD)?;
+    broker.create_topic("crowd", partitions)?;
+    let empty = broker.peak_rss_bytes()?;
     let mut telemetry = Telemetry::new(5);
-    let batches = (0..CROWD * 4)
+    let batches = (0..partitions * 4)
         .map(|index| telemetry.batch_of_readings(index % 500, 10, 200))
         .collect::<Outcome<Vec<_>>>()?;
-    let frames = Frames::of_batches("crowd", CROWD, batches)?;
+    let frames = Frames::of_batches("crowd", partitions, batches)?;
     saturate(broker.kafka(), &frames, bench.pressure, bench.seconds(6.0))?;
     let written = broker.peak_rss_bytes()?;
-    broker.stop()?;
+    broker.kill()?;
+    let start_ms = first_ack_ms(bench, home.path())?;
     let broker = Broker::start(&bench.binary, home.path())?;
     let started = broker.peak_rss_bytes()?;
-    for partition in 0..CROWD {
+    for partition in 0..partitions {
         let partition = i32::try_from(partition).context("a partition")?;
         read_partition(broker.kafka(), "crowd", partition)?;
     }
     let read = broker.peak_rss_bytes()?;
     broker.stop()?;
-    let name = |what: &str| format!("peak RSS, {CROWD} partitions, {what}");
+    let name = |what: &str| format!("{partitions} partitions: {what}");
     Ok([
-        (name("saturated"), written),
-        (name("after a restart"), started),
-        (name("all of them read"), read),
+        (name("peak RSS, empty"), mib(empty), "MiB"),
+        (name("peak RSS, saturated"), mib(written), "MiB"),
+        (name("start to first ack after kill -9"), start_ms, "ms"),
+        (name("peak RSS after a start"), mib(started), "MiB"),
+        (name("peak RSS, all of them read"), mib(read), "MiB"),
     ])
 }
 
@@ -148,15 +151,12 @@ fn mib(bytes: u64) -> f64 {
 
 /// From the start of the process to the acknowledgement of a record, in ms.
 pub(crate) fn first_ack_ms(bench: &Bench, home: &Path) -> Outcome<f64> {
-    let metadata = metadata_frame("first")?;
     let produce = frame("first", 0, Telemetry::new(4).batch(1, 200)?)?;
     let started = Instant::now();
     let broker = Broker::spawn(&bench.binary, home)?;
-    let mut socket = connect(broker.kafka(), started + PATIENCE)?;
-    socket.set_nodelay(true).context("a socket's option")?;
-    socket.set_read_timeout(Some(PATIENCE)).context("a socket's option")?;
-    expect_topic(exchange(&mut socket, &metadata)?)?;
-    expect_taken(exchange(&mut socket, &produce)?)?;
+    let mut client = Conversation::over(connect(broker.kafka(), started + PATIENCE)?)?;
+    make_topic(&mut client, "first")?;
+    expect_taken(client.exchange(&produce)?)?;
     let took = started.elapsed();
     broker.stop()?;
     Ok(took.as_secs_f64() * 1e3)
@@ -173,44 +173,18 @@ fn connect(address: SocketAddr, give_up: Instant) -> Outcome<TcpStream> {
     }
 }
 
-fn exchange(socket: &mut TcpStream, request: &[u8]) -> Outcome<Bytes> {
-    socket.write_all(request).context("sending")?;
-    let mut decoder = FrameDecoder::for_responses();
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(response) = decoder.next_frame().context("receiving")? {
-            return Ok(response);
-        }
-        let read = socket.read(&mut buffer).context("receiving")?;
-        if read == 0 {
-            return Err(BenchError::new("receiving", "the broker closed the connection"));
-        }
-        decoder.extend(buffer.get(..read).unwrap_or_default());
-    }
-}
-
-/// Asks for a topic, so that it is made.
-fn metadata_frame(topic: &str) -> Outcome<Bytes> {
-    let request = Request::Metadata(MetadataRequest {
+/// Makes a topic by asking for it.
+fn make_topic(client: &mut Conversation, topic: &str) -> Outcome<()> {
+    let request = MetadataRequest {
         topics: Some(vec![MetadataRequestTopic {
             name: Some(topic.to_owned()),
             ..Default::default()
         }]),
         allow_auto_topic_creation: true,
         ..Default::default()
-    });
-    let chunks = encode_request(METADATA_VERSION, 0, Some("millpond-bench"), &request);
-    Ok(chunks.context("encoding a metadata request")?.concat().into())
-}
-
-fn expect_topic(response: Bytes) -> Outcome<()> {
-    let decoded = decode_response(ApiKey::Metadata, METADATA_VERSION, response);
-    let (_, Response::Metadata(metadata)) = decoded.context("reading metadata")? else {
-        return Err(BenchError::new("metadata", "answered by something else"));
     };
-    let code = metadata.topics.first().map(|topic| topic.error_code);
-    match code == Some(ErrorCode::None.code()) {
-        true => Ok(()),
-        false => Err(BenchError::new("making a topic on first use", format!("{code:?}"))),
-    }
+    let answer = client.call(METADATA_VERSION, request)?;
+    let Response::Metadata(metadata) = answer else { return Err(other_answer(&answer)) };
+    let topic = metadata.topics.first().context("a topic in the answer")?;
+    accepted("making a topic on first use", topic.error_code)
 }

@@ -4,11 +4,14 @@
 pub(crate) mod ack_latency;
 pub(crate) mod bulk;
 pub(crate) mod footprint;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod packing;
 pub(crate) mod produce;
 pub(crate) mod recovery;
+pub(crate) mod requests;
 pub(crate) mod transform;
+pub(crate) mod visible;
 pub(crate) mod wear;
 
 use std::path::{Path, PathBuf};

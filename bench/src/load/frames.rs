@@ -1,12 +1,13 @@
-//! Produce requests, encoded before the clock starts, so that the generator costs as little as it
-//! can; and what came back for them.
+//! Requests, encoded before the clock starts, so that the generator costs as little as it can; and
+//! what is expected back for them.
 
 use bytes::Bytes;
-use millpond_wire::frame::{decode_response, encode_request};
+use millpond_wire::frame::decode_response;
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::{ProduceRequest, Request, Response};
 use millpond_wire::{ApiKey, ErrorCode};
 
+use super::conversation::{frame_of, other_answer};
 use crate::error::{BenchError, Context, Outcome};
 use crate::payload::Telemetry;
 
@@ -31,10 +32,24 @@ impl Shape {
     }
 }
 
-/// Requests, each a whole frame with acks = -1, to be sent round and round.
+/// What is to come back for each request of a kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected {
+    /// The version that is spoken.
+    pub(crate) version: i16,
+    /// Whether an answer says that all was done.
+    pub(crate) check: fn(Response) -> Outcome<()>,
+}
+
+/// Produce requests.
+const TAKEN: Expected = Expected { version: PRODUCE_VERSION, check: is_taken };
+
+/// Requests of one kind, each a whole frame, to be sent round and round.
 pub(crate) struct Frames {
     frames: Vec<Bytes>,
     shape: Shape,
+    api: ApiKey,
+    expected: Expected,
 }
 
 impl Frames {
@@ -52,7 +67,7 @@ impl Frames {
             let partition = i32::try_from(index % partitions.max(1)).context("a partition")?;
             frames.push(frame(topic, partition, batch)?);
         }
-        Ok(Self { frames, shape })
+        Ok(Self { frames, shape, api: ApiKey::Produce, expected: TAKEN })
     }
 
     /// Requests of one batch each, made by the caller; `payload_bytes` of the shape is what each
@@ -64,7 +79,23 @@ impl Frames {
             let partition = i32::try_from(index % partitions.max(1)).context("a partition")?;
             frames.push(frame(topic, partition, batch)?);
         }
-        Ok(Self { frames, shape: Shape { records: 1, value_bytes } })
+        let shape = Shape { records: 1, value_bytes };
+        Ok(Self { frames, shape, api: ApiKey::Produce, expected: TAKEN })
+    }
+
+    /// Requests of any kind, all of the same.
+    pub(crate) fn of_requests(requests: &[Request], expected: Expected) -> Outcome<Self> {
+        let api = requests.first().context("requests")?.api_key();
+        let frames = requests.iter().map(|request| frame_of(expected.version, request));
+        let frames = frames.collect::<Outcome<Vec<_>>>()?;
+        Ok(Self { frames, shape: Shape { records: 0, value_bytes: 0 }, api, expected })
+    }
+
+    /// Checks that a response says that everything was done.
+    pub(crate) fn check(&self, response: Bytes) -> Outcome<()> {
+        let decoded = decode_response(self.api, self.expected.version, response);
+        let answer = decoded.context(format!("reading the answer to {:?}", self.api))?.1;
+        (self.expected.check)(answer)
     }
 
     /// The n-th request to be sent.
@@ -78,7 +109,7 @@ impl Frames {
     }
 }
 
-/// One produce request of one batch, as a frame.
+/// One produce request of one batch with acks = -1, as a frame.
 pub(crate) fn frame(topic: &str, partition: i32, batch: Bytes) -> Outcome<Bytes> {
     let request = Request::Produce(ProduceRequest {
         transactional_id: None,
@@ -90,17 +121,17 @@ pub(crate) fn frame(topic: &str, partition: i32, batch: Bytes) -> Outcome<Bytes>
             ..Default::default()
         }],
     });
-    let chunks = encode_request(PRODUCE_VERSION, 0, Some("millpond-bench"), &request);
-    Ok(chunks.context("encoding a produce request")?.concat().into())
+    frame_of(PRODUCE_VERSION, &request)
 }
 
-/// Checks that a response says that everything was taken.
+/// Checks that the answer to `frame` says that everything was taken.
 pub(crate) fn expect_taken(response: Bytes) -> Outcome<()> {
     let decoded = decode_response(ApiKey::Produce, PRODUCE_VERSION, response);
-    let (_, Response::Produce(produce)) = decoded.context("reading the answer to a produce")?
-    else {
-        return Err(BenchError::new("a produce", "answered by something else"));
-    };
+    is_taken(decoded.context("reading the answer to a produce")?.1)
+}
+
+fn is_taken(response: Response) -> Outcome<()> {
+    let Response::Produce(produce) = response else { return Err(other_answer(&response)) };
     let mut partitions = produce.responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.find(|partition| partition.error_code != ErrorCode::None.code()) {
         Some(refused) => {

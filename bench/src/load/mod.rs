@@ -1,8 +1,10 @@
 //! Load on a broker: what is sent, and when. Everything here speaks the Kafka protocol and knows
 //! nothing of Millpond, so that any broker that speaks it can be put under the same load.
 
+pub(crate) mod conversation;
 pub(crate) mod fleet;
 pub(crate) mod frames;
+pub(crate) mod member;
 pub(crate) mod pace;
 pub(crate) mod paced;
 pub(crate) mod reader;

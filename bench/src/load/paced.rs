@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use millpond_wire::frame::FrameDecoder;
 
-use super::frames::{Frames, expect_taken};
+use super::frames::Frames;
 use super::pace::Pace;
 use crate::error::{BenchError, Context, Outcome};
 use crate::latency::Latencies;
@@ -31,7 +31,7 @@ pub(crate) fn paced(
     let count = pace.operations(duration);
     thread::scope(|scope| {
         let sender = scope.spawn(move || send(sending, frames, pace, count));
-        let latencies = receive(&mut receiving, pace, count);
+        let latencies = receive(&mut receiving, frames, pace, count);
         let sent = sender.join().map_err(|_| BenchError::new("sending", "the thread panicked"))?;
         sent.and(latencies)
     })
@@ -48,7 +48,7 @@ fn send(mut socket: TcpStream, frames: &Frames, pace: Pace, count: u64) -> Outco
     Ok(())
 }
 
-fn receive(socket: &mut TcpStream, pace: Pace, count: u64) -> Outcome<Latencies> {
+fn receive(socket: &mut TcpStream, frames: &Frames, pace: Pace, count: u64) -> Outcome<Latencies> {
     let mut latencies = Latencies::new()?;
     let mut decoder = FrameDecoder::for_responses();
     let mut buffer = vec![0; 64 * 1024];
@@ -61,7 +61,7 @@ fn receive(socket: &mut TcpStream, pace: Pace, count: u64) -> Outcome<Latencies>
         let now = Instant::now();
         decoder.extend(buffer.get(..read).unwrap_or_default());
         while let Some(response) = decoder.next_frame().context("receiving")? {
-            expect_taken(response)?;
+            frames.check(response)?;
             if pace.counts(answered) {
                 latencies.record(now.saturating_duration_since(pace.due(answered)));
             }

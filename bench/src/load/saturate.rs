@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, Semaphore};
 
-use super::frames::{Frames, expect_taken};
+use super::frames::Frames;
 use crate::error::{BenchError, Context, Outcome};
 use crate::latency::Latencies;
 
@@ -112,7 +112,7 @@ async fn line(
         last_sent: Notify::new(),
     };
     let send = send(write, frames, order, window, &under_way);
-    let receive = receive(read, window, &under_way, tally);
+    let receive = receive(read, frames, window, &under_way, tally);
     let (_open, ()) = tokio::try_join!(send, receive)?;
     Ok(())
 }
@@ -150,6 +150,7 @@ async fn send(
 
 async fn receive(
     mut read: OwnedReadHalf,
+    frames: &Frames,
     window: Window,
     under_way: &UnderWay,
     tally: &RefCell<Tally>,
@@ -169,7 +170,7 @@ async fn receive(
         }
         let now = Instant::now();
         while let Some(response) = decoder.next_frame().context("receiving")? {
-            expect_taken(response)?;
+            frames.check(response)?;
             let sent = under_way.sent.borrow_mut().pop_front();
             let sent = sent.context("an answer to what was not asked")?;
             let mut tally = tally.borrow_mut();

@@ -193,6 +193,18 @@ impl Take {
         (0..count).map(|_| Ok((self.string(what)?, self.string(what)?))).collect()
     }
 
+    /// As [`put_texts`] writes them.
+    pub(crate) fn texts(&mut self, what: &'static str) -> Result<Vec<String>, CodecError> {
+        let count = self.count(what, 4)?;
+        (0..count).map(|_| self.string(what)).collect()
+    }
+
+    /// As [`put_bytes`] writes them; a copy, so as not to keep what was read alive.
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<Bytes, CodecError> {
+        let len = self.u32(what)? as usize;
+        Ok(Bytes::copy_from_slice(&self.slice(what, len)?))
+    }
+
     pub(crate) fn end(&self, what: &'static str) -> Result<(), CodecError> {
         match self.left() {
             0 => Ok(()),
@@ -211,6 +223,22 @@ pub(crate) fn put_option_string(out: &mut impl BufMut, text: Option<&str>) {
     if let Some(text) = text {
         put_string(out, text);
     }
+}
+
+pub(crate) fn put_texts<'a>(
+    out: &mut impl BufMut,
+    texts: impl IntoIterator<Item = &'a String, IntoIter: ExactSizeIterator>,
+) {
+    let texts = texts.into_iter();
+    put_count(out, texts.len());
+    for text in texts {
+        put_string(out, text);
+    }
+}
+
+pub(crate) fn put_bytes(out: &mut impl BufMut, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.put_slice(bytes);
 }
 
 /// Counts and lengths are far below 4 GiB: every one of them is capped where it is made.

@@ -12,15 +12,16 @@
 //!   [max timestamp zigzag, less the base] flag 8  else: that of the base
 //!   [producer id | epoch | base sequence] flag 16 else: -1, -1, -1
 //!   [crc u32]                             flag 32 else: computed when read
-//!   [sent, as in entry.rs]                flag 64 in full, flag 128 the batch's own range and offset
+//!   [sent, as in fact.rs]                 flag 64 in full, flag 128 the batch's own range and offset
 //!   records, to the end of the body
 //! ```
 //! Numbers are varints (seven bits a byte, the lowest first), signed ones zigzag; what is unsigned
 //! here and signed in a batch is taken bit by bit. Length and magic of a batch follow from the rest.
 
 use crate::codec::{CodecError, Take, put_varint, varint_len, zigzag};
-use crate::entry::{COMPACT_TAG, EXTENT_TAG, EntryError, Fact};
+use crate::entry::{EntryError, Fact};
 use crate::extent::{self, Extent};
+use crate::fact::{COMPACT_TAG, EXTENT_TAG};
 use crate::partition::FIRST_LEADER_EPOCH;
 use crate::sent::{SENT_BYTES, Sent, SentAnswer};
 use crate::units::PartitionKey;

@@ -27,6 +27,9 @@ pub struct EngineConfig {
     pub group_min_session_timeout_ms: i32,
     /// Longest session timeout a member may ask for. Default 1,800,000.
     pub group_max_session_timeout_ms: i32,
+    /// Most members of one group, of either kind. Default 1,000 (`group.max.size`,
+    /// `group.consumer.max.size`).
+    pub group_max_size: usize,
     /// How often members of consumer groups (KIP-848) are told to send a heartbeat. Default 5,000,
     /// as in Kafka.
     pub consumer_heartbeat_interval_ms: i32,
@@ -38,6 +41,12 @@ pub struct EngineConfig {
     /// How often they are checked. Default 600,000, as in Kafka
     /// (`offsets.retention.check.interval.ms`).
     pub offsets_check_ms: u64,
+    /// Longest timeout that a transactional producer may ask for. Default 900,000, as in Kafka
+    /// (`transaction.max.timeout.ms`).
+    pub transaction_max_timeout_ms: i32,
+    /// How long a transactional id is remembered that nobody uses. Default seven days, as in Kafka
+    /// (`transactional.id.expiration.ms`).
+    pub transactional_id_expiration_ms: i64,
     /// Largest record batch of a topic that does not say. Default 1 MiB + 12, as in Kafka.
     pub message_max_bytes: i32,
     /// Most bytes of one fetch answer, whatever the client asks. Default 8 MiB.
@@ -87,10 +96,13 @@ impl Default for EngineConfig {
             group_initial_rebalance_delay_ms: limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
             group_min_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MIN as i32,
             group_max_session_timeout_ms: limits::SESSION_TIMEOUT_MS_MAX as i32,
+            group_max_size: limits::GROUP_MEMBERS_MAX,
             consumer_heartbeat_interval_ms: limits::DEFAULT_CONSUMER_HEARTBEAT_MS,
             consumer_session_timeout_ms: limits::DEFAULT_CONSUMER_SESSION_MS,
             offsets_retention_ms: limits::DEFAULT_OFFSETS_RETENTION_MS as i64,
             offsets_check_ms: limits::DEFAULT_OFFSETS_CHECK_MS,
+            transaction_max_timeout_ms: limits::TRANSACTION_TIMEOUT_MS_MAX,
+            transactional_id_expiration_ms: limits::TRANSACTIONAL_ID_EXPIRATION_MS,
             message_max_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES as i32,
             fetch_max_bytes: limits::FETCH_BYTES_MAX,
             fetch_max_wait_ms: limits::FETCH_WAIT_MS_MAX,

@@ -11,7 +11,7 @@ use crate::fetch::Fetches;
 use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::parked::Parked;
-use crate::produce::ProduceCall;
+use crate::produce_call::ProduceCall;
 use crate::reads::PendingRead;
 use crate::record_clock::RecordClock;
 use crate::rng::Rng;
@@ -194,6 +194,7 @@ impl Engine {
         self.settle_recovered();
         self.settle_losses();
         self.settle_prepared();
+        self.resume_groups();
         if self.state.transforms.len() > 0 {
             self.effects.push_back(Effect::TransformsChanged(self.state.transforms.all()));
         }
@@ -238,6 +239,7 @@ impl Engine {
         self.reclaim_asked = false;
         self.observe_clock();
         self.start_deadlines();
+        self.begin_groups();
         self.fire_due_timers();
         match event {
             Event::Request { id, peer, request, version } => {
@@ -417,6 +419,7 @@ impl Engine {
             | Fact::TopicConfigured { .. } => self.catalog_seq = seq,
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             Fact::Setting(_) => self.settings_seq = seq,
+            Fact::Group(fact) => self.draft.bytes += fact.size_bytes(),
             _ => {}
         }
         self.note_sync(&fact);

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! body (fact 18)
-//!   key | has sent u8 | [sent, as in entry.rs]
+//!   key | has sent u8 | [sent, as in fact.rs]
 //!   | segment's base offset i64 | its generation u32 | position in it u64
 //!   | the batch's header as it stands there, 61 bytes, to the end
 //! ```

@@ -1,5 +1,5 @@
-//! What is kept of a group beyond its members, which are soft: its kind, since when nobody is in
-//! it, and which of its epochs may have been told. In the journal and in snapshots.
+//! What is kept of a group besides its members (`group/roster`): its kind, since when nobody is in it,
+//! and where its generations or epochs go on from then. In the journal and in snapshots.
 //!
 //! ```text
 //! note  kind u8 (0 = classic, 1 = consumer) | protocol type str | epochs reserved up to i32
@@ -20,7 +20,8 @@ pub struct GroupNote {
     pub kind: GroupKind,
     /// `consumer`, `connect`, ...
     pub protocol_type: String,
-    /// Epochs up to this one may have been told to members (KIP-848).
+    /// Generations, or epochs of a group of KIP-848, up to this one may have been told to members.
+    /// While somebody is in, the roster knows better.
     pub epochs_upto: i32,
     /// Since when nobody is in, milliseconds since 1970. `None`: somebody is in, or it is not known
     /// since when nobody is.

@@ -3,7 +3,7 @@
 //! topics; never beyond the cap on what it may decompress to.
 
 use crate::engine::Engine;
-use crate::produce::{Refusal, refuse, refuse_records};
+use crate::refusal::{Refusal, refuse, refuse_records};
 use crate::topic_config::CLEANUP_POLICY;
 use crate::transform::{Output, OutputTopic};
 use crate::units::PartitionKey;

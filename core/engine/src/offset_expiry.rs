@@ -1,6 +1,7 @@
 //! When committed offsets have had their time (KIP-211): those of an empty group count from when
 //! the last member left, those of stand-alone consumers from their commit, those of a topic that a
-//! live group reads no more likewise; and some came with a time of their own. Also keeps the notes of groups true.
+//! live group reads no more likewise; and some came with a time of their own. A group without
+//! members and offsets goes with the check, too.
 //!
 //! As for records, nothing expires by a clock that jumps: ages are measured against the steady
 //! clock and the newest plausible record (`retention`), and what was stamped by a clock that nobody
@@ -8,11 +9,8 @@
 
 use crate::engine::{Engine, Timer};
 use crate::entry::{CommittedOffset, Fact};
-use crate::group_fact::GroupFact;
-use crate::group_note::GroupNote;
 use crate::record_clock::is_plausible;
 use crate::units::PartitionKey;
-use crate::view::GroupKind;
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeSet;
 
@@ -43,39 +41,6 @@ impl Engine {
         }
     }
 
-    /// Makes a note of a group, if it says something new.
-    pub(crate) fn note_group(&mut self, group: &str, note: Option<GroupNote>) {
-        if self.state.notes.get(group) == note.as_ref() || !self.state.notes.has_room(group) {
-            return;
-        }
-        self.commit(Fact::Group(GroupFact::Noted { group: group.to_owned(), note }));
-    }
-
-    /// Members of a classic group commit offsets: from now on it is known what it is.
-    pub(crate) fn note_classic_members(&mut self, group_id: &str) {
-        let Some(group) = self.groups.get(group_id).filter(|group| group.has_members()) else {
-            return;
-        };
-        let note = GroupNote {
-            kind: GroupKind::Classic,
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            epochs_upto: self.state.notes.get(group_id).map_or(0, |note| note.epochs_upto),
-            empty_since_ms: None,
-        };
-        self.note_group(group_id, Some(note));
-    }
-
-    /// The last member has left.
-    pub(crate) fn note_empty(&mut self, group_id: &str) {
-        let Some(mut note) = self.state.notes.get(group_id).cloned() else { return };
-        // A stuck disk is no reason to wait: the next check makes up for it.
-        if self.state.offsets.group(group_id).is_none() {
-            return self.note_group(group_id, None);
-        }
-        note.empty_since_ms = Some(self.stamp_ms()).filter(|ms| *ms != UNKNOWN_MS);
-        self.note_group(group_id, Some(note));
-    }
-
     pub(crate) fn on_offset_expiry_deadline(&mut self) {
         self.offset_expiry_armed = false;
         if self.is_clock_steady() && !self.space.is_stuck() {
@@ -100,8 +65,11 @@ impl Engine {
         let presence = self.presence(group_id);
         self.restamp(group_id);
         let note = self.state.notes.get(group_id).cloned();
-        if presence == Presence::Empty && self.state.offsets.group(group_id).is_none() {
-            return self.note_group(group_id, None);
+        let has_offsets = self.state.offsets.group(group_id).is_some()
+            || self.state.transactions.pending().of(group_id) > 0;
+        if presence == Presence::Empty && !has_offsets {
+            self.note_group(group_id, None);
+            return;
         }
         let now_ms = self.now.wall_ms;
         let mut empty_since_ms = None;
@@ -134,7 +102,11 @@ impl Engine {
     fn restamp(&mut self, group_id: &str) {
         let now_ms = self.now.wall_ms;
         let offsets = self.state.offsets.group(group_id).into_iter().flat_map(|g| &g.offsets);
-        let doubtful = offsets.filter(|(_, at)| !is_plausible(at.commit_timestamp_ms, now_ms));
+        // A commit, even one that changes nothing but its stamp, would overtake pending ones.
+        let pending = self.state.transactions.pending();
+        let doubtful = offsets.filter(|(key, at)| {
+            !is_plausible(at.commit_timestamp_ms, now_ms) && !pending.has(group_id, **key)
+        });
         let stamped = |(key, at): (&PartitionKey, &CommittedOffset)| {
             (*key, CommittedOffset { commit_timestamp_ms: now_ms, ..at.clone() })
         };
@@ -155,7 +127,8 @@ impl Engine {
             reference_ms.saturating_sub(base_ms) >= kept_ms
         };
         let old = stored.offsets.iter();
-        let is_pending = |key: &PartitionKey| self.state.transactions.is_pending(group_id, *key);
+        let pending = self.state.transactions.pending();
+        let is_pending = |key: &PartitionKey| pending.has(group_id, *key);
         let is_free =
             |key: &PartitionKey| !is_pending(key) && !self.is_read(group_id, key.topic_id);
         let old = old.filter(|(key, at)| is_old(key, at) && is_free(key));
@@ -164,7 +137,7 @@ impl Engine {
             return;
         }
         self.counters.offsets_expired += old.len() as u64;
-        let is_all = old.len() == stored.offsets.len();
+        let is_all = old.len() == stored.offsets.len() && pending.of(group_id) == 0;
         let (group, partitions) = (group_id.to_owned(), Some(old).filter(|_| !is_all));
         self.commit(Fact::OffsetsDeleted { group, partitions });
         if is_all && self.presence(group_id) == Presence::Empty {
@@ -184,4 +157,5 @@ impl Engine {
     }
 }
 
-const UNKNOWN_MS: i64 = -1;
+/// A stamp while the clock may not be believed.
+pub(crate) const UNKNOWN_MS: i64 = -1;

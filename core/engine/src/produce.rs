@@ -5,69 +5,23 @@
 
 use crate::admission::{Admitted, SentRange, Slot, Verdict};
 use crate::effect::Effect;
-use crate::engine::{Engine, Then};
+use crate::engine::Engine;
 use crate::entry::{Fact, Sent, SentAnswer};
-use crate::topic::is_valid_topic_name;
+use crate::produce_call::Settled;
+use crate::refusal::{Refusal, busy, refuse};
 use crate::transaction::not_in_transaction;
-use crate::transform::{Output, OutputTopic, TransformJob, TransformOutcome};
-use crate::units::{EntrySeq, PartitionKey, RequestId, Ticket};
+use crate::transform::{TransformJob, TransformOutcome};
+use crate::units::{EntrySeq, PartitionKey, Ticket};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
-use millpond_wire::messages::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse,
-};
-use millpond_wire::messages::{ProduceResponse, Response};
 use millpond_wire::record::{Batch, BatchError, Codec, LogBatch};
-use std::collections::BTreeMap;
-
-/// A produce request that is not answered yet.
-#[derive(Debug)]
-pub(crate) struct ProduceCall {
-    pub(crate) id: RequestId,
-    /// False for acks=0.
-    pub(crate) wants_answer: bool,
-    pub(crate) response: ProduceResponse,
-    /// Partitions without a result.
-    pub(crate) open: usize,
-    /// The newest entry that a result rests on.
-    pub(crate) seq: EntrySeq,
-}
-
-/// What became of one partition's batch.
-#[derive(Clone, Debug)]
-pub(crate) enum Settled {
-    Accepted { answer: SentAnswer, append_time_ms: i64, seq: EntrySeq },
-    Refused(Refusal),
-}
 
 /// What a produce request says of all its batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender<'a> {
     pub(crate) transactional_id: Option<&'a str>,
     pub(crate) version: i16,
-}
-
-/// Why a batch is refused.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: String,
-    /// The records that are to blame, by their place in the batch, where that is known.
-    pub(crate) records: Vec<(i32, String)>,
-}
-
-pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
-    Refusal { code, message: message.into(), records: Vec::new() }
-}
-
-/// A batch is refused because of some of its records (KIP-467).
-pub(crate) fn refuse_records(
-    code: ErrorCode,
-    message: impl Into<String>,
-    records: Vec<(i32, String)>,
-) -> Refusal {
-    Refusal { code, message: message.into(), records }
 }
 
 /// A batch's place in what its producer sends.
@@ -245,7 +199,8 @@ impl Engine {
                 // What went elsewhere may rest on a topic without a window.
                 let is_here = matches!(answer, SentAnswer::Offset(_));
                 let seq = if is_here && has_window { EntrySeq(0) } else { batch.seq };
-                self.settle(key, slot, Settled::Accepted { answer, append_time_ms: -1, seq });
+                let append_time_ms = batch.append_time_ms;
+                self.settle(key, slot, Settled::Accepted { answer, append_time_ms, seq });
                 Ok(())
             }
             Verdict::InFlight(index) => {
@@ -321,108 +276,13 @@ impl Engine {
         Ok(Settled::Accepted { answer, append_time_ms, seq: self.rests_on() })
     }
 
-    /// All outputs of a batch, to however many topics, in this one entry.
-    fn commit_outputs(
+    /// A batch gets its offsets. Returns the first, and the log append time or -1.
+    pub(crate) fn append(
         &mut self,
         key: PartitionKey,
-        admitted: &Admitted,
-        outputs: Vec<Output>,
-    ) -> Result<Settled, Refusal> {
-        self.check_outputs(&outputs)?;
-        self.check_output_keys(key, &outputs)?;
-        if let Some(within) = admitted.within {
-            self.check_routes(within, key, &outputs)?;
-        }
-        let same_shape = match outputs.as_slice() {
-            [one] => {
-                one.topic == OutputTopic::Same
-                    && one.batch.records_count() == admitted.batch.records_count()
-            }
-            _ => false,
-        };
-        let mut answer = SentAnswer::NoOffset;
-        let mut append_time_ms = -1;
-        for output in outputs {
-            self.counters.transform_records_out += u64::from(output.batch.records_count());
-            let target = self.resolve_output(key, output.topic);
-            let range = if same_shape { admitted.range } else { None };
-            let batch = match admitted.within {
-                Some(within) => self.route_in_transaction(within, target, &output.batch)?,
-                None => output.batch,
-            };
-            let (base_offset, time_ms) = self.append(target, batch, range);
-            if same_shape {
-                (answer, append_time_ms) = (SentAnswer::Offset(base_offset), time_ms);
-            }
-        }
-        if let Some(range) = admitted.range
-            && !same_shape
-        {
-            self.commit(Fact::Sent { partition: key, sent: range.sent(answer) });
-        }
-        Ok(Settled::Accepted { answer, append_time_ms, seq: self.rests_on() })
-    }
-
-    /// Everything that could stand in the way of an output, before anything is changed.
-    fn check_outputs(&self, outputs: &[Output]) -> Result<(), Refusal> {
-        let total_bytes: usize = outputs.iter().map(|output| output.batch.size_bytes()).sum();
-        // The entry may hold up to `ENTRY_CLOSE_BYTES` of other batches already.
-        if total_bytes > limits::ENTRY_BYTES_MAX - limits::ENTRY_CLOSE_BYTES - limits::MIB {
-            let message = "a transform made more of a batch than can be stored in one piece";
-            return Err(refuse(ErrorCode::MessageTooLarge, message));
-        }
-        let mut new_topics = BTreeMap::new();
-        for output in outputs {
-            if output.batch.check_produced(limits::BATCH_BYTES_MAX).is_err() {
-                return Err(refuse(ErrorCode::UnknownServerError, "a transform gave a bad batch"));
-            }
-            if let OutputTopic::Named(name) = &output.topic
-                && self.state.catalog.by_name(name).is_none()
-            {
-                if !is_valid_topic_name(name) {
-                    let message = "a transform routes to a topic whose name is not allowed";
-                    return Err(refuse(ErrorCode::InvalidTopicException, message));
-                }
-                new_topics.insert(name, ());
-            }
-        }
-        let topics = self.state.catalog.len() + new_topics.len();
-        let partitions = self.state.catalog.partitions_len()
-            + new_topics.len() * limits::PARTITIONS_PER_TOPIC_MAX;
-        let is_full = topics > limits::TOPICS_MAX || partitions > limits::PARTITIONS_MAX;
-        if is_full && !new_topics.is_empty() {
-            let message = "a transform routes to a new topic, but there are too many topics";
-            return Err(refuse(ErrorCode::PolicyViolation, message));
-        }
-        Ok(())
-    }
-
-    /// The partition of an output: that of the source, modulo the target's count. A missing topic
-    /// is created with as many partitions as the source has.
-    fn resolve_output(&mut self, source: PartitionKey, topic: OutputTopic) -> PartitionKey {
-        let OutputTopic::Named(name) = topic else { return source };
-        if let Some(target) = self.output_partition(source, &name) {
-            return target;
-        }
-        let from = self.state.catalog.by_id(source.topic_id);
-        let count = from.map_or(1, |from| from.partitions.len());
-        let topic_id = self.create_topic(name, count as u32, BTreeMap::new());
-        PartitionKey { topic_id, partition: source.partition % (count.max(1) as i32) }
-    }
-
-    /// The same for a topic that exists.
-    pub(crate) fn output_partition(
-        &self,
-        source: PartitionKey,
-        name: &str,
-    ) -> Option<PartitionKey> {
-        let topic = self.state.catalog.by_name(name)?;
-        let partition = source.partition % (topic.partitions.len().max(1) as i32);
-        Some(PartitionKey { topic_id: topic.id, partition })
-    }
-
-    /// A batch gets its offsets. Returns the first, and the log append time or -1.
-    fn append(&mut self, key: PartitionKey, batch: Batch, range: Option<SentRange>) -> (i64, i64) {
+        batch: Batch,
+        range: Option<SentRange>,
+    ) -> (i64, i64) {
         let stamps = self.state.catalog.by_id(key.topic_id);
         let is_stamped = stamps.is_some_and(crate::topic::Topic::has_log_append_time);
         let wall_ms = self.now.wall_ms;
@@ -461,44 +321,10 @@ impl Engine {
             self.settle_all(key, admitted.waiting, &follows);
         }
     }
-
-    fn settle_all(&mut self, key: PartitionKey, slots: Vec<Slot>, settled: &Settled) {
-        for slot in slots {
-            self.settle(key, slot, settled.clone());
-        }
-    }
-
-    /// Notes the result of one partition; the last one of a call sends its answer on the way.
-    pub(crate) fn settle(&mut self, key: PartitionKey, slot: Slot, settled: Settled) {
-        let log_start = self.state.catalog.partition(key).map_or(-1, |log| log.log_start);
-        let Some(call) = self.calls.get_mut(&slot.call) else { return };
-        let topic = call.response.responses.get_mut(slot.topic);
-        let part = topic.and_then(|topic| topic.partition_responses.get_mut(slot.partition));
-        if let Some(part) = part {
-            fill(part, &settled, log_start);
-        }
-        match settled {
-            Settled::Accepted { seq, .. } => call.seq = call.seq.max(seq),
-            Settled::Refused(_) => self.counters.produce_refusals += 1,
-        }
-        assert!(call.open > 0, "a partition is settled once");
-        call.open -= 1;
-        if call.open == 0 {
-            self.finish_call(slot.call);
-        }
-    }
-
-    pub(crate) fn finish_call(&mut self, call: u64) {
-        if let Some(call) = self.calls.remove(&call) {
-            let response = call.wants_answer.then_some(Response::Produce(call.response));
-            let seq = if response.is_some() { call.seq } else { EntrySeq(0) };
-            self.after(seq, Then::Reply(call.id, response));
-        }
-    }
 }
 
 impl SentRange {
-    fn sent(self, answer: SentAnswer) -> Sent {
+    pub(crate) fn sent(self, answer: SentAnswer) -> Sent {
         Sent {
             producer_id: self.producer_id,
             producer_epoch: self.epoch,
@@ -507,35 +333,6 @@ impl SentRange {
             answer,
         }
     }
-}
-
-fn fill(part: &mut PartitionProduceResponse, settled: &Settled, log_start: i64) {
-    match settled {
-        Settled::Accepted { answer, append_time_ms, .. } => {
-            part.error_code = ErrorCode::None.code();
-            part.base_offset = match answer {
-                SentAnswer::Offset(offset) => *offset,
-                SentAnswer::NoOffset => -1,
-            };
-            part.log_append_time_ms = *append_time_ms;
-            part.log_start_offset = log_start;
-        }
-        Settled::Refused(refusal) => {
-            part.error_code = refusal.code.code();
-            part.base_offset = -1;
-            part.error_message = Some(refusal.message.clone());
-            let blamed = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
-                batch_index: *index,
-                batch_index_error_message: Some(message.clone()),
-            };
-            part.record_errors = refusal.records.iter().map(blamed).collect();
-        }
-    }
-}
-
-pub(crate) fn busy(message: &str) -> Refusal {
-    // Retriable by every client, with a pause.
-    refuse(ErrorCode::RequestTimedOut, message)
 }
 
 /// Exactly one batch (Kafka since produce version 3), and one that a producer may send.

@@ -9,6 +9,9 @@ use millpond_wire::record::sequence_add;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// The log append time of a batch that keeps the times of its producer.
+pub(crate) const NO_TIME: i64 = -1;
+
 /// What is remembered of one producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerState {
@@ -30,6 +33,8 @@ pub(crate) struct SentBatch {
     pub(crate) answer: SentAnswer,
     /// The entry that holds it: a duplicate is answered when that is durable.
     pub(crate) seq: EntrySeq,
+    /// The log append time that it was answered with, or `NO_TIME`.
+    pub(crate) append_time_ms: i64,
 }
 
 impl ProducerState {
@@ -88,7 +93,13 @@ impl ProducerTable {
     }
 
     /// Remembers an accepted batch; a new epoch forgets the batches of the old one.
-    pub(crate) fn record(&mut self, key: PartitionKey, seq: EntrySeq, sent: &Sent) {
+    pub(crate) fn record(
+        &mut self,
+        key: PartitionKey,
+        seq: EntrySeq,
+        sent: &Sent,
+        append_time_ms: i64,
+    ) {
         let own = Arc::make_mut(self.by_partition.entry(key).or_default());
         let before = own.len();
         let state = own.entry(sent.producer_id).or_insert_with(|| ProducerState {
@@ -111,6 +122,7 @@ impl ProducerTable {
             last_sequence: sent.last_sequence,
             answer: sent.answer,
             seq,
+            append_time_ms,
         });
         self.len += own.len() - before;
         if own.len() > limits::PRODUCERS_PER_PARTITION_MAX {
@@ -175,10 +187,10 @@ mod tests {
         let mut table = ProducerTable::default();
         let (full, other) =
             (PartitionKey::default(), PartitionKey { partition: 1, ..PartitionKey::default() });
-        table.record(other, EntrySeq(1), &sent(1));
+        table.record(other, EntrySeq(1), &sent(1), NO_TIME);
         let max = limits::PRODUCERS_PER_PARTITION_MAX as i64;
         for id in 0..=max {
-            table.record(full, EntrySeq(2 + id as u64), &sent(id));
+            table.record(full, EntrySeq(2 + id as u64), &sent(id), NO_TIME);
         }
         let forgotten = limits::PRODUCERS_PER_PARTITION_MAX / 16;
         assert_eq!(table.evicted(), forgotten as u64);
@@ -195,10 +207,10 @@ mod tests {
     fn a_clone_stays_as_it_was() {
         let mut table = ProducerTable::default();
         let key = PartitionKey::default();
-        table.record(key, EntrySeq(1), &sent(1));
+        table.record(key, EntrySeq(1), &sent(1), NO_TIME);
         let frozen = table.clone();
-        table.record(key, EntrySeq(2), &sent(2));
-        table.record(key, EntrySeq(3), &sent(1));
+        table.record(key, EntrySeq(2), &sent(2), NO_TIME);
+        table.record(key, EntrySeq(3), &sent(1), NO_TIME);
         assert_eq!((frozen.len(), table.len()), (1, 2));
         assert_eq!(frozen.get(key, 1).map(|state| state.touched), Some(EntrySeq(1)));
     }

@@ -2,18 +2,18 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 5 | last entry u64 | producer ids reserved below i64
+//! version u16 = 6 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
-//! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent))
+//! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent | append time i64))
 //! offsets    u32 x (group str | last entry u64 | u32 x (key | committed offset))
 //! transforms next id u64 | u32 x deployment
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
 //! transactions    u32 x (id str | producer id i64 | epoch i16 | pair | has next u8 | [next i64]
 //!                 | timeout ms i32 | state u8 | u32 x key | u32 x (group str) | start i64 | change i64)
-//! pending offsets u32 x (group str | producer id i64 | u32 x (key | committed offset))
+//! pending offsets, see transaction/pending.rs
 //! unsettled       u32 x (key | u32 x open | u32 x aborted)
 //!   open     producer id i64 | epoch i16 | first offset i64 | newest timestamp i64
 //!   aborted  producer id i64 | first offset i64 | offset of its marker i64
@@ -21,18 +21,22 @@
 //! expiries   u32 x (group str | u32 x (key | milliseconds since 1970 i64)): offsets with their own
 //! quotas     u32 x (entity | quota), as in setting.rs
 //! settings   configs of all brokers | configs of this one
+//! rosters    u32 x (group str | change of nothing, see group/roster/classic.rs)
+//!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled, version 4 with the expiries; all are read. `pair` as in transaction/fact.rs.
-//! `str`, `key`, `sent` and the rest as in `entry.rs`.
+//! unsettled, version 4 with the expiries, version 5 with the settings; all are read. Up to version 5
+//! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
+//! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::entry::{CommittedOffset, Sent};
+use crate::group::Rosters;
 use crate::group_note::GroupNotes;
 use crate::offsets::{GroupOffsets, OffsetStore};
 use crate::partition::Partition;
-use crate::producer::{ProducerState, ProducerTable, SentBatch};
+use crate::producer::{NO_TIME, ProducerState, ProducerTable, SentBatch};
 use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::state::State;
@@ -44,11 +48,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 5;
+pub const SNAPSHOT_VERSION: u16 = 6;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 /// The first that ends with the settings of the node.
 const SETTINGS_VERSION: u16 = 5;
+/// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
+const ROSTERS_VERSION: u16 = 6;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +76,8 @@ pub struct FrozenState {
     after: BytesMut,
     producers: ProducerTable,
     offsets: OffsetStore,
+    /// At the end.
+    rosters: Rosters,
 }
 
 impl FrozenState {
@@ -92,7 +100,8 @@ impl FrozenState {
         state.quotas.put(&mut after);
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
-        FrozenState { before, after, producers, offsets }
+        let rosters = state.rosters.clone();
+        FrozenState { before, after, producers, offsets, rosters }
     }
 
     /// The bytes of the snapshot.
@@ -114,6 +123,7 @@ impl FrozenState {
             }
         }
         out.extend_from_slice(&self.after);
+        self.rosters.put(&mut out);
         out.freeze()
     }
 }
@@ -133,7 +143,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.catalog.insert(take_topic(&mut take)?);
     }
     for _ in 0..take.count("producers", 20)? {
-        let (key, producer_id, producer) = take_producer(&mut take)?;
+        let (key, producer_id, producer) = take_producer(&mut take, version)?;
         state.producers.restore(key, producer_id, producer);
     }
     for _ in 0..take.count("groups", 16)? {
@@ -152,7 +162,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         take_losses(&mut take, &mut state)?;
     }
     if version >= TRANSACTIONS_VERSION {
-        state.transactions = TransactionTable::take(&mut take)?;
+        state.transactions = TransactionTable::take(&mut take, version >= ROSTERS_VERSION)?;
         take_unsettled(&mut take, &mut state)?;
     }
     if version >= NOTES_VERSION {
@@ -163,6 +173,9 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.quotas = QuotaTable::take(&mut take)?;
         state.broker_configs = BrokerConfigs::take(&mut take)?;
         state.spread_defaults();
+    }
+    if version >= ROSTERS_VERSION {
+        state.rosters = Rosters::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();
@@ -323,10 +336,14 @@ fn put_producer(out: &mut BytesMut, key: &PartitionKey, producer_id: i64, state:
             answer: batch.answer,
         };
         sent.put(out);
+        out.put_i64_le(batch.append_time_ms);
     }
 }
 
-fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), CodecError> {
+fn take_producer(
+    take: &mut Take,
+    version: u16,
+) -> Result<(PartitionKey, i64, ProducerState), CodecError> {
     let key = take.partition()?;
     let producer_id = take.i64("producer id")?;
     let epoch = take.i16("producer epoch")?;
@@ -341,6 +358,10 @@ fn take_producer(take: &mut Take) -> Result<(PartitionKey, i64, ProducerState), 
             last_sequence: sent.last_sequence,
             answer: sent.answer,
             seq,
+            append_time_ms: match version {
+                ROSTERS_VERSION.. => take.i64("append time")?,
+                _ => NO_TIME,
+            },
         });
     }
     Ok((key, producer_id, ProducerState { epoch, touched, batches, is_doubtful: false }))

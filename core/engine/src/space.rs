@@ -12,7 +12,7 @@
 
 use crate::engine::{Engine, Then};
 use crate::partition::Partition;
-use crate::produce::{Refusal, refuse};
+use crate::refusal::{Refusal, refuse};
 use crate::retention::DropCause;
 use crate::topic::Topic;
 use crate::units::{Now, PartitionKey};

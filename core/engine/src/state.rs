@@ -2,12 +2,13 @@
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
 use crate::broker_config::BrokerConfigs;
-use crate::entry::{EntryError, Fact};
+use crate::entry::{CommittedOffset, EntryError, Fact};
+use crate::group::Rosters;
 use crate::group_fact::GroupFact;
 use crate::group_note::GroupNotes;
 use crate::offsets::OffsetStore;
 use crate::partition::Partition;
-use crate::producer::ProducerTable;
+use crate::producer::{NO_TIME, ProducerTable};
 use crate::quota::QuotaTable;
 use crate::retention::DroppedRecords;
 use crate::sent::Sent;
@@ -16,7 +17,7 @@ use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
-use millpond_wire::record::LogBatch;
+use millpond_wire::record::{LogBatch, TimestampType};
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) producers: ProducerTable,
     pub(crate) offsets: OffsetStore,
     pub(crate) notes: GroupNotes,
+    pub(crate) rosters: Rosters,
     pub(crate) transforms: TransformTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) broker_configs: BrokerConfigs,
@@ -95,14 +97,15 @@ impl State {
             }
             Fact::Sent { partition, sent } => {
                 self.partition(seq, *partition)?;
-                self.producers.record(*partition, seq, sent);
+                self.producers.record(*partition, seq, sent, NO_TIME);
             }
             Fact::ProducerIdsReserved { upto } => {
                 self.producer_ids_upto = self.producer_ids_upto.max(*upto);
             }
-            Fact::OffsetsCommitted { group, offsets } => self.offsets.commit(seq, group, offsets),
+            Fact::OffsetsCommitted { group, offsets } => self.commit_offsets(seq, group, offsets),
             Fact::OffsetsDeleted { group, partitions } => {
                 self.offsets.delete(group, partitions.as_deref());
+                self.transactions.pending_mut().delete(group, partitions.as_deref());
             }
             Fact::Group(fact) => self.apply_to_group(fact),
             Fact::TransformDeployed(deployment) => {
@@ -147,9 +150,30 @@ impl State {
         Ok(())
     }
 
+    /// Also what open transactions were told before does not count any more.
+    fn commit_offsets(
+        &mut self,
+        seq: EntrySeq,
+        group: &str,
+        offsets: &[(PartitionKey, CommittedOffset)],
+    ) {
+        self.offsets.commit(seq, group, offsets);
+        for (key, _) in offsets {
+            self.transactions.pending_mut().overtake(group, *key, seq);
+        }
+    }
+
     fn apply_to_group(&mut self, fact: &GroupFact) {
         match fact {
-            GroupFact::Noted { group, note } => self.notes.set(group, note.as_ref()),
+            GroupFact::Noted { group, note } => {
+                self.notes.set(group, note.as_ref());
+                if note.is_none() {
+                    self.rosters.clear(group);
+                }
+            }
+            GroupFact::Classic { group, change } => self.rosters.change_classic(group, change),
+            GroupFact::Consumers { group, change } => self.rosters.change_consumers(group, change),
+            GroupFact::Emptied { group } => self.rosters.clear(group),
             GroupFact::OffsetsExpire { group, at_ms, partitions } => {
                 self.offsets.expire_at(group, *at_ms, partitions);
             }
@@ -219,7 +243,9 @@ impl State {
             self.transactions.mark_partition(batch.header().producer_id, key);
         }
         if let Some(sent) = sent {
-            self.producers.record(key, seq, sent);
+            let is_stamped = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
+            let time_ms = if is_stamped { batch.header().max_timestamp } else { NO_TIME };
+            self.producers.record(key, seq, sent, time_ms);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! and only when the header cannot tell. Never changes a timestamp.
 
 use crate::engine::Engine;
-use crate::produce::{Refusal, refuse, refuse_records};
+use crate::refusal::{Refusal, refuse, refuse_records};
 use crate::topic::Topic;
 use crate::topic_config::{TIMESTAMP_AFTER_MAX_MS, TIMESTAMP_BEFORE_MAX_MS};
 use crate::units::PartitionKey;

@@ -8,6 +8,7 @@ use crate::group::consumer::Shares;
 use crate::group::{ConsumerGroup, Group, GroupState};
 use crate::offsets::OffsetStore;
 use crate::topic::{Catalog, Topic};
+use crate::transaction::TransactionState;
 use crate::transform::Deployment;
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::messages::ConsumerProtocolAssignment;
@@ -151,6 +152,22 @@ impl Engine {
         (self.state.producers.len(), self.state.producers.evicted())
     }
 
+    /// Transactional ids, by the state of their last transaction; states that none is in too.
+    #[must_use]
+    pub fn transactional_ids_by_state(&self) -> Vec<(TransactionState, usize)> {
+        let count = |state: TransactionState| {
+            let all = self.state.transactions.iter();
+            (state, all.filter(|(_, one)| one.state == state).count())
+        };
+        TransactionState::ALL.into_iter().map(count).collect()
+    }
+
+    /// Transactions that have begun and are not at their end.
+    #[must_use]
+    pub fn open_transactions_len(&self) -> usize {
+        self.state.transactions.load().transactions
+    }
+
     /// Batches that transforms work on.
     #[must_use]
     pub fn transforming_len(&self) -> usize {
@@ -173,11 +190,13 @@ impl Engine {
     pub fn groups(&self) -> Vec<GroupView> {
         let live = self.groups.iter().map(|(id, _)| id);
         let live = live.chain(self.groups.consumers().map(|(id, _)| id));
-        let ids: BTreeSet<&str> = live.chain(self.state.offsets.iter().map(|(id, _)| id)).collect();
+        let noted = self.state.notes.iter().map(|(id, _)| id);
+        let kept = noted.chain(self.state.offsets.iter().map(|(id, _)| id));
+        let ids: BTreeSet<&str> = live.chain(kept).collect();
         ids.into_iter().filter_map(|id| self.group(id)).collect()
     }
 
-    /// One group, if it has members, had some, or has committed offsets.
+    /// One group, if it has members, had some not long ago, or has committed offsets.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<GroupView> {
         if let Some(group) = self.groups.consumer(id) {
@@ -185,29 +204,35 @@ impl Engine {
         }
         match self.groups.get(id) {
             Some(group) => Some(GroupView::of(id, group)),
-            None => self.state.offsets.group(id).map(|_| GroupView {
-                id: id.to_owned(),
-                kind: self.state.notes.get(id).map(|note| note.kind).unwrap_or_default(),
-                state: GroupState::Empty,
-                generation: 0,
-                protocol_type: self
-                    .state
-                    .notes
-                    .get(id)
-                    .map_or_else(|| CONSUMER.to_owned(), |note| note.protocol_type.clone()),
-                protocol: String::new(),
-                members: Vec::new(),
-            }),
+            None => self.view_of_empty(id),
         }
+    }
+
+    /// A group of which no more is left than its note and its offsets, or one of them.
+    fn view_of_empty(&self, id: &str) -> Option<GroupView> {
+        let note = self.state.notes.get(id);
+        if note.is_none() {
+            self.state.offsets.group(id)?;
+        }
+        Some(GroupView {
+            id: id.to_owned(),
+            kind: note.map(|note| note.kind).unwrap_or_default(),
+            state: GroupState::Empty,
+            generation: note.map_or(0, |note| note.epochs_upto),
+            protocol_type: note
+                .map_or_else(|| CONSUMER.to_owned(), |note| note.protocol_type.clone()),
+            protocol: String::new(),
+            members: Vec::new(),
+        })
     }
 
     fn view_of_consumers(&self, id: &str, group: &ConsumerGroup) -> GroupView {
         let members = group.members.iter().map(|(id, member)| MemberView {
             id: id.clone(),
-            instance_id: member.instance_id.clone(),
-            client_id: member.client_id.clone(),
-            host: member.host.clone(),
-            assignment: self.assignment_bytes(&member.assigned),
+            instance_id: member.words.instance_id.clone(),
+            client_id: member.words.client_id.clone(),
+            host: member.words.host.clone(),
+            assignment: self.assignment_bytes(&member.place.assigned),
             metadata: bytes::Bytes::new(),
         });
         GroupView {
@@ -249,9 +274,9 @@ impl GroupView {
         let protocol = group.protocol.clone().unwrap_or_default();
         let members = group.members.iter().map(|(id, member)| MemberView {
             id: id.clone(),
-            instance_id: member.instance_id.clone(),
-            client_id: member.client_id.clone(),
-            host: member.host.clone(),
+            instance_id: member.said.instance_id.clone(),
+            client_id: member.said.client_id.clone(),
+            host: member.said.host.clone(),
             assignment: member.assignment.clone(),
             metadata: member.metadata(&protocol),
         });

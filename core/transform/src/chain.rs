@@ -5,8 +5,8 @@
 
 use crate::compile::CompiledModule;
 use crate::fault::Fault;
+use crate::guest::Guest;
 use crate::host::Host;
-use crate::instance::Instance;
 use crate::logs::LogQuota;
 use crate::spec::{SpecError, TransformSpec};
 use millpond_wire::limits as caps;
@@ -67,8 +67,9 @@ impl Transform {
             module,
             log_quota: Arc::new(LogQuota::new()),
         };
+        let topic = transform.spec.topics.first().map_or("", String::as_str);
         let running = host.running();
-        let started = Instance::start(&transform).await.map_err(|fault| match fault {
+        let started = Guest::start(&transform, topic).await.map_err(|fault| match fault {
             Fault::Init(cause) => *cause,
             other => other,
         });
@@ -211,7 +212,7 @@ impl fmt::Debug for Chain {
 /// One transform in a chain.
 pub(crate) struct Stage {
     pub(crate) transform: Arc<Transform>,
-    pub(crate) instance: Option<Instance>,
+    pub(crate) instance: Option<Guest>,
     pub(crate) seed: u64,
 }
 

@@ -1,23 +1,34 @@
 //! Checks a module and makes machine code of it.
 //!
 //! Only modules that keep to the contract get through, and what is said about the others is meant
-//! for their authors. Precompiled code is never taken.
+//! for their authors.
 
 use crate::abi;
 use crate::imports::GuestState;
 use crate::module_shape;
+use crate::redpanda;
 use crate::spec::Sha256;
 use millpond_wire::limits as caps;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ValType};
+use wasmtime::{Engine, ExternType, ImportType, InstancePre, Linker, Module, ValType};
+
+/// How a module and the host speak to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contract {
+    /// The product's own: `millpond_transform_v1`.
+    Millpond,
+    /// Redpanda's, versions 1 and 2.
+    Redpanda,
+}
 
 /// A module ready to run. Cloning it shares it.
 #[derive(Clone)]
 pub struct CompiledModule {
     pub(crate) pre: InstancePre<GuestState>,
+    contract: Contract,
     hash: Sha256,
     wasm_bytes: usize,
     code_bytes: usize,
@@ -26,6 +37,29 @@ pub struct CompiledModule {
 }
 
 impl CompiledModule {
+    pub(crate) fn new(
+        module: &Module,
+        ready: Ready,
+        hash: Sha256,
+        wasm_bytes: usize,
+        compile_time: Duration,
+    ) -> Self {
+        CompiledModule {
+            pre: ready.pre,
+            contract: ready.contract,
+            hash,
+            wasm_bytes,
+            code_bytes: module.text().len(),
+            memory_bytes: initial_memory_bytes(module),
+            compile_time,
+        }
+    }
+
+    /// What it keeps to.
+    pub fn contract(&self) -> Contract {
+        self.contract
+    }
+
     /// Its address.
     pub fn hash(&self) -> Sha256 {
         self.hash
@@ -46,7 +80,7 @@ impl CompiledModule {
         self.memory_bytes
     }
 
-    /// How long compilation took.
+    /// How long compilation took, or the loading of what was compiled before.
     pub fn compile_time(&self) -> Duration {
         self.compile_time
     }
@@ -112,6 +146,15 @@ pub(crate) fn compile(
     linker: &Linker<GuestState>,
     wasm: &[u8],
 ) -> Result<CompiledModule, CompileError> {
+    let started = Instant::now();
+    let module = module(engine, wasm)?;
+    let ready = ready(linker, &module)?;
+    let hash = Sha256::of(wasm);
+    Ok(CompiledModule::new(&module, ready, hash, wasm.len(), started.elapsed()))
+}
+
+/// Machine code of a module whose shape is bearable.
+pub(crate) fn module(engine: &Engine, wasm: &[u8]) -> Result<Module, CompileError> {
     if wasm.len() > caps::MODULE_BYTES_MAX {
         return Err(CompileError::TooLarge { bytes: wasm.len(), max: caps::MODULE_BYTES_MAX });
     }
@@ -119,21 +162,27 @@ pub(crate) fn compile(
     if !wasm.starts_with(b"\0asm\x01\0\0\0") {
         return Err(CompileError::Invalid(not_a_module(wasm).to_string()));
     }
-    let started = Instant::now();
-    let invalid = |error: wasmtime::Error| CompileError::Invalid(format!("{error:#}"));
     module_shape::check(wasm)?;
-    let module = compile_guarded(engine, wasm)?.map_err(invalid)?;
-    check_imports(&module)?;
-    check_exports(&module)?;
-    let pre = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(CompiledModule {
-        pre,
-        hash: Sha256::of(wasm),
-        wasm_bytes: wasm.len(),
-        code_bytes: module.text().len(),
-        memory_bytes: initial_memory_bytes(&module),
-        compile_time: started.elapsed(),
-    })
+    compile_guarded(engine, wasm)?.map_err(invalid)
+}
+
+/// What a module needs to be instantiated.
+pub(crate) struct Ready {
+    pre: InstancePre<GuestState>,
+    contract: Contract,
+}
+
+/// Checks that a module keeps to a contract.
+pub(crate) fn ready(linker: &Linker<GuestState>, module: &Module) -> Result<Ready, CompileError> {
+    let contract = contract_of(module);
+    let linker = check_imports(module, contract, linker)?;
+    check_exports(module, contract)?;
+    let pre = linker.instantiate_pre(module).map_err(invalid)?;
+    Ok(Ready { pre, contract })
+}
+
+fn invalid(error: wasmtime::Error) -> CompileError {
+    CompileError::Invalid(format!("{error:#}"))
 }
 
 /// A compiler that panics on a module must not take a thread of the node with it.
@@ -152,30 +201,54 @@ fn not_a_module(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn check_imports(module: &Module) -> Result<(), CompileError> {
-    let known = [abi::IMPORT_LOG, abi::IMPORT_ABORT, abi::IMPORT_SETTING];
-    for import in module.imports() {
-        if import.module() == abi::IMPORT_MODULE && known.contains(&import.name()) {
-            continue;
-        }
-        let hint = match import.module() {
-            "wasi_snapshot_preview1" | "wasi_unstable" => {
-                "; there is no WASI here: build for wasm32-unknown-unknown"
-            }
-            "__wbindgen_placeholder__" => "; build without wasm-bindgen",
-            abi::IMPORT_MODULE => "; the module may be made for a newer broker",
-            _ => "",
-        };
-        return Err(CompileError::Import {
-            module: import.module().to_string(),
-            name: import.name().to_string(),
-            hint,
-        });
+fn contract_of(module: &Module) -> Contract {
+    match module.imports().any(|import| import.module() == redpanda::IMPORT_MODULE) {
+        true => Contract::Redpanda,
+        false => Contract::Millpond,
     }
-    Ok(())
 }
 
-fn check_exports(module: &Module) -> Result<(), CompileError> {
+/// Gives the linker with what stands in for the imports that there are not, where that may be.
+fn check_imports(
+    module: &Module,
+    contract: Contract,
+    linker: &Linker<GuestState>,
+) -> Result<Linker<GuestState>, CompileError> {
+    let mut linker = linker.clone();
+    let own = [abi::IMPORT_LOG, abi::IMPORT_ABORT, abi::IMPORT_SETTING];
+    for import in module.imports() {
+        let is_there = match contract {
+            Contract::Millpond => {
+                import.module() == abi::IMPORT_MODULE && own.contains(&import.name())
+            }
+            Contract::Redpanda => redpanda::accept(&mut linker, &import),
+        };
+        if !is_there {
+            return Err(unknown_import(&import));
+        }
+    }
+    Ok(linker)
+}
+
+fn unknown_import(import: &ImportType<'_>) -> CompileError {
+    let hint = match import.module() {
+        redpanda::IMPORT_WASI | "wasi_unstable" => {
+            "; there is no WASI here: build for wasm32-unknown-unknown"
+        }
+        "__wbindgen_placeholder__" => "; build without wasm-bindgen",
+        abi::IMPORT_MODULE | redpanda::IMPORT_MODULE => {
+            "; the module may be made for a newer broker"
+        }
+        _ => "",
+    };
+    CompileError::Import {
+        module: import.module().to_string(),
+        name: import.name().to_string(),
+        hint,
+    }
+}
+
+fn check_exports(module: &Module, contract: Contract) -> Result<(), CompileError> {
     use ValType::{I32, I64};
     match module.get_export(abi::EXPORT_MEMORY) {
         Some(ExternType::Memory(memory)) if !memory.is_64() && !memory.is_shared() => {}
@@ -192,13 +265,18 @@ fn check_exports(module: &Module) -> Result<(), CompileError> {
     });
     let hint = if newer { "; it is made for another version of the contract" } else { "" };
     let required = true;
-    let checks = [
+    let own = [
         (abi::EXPORT_TRANSFORM, &[I32, I32][..], &[I64][..], "(i32, i32) -> i64", required),
         (abi::EXPORT_ALLOC, &[I32], &[I32], "(i32) -> i32", required),
         (abi::EXPORT_INIT, &[], &[I32], "() -> i32", !required),
         (abi::EXPORT_PROGRESS, &[], &[I32], "() -> i32", !required),
     ];
-    for (name, params, results, wanted, required) in checks {
+    let redpanda = [(redpanda::EXPORT_START, &[][..], &[][..], "() -> ()", required)];
+    let checks = match contract {
+        Contract::Millpond => &own[..],
+        Contract::Redpanda => &redpanda[..],
+    };
+    for &(name, params, results, wanted, required) in checks {
         match module.get_export(name) {
             Some(ExternType::Func(func))
                 if same(func.params(), params) && same(func.results(), results) => {}

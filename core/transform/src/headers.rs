@@ -4,22 +4,19 @@
 
 use std::ops::Range;
 
-/// Walks headers: the places of each name and value in `raw`.
-pub(crate) fn walk(raw: &[u8]) -> Walk<'_> {
-    let mut walk = Walk { raw, at: 0, left: 0 };
-    walk.left = walk.varint().and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    walk
-}
-
-/// See [`walk`].
-pub(crate) struct Walk<'a> {
+/// Reads varints and pieces with a length in front, from the start of some bytes.
+pub(crate) struct Cursor<'a> {
     raw: &'a [u8],
     at: usize,
-    left: u32,
 }
 
-impl Walk<'_> {
-    fn varint(&mut self) -> Option<i32> {
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
+        Cursor { raw, at: 0 }
+    }
+
+    /// A zigzag varint of 32 bits.
+    pub(crate) fn varint(&mut self) -> Option<i32> {
         let mut value = 0_u32;
         for shift in (0..35).step_by(7) {
             let byte = *self.raw.get(self.at)?;
@@ -32,7 +29,8 @@ impl Walk<'_> {
         None
     }
 
-    fn piece(&mut self) -> Option<Option<Range<usize>>> {
+    /// Where a piece stands; the inner `None` is the piece that is none.
+    pub(crate) fn piece(&mut self) -> Option<Option<Range<usize>>> {
         let Ok(bytes) = usize::try_from(self.varint()?) else {
             return Some(None);
         };
@@ -42,9 +40,29 @@ impl Walk<'_> {
         Some(Some(range))
     }
 
-    /// Where the headers after those already walked start.
+    /// Where what was not read yet starts.
     pub(crate) fn position(&self) -> usize {
         self.at
+    }
+}
+
+/// Walks headers: the places of each name and value in `raw`.
+pub(crate) fn walk(raw: &[u8]) -> Walk<'_> {
+    let mut cursor = Cursor::new(raw);
+    let left = cursor.varint().and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+    Walk { cursor, left }
+}
+
+/// See [`walk`].
+pub(crate) struct Walk<'a> {
+    cursor: Cursor<'a>,
+    left: u32,
+}
+
+impl Walk<'_> {
+    /// Where the headers after those already walked start.
+    pub(crate) fn position(&self) -> usize {
+        self.cursor.position()
     }
 }
 
@@ -53,7 +71,7 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        Some((self.piece()??, self.piece()?))
+        Some((self.cursor.piece()??, self.cursor.piece()?))
     }
 }
 
@@ -64,12 +82,16 @@ pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
 
 /// Appends one header.
 pub(crate) fn put_header(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    put_varint(out, name.len() as i64);
-    out.extend_from_slice(name);
-    match value {
-        Some(value) => {
-            put_varint(out, value.len() as i64);
-            out.extend_from_slice(value);
+    put_piece(out, Some(name));
+    put_piece(out, value);
+}
+
+/// Appends a piece with its length in front; -1 stands for none.
+pub(crate) fn put_piece(out: &mut Vec<u8>, piece: Option<&[u8]>) {
+    match piece {
+        Some(piece) => {
+            put_varint(out, piece.len() as i64);
+            out.extend_from_slice(piece);
         }
         None => put_varint(out, -1),
     }

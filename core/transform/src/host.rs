@@ -1,7 +1,7 @@
 //! The engine that all guests of a node share, and how it is set up.
 //!
-//! Nothing of WASI is ever linked, no precompiled code is ever taken, and no feature is on that
-//! the contract does not need.
+//! No feature is on that the contracts do not need. Precompiled code is taken in `artifact.rs`
+//! alone.
 
 use crate::compile::{self, CompileError, CompiledModule};
 use crate::imports::{self, GuestState};
@@ -95,6 +95,10 @@ impl Host {
     /// Linear memory of all live instances, in bytes.
     pub fn memory_used_bytes(&self) -> usize {
         self.inner.memory.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<GuestState> {
+        &self.inner.linker
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -4,12 +4,13 @@
 //! is used; none is kept.
 
 use crate::abi;
-use crate::fault::Lie;
+use crate::fault::{Fault, Lie};
 use crate::host::MemoryPool;
 use crate::logs::{Level, LogBuffer, LogQuota, printable};
+use crate::redpanda::{self, Desk};
 use millpond_wire::limits as caps;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use wasmtime::{Caller, Engine, Extern, Linker, ResourceLimiter, UpdateDeadline};
 
@@ -21,7 +22,7 @@ pub(crate) enum Stop {
     #[error("out of CPU time")]
     Overrun,
     #[error("{0}")]
-    Lie(Lie),
+    Fault(Fault),
 }
 
 /// The host's side of one instance.
@@ -32,6 +33,8 @@ pub(crate) struct GuestState {
     pub(crate) quota: Arc<LogQuota>,
     /// Beats that the call may still take.
     pub(crate) beats_left: u64,
+    /// Of a guest of Redpanda's contract.
+    pub(crate) desk: Option<Arc<Mutex<Desk>>>,
 }
 
 impl GuestState {
@@ -129,12 +132,13 @@ impl ResourceLimiter for MemoryLimit {
     }
 }
 
-/// The imports of `abi.rs`.
+/// The imports of `abi.rs`, and those of Redpanda's contract.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_LOG, log)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_ABORT, abort)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_SETTING, setting)?;
+    redpanda::link(&mut linker)?;
     Ok(linker)
 }
 
@@ -181,7 +185,7 @@ fn setting(
     Ok(i32::try_from(value.len()).unwrap_or(-1))
 }
 
-fn memory_and_state<'a>(
+pub(crate) fn memory_and_state<'a>(
     caller: &'a mut Caller<'_, GuestState>,
 ) -> wasmtime::Result<(&'a mut [u8], &'a mut GuestState)> {
     match caller.get_export(abi::EXPORT_MEMORY) {
@@ -191,8 +195,8 @@ fn memory_and_state<'a>(
     }
 }
 
-fn stop(lie: Lie) -> wasmtime::Error {
-    wasmtime::Error::new(Stop::Lie(lie))
+pub(crate) fn stop(lie: Lie) -> wasmtime::Error {
+    wasmtime::Error::new(Stop::Fault(lie.into()))
 }
 
 /// A piece of a guest's memory, if it is one.

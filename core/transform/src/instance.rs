@@ -9,11 +9,13 @@ use crate::chain::Transform;
 use crate::fault::{Fault, Lie};
 use crate::imports::{GuestState, MemoryLimit, Stop, range};
 use crate::logs::LogBuffer;
+use crate::redpanda::Desk;
 use crate::verdicts::{self, Gathered};
 use millpond_wire::limits as caps;
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::{AsContext, Error, Memory, Store, Trap, TypedFunc};
 
@@ -42,19 +44,7 @@ pub(crate) struct CallFailure {
 impl Instance {
     /// Makes one and lets it read its settings.
     pub(crate) async fn start(transform: &Transform) -> Result<Self, Fault> {
-        let host = transform.host();
-        let limits = transform.spec().limits;
-        let state = GuestState {
-            memory: MemoryLimit::new(host.memory_pool(), limits.memory_bytes),
-            settings: transform.settings(),
-            logs: LogBuffer::default(),
-            quota: transform.log_quota(),
-            beats_left: caps::TRANSFORM_INIT_CPU_MS,
-        };
-        let mut store = Store::new(host.engine(), state);
-        store.limiter(|state| &mut state.memory);
-        store.epoch_deadline_callback(|mut context| context.data_mut().beat());
-        store.set_epoch_deadline(1);
+        let mut store = new_store(transform, None);
         let pre = &transform.module().pre;
         let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
@@ -164,6 +154,27 @@ impl Instance {
     }
 }
 
+/// The host's side of a guest, with its limits.
+pub(crate) fn new_store(
+    transform: &Transform,
+    desk: Option<Arc<Mutex<Desk>>>,
+) -> Store<GuestState> {
+    let host = transform.host();
+    let state = GuestState {
+        memory: MemoryLimit::new(host.memory_pool(), transform.spec().limits.memory_bytes),
+        settings: transform.settings(),
+        logs: LogBuffer::default(),
+        quota: transform.log_quota(),
+        beats_left: caps::TRANSFORM_INIT_CPU_MS,
+        desk,
+    };
+    let mut store = Store::new(host.engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.epoch_deadline_callback(|mut context| context.data_mut().beat());
+    store.set_epoch_deadline(1);
+    store
+}
+
 enum RunError {
     Fault(Fault),
     Wasm(Error),
@@ -175,7 +186,7 @@ impl From<Error> for RunError {
     }
 }
 
-fn init_fault(fault: Fault) -> Fault {
+pub(crate) fn init_fault(fault: Fault) -> Fault {
     match fault {
         Fault::Unavailable { .. } | Fault::Init(_) => fault,
         other => Fault::Init(Box::new(other)),
@@ -183,7 +194,7 @@ fn init_fault(fault: Fault) -> Fault {
 }
 
 /// What an error of the engine means.
-fn fault_of(
+pub(crate) fn fault_of(
     error: &Error,
     store: &impl AsContext<Data = GuestState>,
     cpu_ms: Option<u64>,
@@ -201,7 +212,7 @@ fn fault_of(
         // A guest that runs out of memory traps or aborts right after.
         _ if memory.refused => Fault::Memory { limit_bytes: memory.limit_bytes() },
         Some(Stop::Abort(message)) => Fault::Abort(message.clone()),
-        Some(Stop::Lie(lie)) => Fault::Lie(lie.clone()),
+        Some(Stop::Fault(fault)) => fault.clone(),
         _ => match error.downcast_ref::<Trap>() {
             Some(trap) => Fault::Trap(trap.to_string()),
             None => Fault::Trap(format!("{error:#}")),

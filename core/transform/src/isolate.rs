@@ -6,7 +6,8 @@
 use crate::batch_buffer::Input;
 use crate::chain::{Stage, Transform};
 use crate::fault::Fault;
-use crate::instance::{CallFailure, Instance, timed};
+use crate::guest::Guest;
+use crate::instance::{CallFailure, timed};
 use crate::logs::LogBuffer;
 use crate::stats::StageStats;
 use crate::verdicts::{Decision, Gathered};
@@ -81,7 +82,7 @@ impl Run<'_> {
                 }
             },
         };
-        let fresh = instance.fresh;
+        let fresh = instance.is_fresh();
         let call = instance.call(self.input, range, cpu_ms, self.transform, &mut self.gathered);
         let (result, spent) = timed(call).await;
         self.stats.calls += 1;
@@ -104,8 +105,8 @@ impl Run<'_> {
         }
     }
 
-    async fn start(&mut self) -> Result<Instance, Fault> {
-        let (started, spent) = timed(Instance::start(self.transform)).await;
+    async fn start(&mut self) -> Result<Guest, Fault> {
+        let (started, spent) = timed(Guest::start(self.transform, self.input.topic)).await;
         self.stats.instances_started += 1;
         self.stats.cpu += spent;
         let mut instance = started?;

@@ -6,7 +6,8 @@
 //!                      (instance, imports)   (isolate)
 //! ```
 //!
-//! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module.
+//! - [`Host`]: the engine all guests share; [`Host::compile`] checks and compiles a module;
+//!   [`Host::precompile`] does it in one process, [`Host::load`] takes the result up in another.
 //! - [`Transform::deploy`]: a declaration ([`TransformSpec`]) and a module, tried once.
 //! - [`Chain`]: the transforms of one partition; [`run`] runs it on a batch.
 //!
@@ -15,10 +16,12 @@
 //! becomes of an [`Outcome`] is decided there.
 
 mod abi;
+mod artifact;
 mod batch_buffer;
 mod chain;
 mod compile;
 mod fault;
+mod guest;
 mod headers;
 mod host;
 mod imports;
@@ -29,6 +32,7 @@ mod module_shape;
 mod outcome;
 mod policy;
 mod rebuild;
+mod redpanda;
 mod rows;
 mod runner;
 mod spec;
@@ -36,8 +40,9 @@ mod stats;
 mod ticker;
 mod verdicts;
 
+pub use artifact::ArtifactError;
 pub use chain::{Chain, ChainError, DeployError, Transform, dead_letter_topic};
-pub use compile::{CompileError, CompiledModule};
+pub use compile::{CompileError, CompiledModule, Contract};
 pub use fault::{Fault, Lie};
 pub use host::{Host, HostConfig, HostError};
 pub use logs::{Level, LogLine};

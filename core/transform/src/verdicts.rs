@@ -286,13 +286,13 @@ impl Reader<'_> {
 }
 
 /// What a record costs a batch beside its payload, at most.
-const RECORD_OVERHEAD_BYTES: usize = 24;
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 24;
 /// What a header costs beside its name and value, at most.
-const HEADER_OVERHEAD_BYTES: usize = 10;
+pub(crate) const HEADER_OVERHEAD_BYTES: usize = 10;
 /// Largest record that a guest may make: it and a header must fit a batch.
-const RECORD_BYTES_MAX: usize = caps::BATCH_BYTES_MAX - 64 * caps::KIB;
+pub(crate) const RECORD_BYTES_MAX: usize = caps::BATCH_BYTES_MAX - 64 * caps::KIB;
 
-fn too_many_records(limit: usize) -> Fault {
+pub(crate) fn too_many_records(limit: usize) -> Fault {
     Fault::TooMuchOutput { limit, unit: "records" }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::guard::Guard;
 use crate::schema::Schema;
 
 /// `ApiKey`, its `spec`, and `APIS`.
@@ -25,14 +26,19 @@ pub(crate) fn api_table(schema: &Schema) -> String {
     out.push_str("_ => return None,\n})\n}\n\n/// What is served of it.\n#[must_use]\n");
     out.push_str("pub const fn spec(self) -> &'static ApiSpec {\nmatch self {\n");
     for api in &schema.apis {
+        let guard = api.guard.as_ref();
+        let guard = guard.unwrap_or_else(|| panic!("{} has no guard", api.name));
         let _ = writeln!(
             out,
             "Self::{name} => &ApiSpec {{ key: Self::{name}, name: \"{name}\", min_version: {}, max_version: {}, \
-             advertised_min_version: {}, flexible_from: {:?} }},",
+             advertised_min_version: {}, flexible_from: {:?}, needs: {}, \
+             request_bytes_max: limits::{} }},",
             api.versions.min,
             api.versions.max,
             api.advertised,
             api.flexible,
+            needs(guard),
+            guard.request_bytes_max,
             name = api.name,
         );
     }
@@ -43,6 +49,22 @@ pub(crate) fn api_table(schema: &Schema) -> String {
         let _ = writeln!(out, "ApiKey::{}.spec(),", api.name);
     }
     out.push_str("];\n");
+    out
+}
+
+fn needs(guard: &Guard) -> String {
+    let mut out = String::from("&[");
+    for all in &guard.needs {
+        out.push_str("&[");
+        for (operation, resource) in all {
+            let _ = write!(
+                out,
+                "Need {{ operation: Operation::{operation}, resource: Resource::{resource} }}, "
+            );
+        }
+        out.push_str("], ");
+    }
+    out.push(']');
     out
 }
 

@@ -8,6 +8,8 @@ pub(crate) struct Schema {
     pub(crate) messages: Vec<Message>,
 }
 
+use crate::guard::Guard;
+
 /// One API: what its table line says. Its messages are `{name}Request` and `{name}Response`.
 pub(crate) struct Api {
     pub(crate) key: i16,
@@ -15,6 +17,8 @@ pub(crate) struct Api {
     pub(crate) versions: Versions,
     pub(crate) advertised: i16,
     pub(crate) flexible: Option<i16>,
+    /// What its `guard` line says; the build fails without one.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// A message and the structs in it; the first one is the message itself.
@@ -124,7 +128,12 @@ impl Schema {
                     versions: header.versions,
                     advertised: header.advertised.unwrap_or(header.versions.min),
                     flexible: header.flexible.filter(|from| *from <= header.versions.max),
+                    guard: None,
                 });
+            }
+            (0, ["guard", rest @ ..]) => {
+                let api = self.apis.last_mut().ok_or("no `api` before it")?;
+                api.guard = Some(Guard::parse(rest)?);
             }
             (0, [kind @ ("request" | "response")]) => {
                 let api = self.apis.last().ok_or("no `api` before it")?;
@@ -138,7 +147,7 @@ impl Schema {
                 self.begin(parser, (*name).to_owned(), header.versions, header.flexible);
             }
             (0, [word, ..]) => {
-                return Err(format!("`{word}` is none of api, request, response, data"));
+                return Err(format!("`{word}` is none of api, guard, request, response, data"));
             }
             (depth, [name, kind, rest @ ..]) => {
                 let message = self.messages.last_mut().ok_or("a field outside a message")?;

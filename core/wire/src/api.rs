@@ -1,5 +1,9 @@
-//! The one table of the APIs that are served: key, name, versions. Must never be repeated elsewhere: what is
-//! advertised, accepted and decoded follows from it. The table itself is generated from `schema/*.txt`.
+//! The one table of the APIs that are served: key, name, versions, how large a request may be, what one must be
+//! allowed to do. Must never be repeated elsewhere: what is advertised, accepted and decoded follows from it. The
+//! table itself is generated from `schema/*.txt`; an API without an entry does not compile.
+
+use crate::limits;
+use crate::permission::{Need, Operation, Resource};
 
 /// What is served of one API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,11 @@ pub struct ApiSpec {
     pub advertised_min_version: i16,
     /// The first version with compact lengths and tagged fields (KIP-482); `None`: no served version has them.
     pub flexible_from: Option<i16>,
+    /// What a client must be allowed to do: all of one of these. Each is asked of all resources of its kind that the
+    /// request names. Empty: nothing.
+    pub needs: &'static [&'static [Need]],
+    /// The largest request, in bytes.
+    pub request_bytes_max: usize,
 }
 
 include!(concat!(env!("OUT_DIR"), "/api.rs"));
@@ -84,6 +93,19 @@ mod tests {
         }
         assert_eq!(ApiKey::from_code(-1), None);
         assert_eq!(ApiKey::from_code(4), None);
+    }
+
+    #[test]
+    fn every_api_but_one_needs_something_and_its_requests_have_an_end() {
+        for spec in APIS {
+            assert_eq!(spec.needs.is_empty(), spec.key == ApiKey::ApiVersions, "{}", spec.name);
+            assert!(spec.needs.iter().all(|all| !all.is_empty()), "{}", spec.name);
+            assert!(spec.request_bytes_max <= limits::FRAME_BYTES_MAX, "{}", spec.name);
+        }
+        let write = |resource| Need { operation: Operation::Write, resource };
+        let produce = [write(Resource::TransactionalId), write(Resource::Topic)];
+        assert_eq!(ApiKey::Produce.spec().needs, [&produce]);
+        assert_eq!(ApiKey::Heartbeat.spec().request_bytes_max, limits::REQUEST_BYTES_SMALL_MAX);
     }
 
     #[test]

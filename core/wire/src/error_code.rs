@@ -95,7 +95,7 @@ error_codes! {
     InvalidTxnState = 48, false, "the transaction is not in a state for this";
     InvalidProducerIdMapping = 49, false, "the producer id does not belong to the transactional id";
     InvalidTransactionTimeout = 50, false, "the transaction timeout is longer than allowed";
-    ConcurrentTransactions = 51, false, "another transaction of this producer is still ending";
+    ConcurrentTransactions = 51, true, "another transaction of this producer is still ending";
     TransactionCoordinatorFenced = 52, false, "the transaction coordinator was replaced";
     TransactionalIdAuthorizationFailed = 53, false, "no permission for the transactional id";
     SecurityDisabled = 54, false, "security features are off";

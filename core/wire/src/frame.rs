@@ -50,14 +50,24 @@ pub struct FrameDecoder {
     cap_established: usize,
     /// Whether a frame was handed out: only before is the stream asked whether it is TLS or HTTP.
     started: bool,
+    /// Frames begin with the number of an API, which has a cap of its own.
+    has_apis: bool,
 }
 
 impl FrameDecoder {
     /// For the side of the broker: frames up to [`limits::FRAME_BYTES_BEFORE_FIRST_REQUEST`] until
-    /// [`FrameDecoder::establish`] is called, then up to [`limits::FRAME_BYTES_MAX`].
+    /// [`FrameDecoder::establish`] is called, then up to [`limits::FRAME_BYTES_MAX`]; and never more than their API
+    /// allows ([`crate::ApiSpec::request_bytes_max`]).
     #[must_use]
     pub fn for_requests() -> Self {
-        Self::with_caps(limits::FRAME_BYTES_BEFORE_FIRST_REQUEST, limits::FRAME_BYTES_MAX)
+        Self::for_requests_up_to(limits::FRAME_BYTES_MAX)
+    }
+
+    /// The same with a cap of one's own after [`FrameDecoder::establish`], in bytes.
+    #[must_use]
+    pub fn for_requests_up_to(cap_established: usize) -> Self {
+        let cap_before = limits::FRAME_BYTES_BEFORE_FIRST_REQUEST;
+        Self { has_apis: true, ..Self::with_caps(cap_before, cap_established) }
     }
 
     /// For the side of the client: frames up to [`limits::CLIENT_FRAME_BYTES_MAX`].
@@ -66,11 +76,11 @@ impl FrameDecoder {
         Self::with_caps(limits::CLIENT_FRAME_BYTES_MAX, limits::CLIENT_FRAME_BYTES_MAX)
     }
 
-    /// With caps of one's own, in bytes: before and after [`FrameDecoder::establish`].
+    /// For frames of any kind, with caps of one's own, in bytes: before and after [`FrameDecoder::establish`].
     #[must_use]
     pub fn with_caps(cap_before: usize, cap_established: usize) -> Self {
         let buffer = BytesMut::with_capacity(limits::FRAME_BUFFER_START_BYTES);
-        Self { buffer, cap: cap_before, cap_established, started: false }
+        Self { buffer, cap: cap_before, cap_established, started: false, has_apis: false }
     }
 
     /// The peer has sent a request that makes sense: from here on frames may have the full size.
@@ -154,6 +164,17 @@ impl FrameDecoder {
         usize::try_from(i32::from_be_bytes(*prefix)).ok()
     }
 
+    /// What the API of the frame at the front allows, as soon as it can be told.
+    fn api_cap(&self) -> usize {
+        let api = match self.buffer.get(4..6) {
+            Some(&[high, low]) if self.has_apis => {
+                ApiKey::from_code(i16::from_be_bytes([high, low]))
+            }
+            _ => None,
+        };
+        api.map_or(usize::MAX, |api| api.spec().request_bytes_max)
+    }
+
     /// The next frame, without its length; `None` if it is not complete yet.
     ///
     /// # Errors
@@ -168,8 +189,9 @@ impl FrameDecoder {
         let declared = i32::from_be_bytes(*prefix);
         let length = usize::try_from(declared)
             .map_err(|_| FrameError::NegativeLength { length: declared })?;
-        if length > self.cap {
-            return Err(FrameError::TooLarge { length, cap: self.cap });
+        let cap = self.cap.min(self.api_cap());
+        if length > cap {
+            return Err(FrameError::TooLarge { length, cap });
         }
         if self.buffer.len() - 4 < length {
             return Ok(None);
@@ -439,6 +461,22 @@ mod tests {
         }
         assert_eq!(decoder.buffer.capacity(), 300_004);
         assert_eq!(decoder.next_frame(), Ok(Some(Bytes::from(body))));
+    }
+
+    #[test]
+    fn a_request_is_no_larger_than_its_api_allows() {
+        let length = limits::REQUEST_BYTES_SMALL_MAX + 1;
+        for (api, is_refused) in [(ApiKey::Heartbeat, true), (ApiKey::Produce, false)] {
+            let mut decoder = FrameDecoder::for_requests();
+            decoder.establish();
+            decoder.extend(&(length as i32).to_be_bytes());
+            assert_eq!(decoder.next_frame(), Ok(None), "it is not known which one it is");
+            decoder.extend(&api.code().to_be_bytes());
+            let cap = limits::REQUEST_BYTES_SMALL_MAX;
+            let expected =
+                if is_refused { Err(FrameError::TooLarge { length, cap }) } else { Ok(None) };
+            assert_eq!(decoder.next_frame(), expected, "{api}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub const MIB: usize = 1024 * KIB;
 pub const FRAME_BYTES_BEFORE_AUTH: usize = 64 * KIB;
 /// Largest request frame (Kafka: `socket.request.max.bytes`; a board cannot afford its 100 MiB).
 pub const FRAME_BYTES_MAX: usize = 16 * MIB;
+/// Largest request of an API that names many things: all topics of a node, say.
+pub const REQUEST_BYTES_LARGE_MAX: usize = 4 * MIB;
+/// Largest request of an API that names one thing.
+pub const REQUEST_BYTES_SMALL_MAX: usize = 256 * KIB;
 /// Largest response frame that our own client takes from a broker: other brokers answer a fetch
 /// with up to `fetch.max.bytes` and one batch more.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 64 * MIB;
@@ -198,6 +202,8 @@ pub const MEMBER_ASSIGNMENT_BYTES_MAX: usize = 256 * KIB;
 pub const MEMBER_PROTOCOLS_MAX: usize = 16;
 /// Bytes of member metadata and assignments of all groups together.
 pub const MEMBERS_BYTES_MAX: usize = 32 * MIB;
+/// The same of one group: its roster stands in one entry of the journal.
+pub const GROUP_BYTES_MAX: usize = 8 * MIB;
 /// Most topics that one member of a consumer group names (KIP-848).
 pub const MEMBER_TOPICS_MAX: usize = 4_096;
 /// Longest regular expression of such a member.
@@ -223,9 +229,6 @@ pub const REBALANCE_TIMEOUT_MS_MAX: u64 = 3_600_000;
 /// Wait for more members before the first rebalance of a new group. Kafka waits 3 s; devices and
 /// tutorials gain nothing from it.
 pub const DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS: u64 = 100;
-/// Wait for the members of a group that was in use when the node went down: they hear of it with
-/// their next heartbeat (`heartbeat.interval.ms` of the clients is 3 s).
-pub const RESTARTED_GROUP_GATHER_MS: u64 = 3_000;
 /// Time between two heartbeats that members of consumer groups are told to keep (Kafka:
 /// `group.consumer.heartbeat.interval.ms`).
 pub const DEFAULT_CONSUMER_HEARTBEAT_MS: i32 = 5_000;
@@ -237,8 +240,6 @@ pub const DEFAULT_OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 /// Time between two checks of committed offsets for their age (Kafka:
 /// `offsets.retention.check.interval.ms`).
 pub const DEFAULT_OFFSETS_CHECK_MS: u64 = 600_000;
-/// Epochs of a consumer group that one journalled reservation is good for.
-pub const GROUP_EPOCH_BLOCK: i32 = 1_000;
 
 // ------------------------------------------------------------------------------------------------
 // Transactions (engine)
@@ -363,6 +364,12 @@ pub const DEFAULT_TRANSFORM_CPU_MS_PER_BATCH: u64 = 200;
 pub const TRANSFORM_CPU_MS_PER_BATCH_MAX: u64 = 10_000;
 /// CPU time for compiling one module.
 pub const MODULE_COMPILE_MS_MAX: u64 = 30_000;
+/// How long a node waits for that, in times of it: a machine has other things to do.
+pub const MODULE_COMPILE_WAIT_FACTOR: u64 = 8;
+/// Address space of the process that compiles a module.
+pub const MODULE_COMPILE_MEMORY_BYTES: usize = 1024 * MIB;
+/// Machine code of one module.
+pub const MODULE_ARTIFACT_BYTES_MAX: usize = 64 * MIB;
 /// Output bytes for each input byte of a batch, above `TRANSFORM_OUTPUT_EXEMPT_BYTES`.
 pub const DEFAULT_TRANSFORM_OUTPUT_RATIO: usize = 16;
 /// Output of a batch up to this size is allowed whatever the input was.
@@ -413,6 +420,8 @@ pub const TRANSFORM_ISOLATION_CPU_FACTOR: u64 = 8;
 pub const TRANSFORM_RECORD_CPU_DIVISOR: u64 = 8;
 /// The floor for it.
 pub const TRANSFORM_RECORD_CPU_MS_MIN: u64 = 5;
+/// Most random bytes that a guest of WASI may ask for at a time.
+pub const RANDOM_BYTES_PER_CALL_MAX: usize = 64 * KIB;
 /// Log lines of one transform in a second; further ones are counted and dropped.
 pub const TRANSFORM_LOG_LINES_PER_SECOND_MAX: u32 = 100;
 
@@ -549,6 +558,7 @@ const _: () = {
     assert!(PRODUCERS_PER_PARTITION_MAX <= PRODUCERS_MAX);
     assert!(IN_FLIGHT_BYTES_MAX >= FRAME_BYTES_MAX);
     assert!(GROUP_MEMBERS_MAX <= MEMBERS_MAX);
+    assert!(2 * GROUP_BYTES_MAX <= ENTRY_CLOSE_BYTES && GROUP_BYTES_MAX <= MEMBERS_BYTES_MAX);
     assert!(GROUP_OFFSETS_MAX <= OFFSETS_MAX);
     assert!(SESSION_TIMEOUT_MS_MIN < SESSION_TIMEOUT_MS_MAX);
     assert!(HISTORY_READS_PER_FETCH_MAX <= HISTORY_READS_MAX);

@@ -6,6 +6,7 @@ use crate::network::{Connection, Disconnected, Network};
 use crate::oracle::Oracle;
 use crate::topics::TopicKind;
 use crate::trace::Trace;
+use crate::txn_books::TxnBooks;
 use millpond_storage::disk::sim::SimClock;
 use millpond_wire::ErrorCode;
 use millpond_wire::messages::{
@@ -28,6 +29,8 @@ pub struct Surroundings {
     pub network: Network,
     /// The books.
     pub oracle: Oracle,
+    /// Those of the transactions.
+    pub txns: TxnBooks,
     /// For people.
     pub trace: Trace,
     /// Set when the run is over: clients finish what they have under way.
@@ -83,8 +86,8 @@ impl Surroundings {
 }
 
 /// Creates the topics of the run, again and again until they are there.
-pub async fn create_topics(world: &Surroundings) {
-    for kind in TopicKind::ALL {
+pub async fn create_topics(world: &Surroundings, kinds: &[TopicKind]) {
+    for kind in kinds {
         create_topic(world, kind.name(), kind.partitions(), kind.settings()).await;
     }
 }

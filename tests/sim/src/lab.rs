@@ -158,17 +158,37 @@ impl Lab {
         panic!("seed {}: the node does not stop", self.seed);
     }
 
-    fn connect(&self) -> Connection {
+    /// A connection.
+    pub fn connect(&self) -> Connection {
         self.network.connect().expect("a node that serves")
     }
 
     /// Asks and waits; `None` if the connection broke or no answer comes.
     pub fn try_call(&self, request: Request, version: i16) -> Option<Response> {
-        let pending = self.connect().send(request, version);
-        let task = self.executor.spawn(async move { pending.answer().await.ok().flatten() });
+        self.answer(&self.ask(request, version))
+    }
+
+    /// Asks, and does not wait.
+    pub fn ask(&self, request: Request, version: i16) -> SimTask<Option<Response>> {
+        self.ask_over(&self.connect(), request, version)
+    }
+
+    /// The same over a connection that is kept: what is sent first arrives first.
+    pub fn ask_over(
+        &self,
+        connection: &Connection,
+        request: Request,
+        version: i16,
+    ) -> SimTask<Option<Response>> {
+        let pending = connection.send(request, version);
+        self.executor.spawn(async move { pending.answer().await.ok().flatten() })
+    }
+
+    /// Waits for the answer to what was asked; `None` if the connection broke or none comes.
+    pub fn answer(&self, asked: &SimTask<Option<Response>>) -> Option<Response> {
         let deadline_ns = self.executor.clock().now_ns() + ANSWER_MS_MAX * 1_000_000;
         loop {
-            if let Some(answer) = task.take() {
+            if let Some(answer) = asked.take() {
                 return answer;
             }
             if self.executor.clock().now_ns() > deadline_ns || !self.executor.step() {
@@ -220,6 +240,13 @@ impl Lab {
         engine.with_engine(|engine| engine.catalog().by_name(name).is_some())
     }
 
+    /// The directory of a topic.
+    pub fn dir_of(&self, topic: &str) -> String {
+        let engine = self.machine.engine().expect("a node that serves");
+        let id = engine.with_engine(|engine| engine.catalog().by_name(topic).map(|one| one.id));
+        crate::damage::hex(&id.expect("a topic").0)
+    }
+
     /// Sends a value; an acknowledgement goes to the books when it comes.
     pub fn send(&self, topic: &str, partition: i32, value: &str) -> Write {
         self.send_batch(topic, partition, &[value], None)
@@ -233,8 +260,20 @@ impl Lab {
         values: &[&str],
         producer: Option<(i64, i16, i32)>,
     ) -> Write {
+        self.send_batch_over(&self.connect(), topic, partition, values, producer)
+    }
+
+    /// The same over a connection that is kept: what is sent first arrives first.
+    pub fn send_batch_over(
+        &self,
+        connection: &Connection,
+        topic: &str,
+        partition: i32,
+        values: &[&str],
+        producer: Option<(i64, i16, i32)>,
+    ) -> Write {
         let request = produce_request(topic, partition, batch(values, producer));
-        let pending = self.connect().send(request, 9);
+        let pending = connection.send(request, 9);
         let acked = Rc::clone(&self.acked);
         let topic = topic.to_owned();
         let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();

@@ -6,6 +6,7 @@
 //! comes back for good; then everything that was promised is checked against what is there.
 
 pub mod client;
+pub mod committed;
 pub mod damage;
 pub mod fleeting;
 mod gales;
@@ -13,6 +14,7 @@ pub mod group;
 pub mod history;
 pub mod lab;
 mod losses;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod oracle;
@@ -24,7 +26,10 @@ pub mod stop;
 pub mod storm;
 pub mod topics;
 pub mod trace;
+pub mod transactor;
 pub mod trimmer;
+pub mod txn_books;
+pub mod txn_session;
 
 pub use run::{Report, run_seed};
 pub use storm::{Gale, Storm};

@@ -173,6 +173,11 @@ impl Connection {
         Pending { call: Ok(call) }
     }
 
+    /// Whether it leads to the node of the moment, and was not cut.
+    pub fn is_whole(&self) -> bool {
+        !self.state.is_cut.get() && self.network.inner.life.get() == Some(self.life)
+    }
+
     /// Cuts the connection: what is on its way to the node still arrives, no answer comes back.
     pub fn cut(&self) {
         self.state.is_cut.set(true);

@@ -266,6 +266,15 @@ impl Oracle {
         self.books.borrow().holes.contains_key(&partition)
     }
 
+    /// Whether damage may have taken what stood at an offset.
+    pub fn hides(&self, partition: Partition, offset: i64) -> bool {
+        let books = self.books.borrow();
+        let holes = books.holes.get(&partition).map_or(&[][..], Vec::as_slice);
+        let unreadable = books.unreadable.get(&partition);
+        unreadable.is_some_and(|offsets| offsets.contains(&offset))
+            || holes.iter().any(|(from, upto)| (*from..*upto).contains(&offset))
+    }
+
     /// A topic that comes and goes has come.
     pub fn topic_began(&self, topic: String, partition: Partition) {
         self.books.borrow_mut().fleeting.insert(topic, partition);
@@ -366,6 +375,20 @@ impl Oracle {
         }
         if too_few {
             self.violated(format!("partition {partition}: hardly anything is left"));
+        }
+    }
+
+    /// What readers were shown of a partition must be in `found`, but for what damage took.
+    pub fn judge_shown(&self, partition: Partition, found: &BTreeMap<i64, RecordId>) {
+        let shown = self.books.borrow().seen.clone();
+        let mut shown = shown.range((partition, 0)..=(partition, i64::MAX));
+        let gone = shown.find(|((_, offset), record)| {
+            found.get(offset) != Some(record) && !self.hides(partition, *offset)
+        });
+        if let Some(((_, offset), record)) = gone {
+            self.violated(format!(
+                "partition {partition}, offset {offset}: {record} was shown and is not there"
+            ));
         }
     }
 

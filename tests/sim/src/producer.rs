@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 /// The version of every Produce of a run.
 pub const PRODUCE_VERSION: i16 = 9;
 /// The batches that a producer may have under way, as in Kafka.
-const IN_FLIGHT_MAX: usize = 5;
+pub const IN_FLIGHT_MAX: usize = 5;
 
 /// One producer id writing to one partition.
 pub struct ProducerLane {

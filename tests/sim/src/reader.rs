@@ -2,11 +2,11 @@
 //! books. Must never look into the node.
 
 use crate::client::{Surroundings, code_of, decode_value};
-use crate::history::Partition;
+use crate::history::{Partition, RecordId};
 use crate::topics::place;
-use bytes::Bytes;
 use millpond_storage::disk::sim::SimRng;
 use millpond_wire::ErrorCode;
+use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::{
     FetchRequest, ListOffsetsRequest, Request, Response, fetch_request, list_offsets_request,
 };
@@ -14,6 +14,10 @@ use millpond_wire::record::LogBatch;
 
 const FETCH_VERSION: i16 = 11;
 const LIST_OFFSETS_VERSION: i16 = 4;
+/// Reads all that is there.
+pub const UNCOMMITTED: i8 = 0;
+/// Reads what is not of an open or aborted transaction.
+pub const COMMITTED: i8 = 1;
 /// The timestamp that asks ListOffsets for the end.
 pub const LATEST: i64 = -1;
 /// The timestamp that asks ListOffsets for the start.
@@ -82,9 +86,20 @@ pub async fn read_all(world: &Surroundings, partition: Partition) {
 
 /// The offset of a partition's first record, or the one after its last.
 pub async fn offset_at(world: &Surroundings, partition: Partition, timestamp: i64) -> i64 {
+    offset_for(world, partition, timestamp, UNCOMMITTED).await
+}
+
+/// The same for who reads at this isolation level.
+pub async fn offset_for(
+    world: &Surroundings,
+    partition: Partition,
+    timestamp: i64,
+    isolation_level: i8,
+) -> i64 {
     let (topic, index) = place(partition);
     let request = ListOffsetsRequest {
         replica_id: -1,
+        isolation_level,
         topics: vec![list_offsets_request::ListOffsetsTopic {
             name: topic,
             partitions: vec![list_offsets_request::ListOffsetsPartition {
@@ -114,14 +129,33 @@ async fn read_once(
     world: &Surroundings,
     partition: Partition,
     offset: i64,
-    (max_bytes, max_wait_ms): (i32, i32),
+    limits: (i32, i32),
 ) -> Option<i64> {
+    match fetch(world, partition, offset, limits, UNCOMMITTED).await {
+        Ok(data) => Some(take_records(world, partition, offset, &data)),
+        Err(code) => {
+            world.oracle.read_refused(partition, offset, code);
+            None
+        }
+    }
+}
+
+/// What one fetch brings; `limits` are the most bytes and the longest wait in ms.
+pub async fn fetch(
+    world: &Surroundings,
+    partition: Partition,
+    offset: i64,
+    limits: (i32, i32),
+    isolation_level: i8,
+) -> Result<PartitionData, ErrorCode> {
     let (topic, index) = place(partition);
+    let (max_bytes, max_wait_ms) = limits;
     let request = FetchRequest {
         replica_id: -1,
         max_wait_ms,
         min_bytes: 1,
         max_bytes,
+        isolation_level,
         session_epoch: -1,
         topics: vec![fetch_request::FetchTopic {
             topic,
@@ -140,38 +174,44 @@ async fn read_once(
     let Response::Fetch(answer) = answer else {
         panic!("Fetch was answered with {answer:?}");
     };
-    let Some(data) = answer.responses.first().and_then(|topic| topic.partitions.first()) else {
-        return Some(offset);
-    };
-    if data.error_code != ErrorCode::None.code() {
-        let code = code_of(data.error_code);
-        world.oracle.read_refused(partition, offset, code);
-        return None;
+    let topic = answer.responses.into_iter().next();
+    match topic.and_then(|topic| topic.partitions.into_iter().next()) {
+        Some(data) if data.error_code != ErrorCode::None.code() => Err(code_of(data.error_code)),
+        Some(data) => Ok(data),
+        None => Err(ErrorCode::RequestTimedOut),
     }
-    let records = data.records.as_ref().map(|rope| rope.to_bytes()).unwrap_or_default();
-    Some(take_records(world, partition, offset, records, data.high_watermark))
 }
 
 fn take_records(
     world: &Surroundings,
     partition: Partition,
     offset: i64,
-    records: Bytes,
-    high_watermark: i64,
+    data: &PartitionData,
 ) -> i64 {
-    let batches = LogBatch::split(records, 10_000).expect("whole batches with right checksums");
     let mut next = offset;
-    for batch in batches {
-        assert!(batch.last_offset() < high_watermark, "read above the high watermark");
-        let plain = batch.to_batch().expect("a parsed batch");
-        let section = plain.decompress(1 << 24).expect("a small batch");
-        for record in plain.records(&section) {
-            let record = record.expect("a whole record");
-            let at = batch.base_offset() + i64::from(record.offset_delta);
-            let id = decode_value(record.value.unwrap_or_default());
-            world.oracle.read(partition, at, id);
-            next = next.max(at + 1);
-        }
+    for (at, id) in records_of(data) {
+        assert!(at < data.high_watermark, "read above the high watermark");
+        world.oracle.read(partition, at, id);
+        next = next.max(at + 1);
     }
     next
+}
+
+/// The records of a fetch, by offset.
+pub fn records_of(data: &PartitionData) -> Vec<(i64, RecordId)> {
+    let bytes = data.records.as_ref().map(|rope| rope.to_bytes()).unwrap_or_default();
+    let batches = LogBatch::split(bytes, 10_000).expect("whole batches with right checksums");
+    batches.iter().flat_map(records_in).collect()
+}
+
+/// The records of a batch, by offset.
+pub fn records_in(batch: &LogBatch) -> Vec<(i64, RecordId)> {
+    let plain = batch.to_batch().expect("a parsed batch");
+    let section = plain.decompress(1 << 24).expect("a small batch");
+    let records = plain.records(&section).map(|record| {
+        let record = record.expect("a whole record");
+        let at = batch.base_offset() + i64::from(record.offset_delta);
+        (at, decode_value(record.value.unwrap_or_default()))
+    });
+    records.collect()
 }

@@ -2,10 +2,12 @@
 //! seed and the storm that it is given.
 
 use crate::client::{self, Surroundings};
+use crate::committed::{CommittedReader, judge_at_the_end};
 use crate::damage::Damage;
 use crate::fleeting::FleetingTopic;
 use crate::group::{Committer, look_at_commit};
 use crate::history::Partition;
+use crate::member::Member;
 use crate::network::Network;
 use crate::node::Machine;
 use crate::oracle::Oracle;
@@ -13,9 +15,11 @@ use crate::producer::ProducerLane;
 use crate::reader::{self, Reader};
 use crate::stop::{Cause, Stop};
 use crate::storm::{Gale, Storm};
-use crate::topics::{TopicKind, partitions};
+use crate::topics::{Rule, TopicKind, plain_partitions};
 use crate::trace::Trace;
+use crate::transactor::Transactor;
 use crate::trimmer::Trimmer;
+use crate::txn_books::{Counts, TxnBooks};
 use millpond_storage::FatalDiskError;
 use millpond_storage::disk::sim::{SimDisk, SimExecutor, SimRng, SimTask};
 use std::cell::Cell;
@@ -50,6 +54,8 @@ pub struct Report {
     pub topics_ended: u64,
     /// Acknowledged records that went, as their topic's window of loss allows.
     pub lost_early: u64,
+    /// What became of transactions.
+    pub transactions: Counts,
     /// Decides whether two runs were the same.
     pub trace_hash: u64,
 }
@@ -74,6 +80,7 @@ impl Report {
         self.unreadable += other.unreadable;
         self.topics_ended += other.topics_ended;
         self.lost_early += other.lost_early;
+        self.transactions.add(&other.transactions);
     }
 
     /// How often a kind of gale was met.
@@ -86,8 +93,6 @@ impl Report {
 const SETTLE_MS_MAX: u64 = 60_000;
 /// How often it is looked whether the node has stopped, in virtual us.
 const LOOK_US: u64 = 2_000;
-/// Topics that come and go, in every run.
-const FLEETING_TOPICS: i32 = 1;
 /// The producers of topics that come and go are counted from here.
 const FLEETING_PRODUCERS: u32 = 1_000;
 
@@ -106,6 +111,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         clock: executor.clock(),
         network: network.clone(),
         oracle: oracle.clone(),
+        txns: TxnBooks::new(oracle.clone()),
         trace: trace.clone(),
         is_over: Rc::new(Cell::new(false)),
     };
@@ -115,6 +121,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         world,
         rng,
         calm_ms: storm.calm_ms,
+        topics: storm.topics,
         damage: None,
         restart_at_ns: None,
         has_served: false,
@@ -130,6 +137,7 @@ pub fn run_seed(seed: u64, storm: Storm) -> Result<Report, String> {
         unreadable: oracle.unreadable_count(),
         topics_ended: oracle.topics_ended(),
         lost_early: oracle.lost_early(),
+        transactions: run.world.txns.counts(),
         trace_hash: trace.hash(),
         torn_tails: run.machine.torn_tails(),
         unsynced: {
@@ -150,6 +158,7 @@ pub(crate) struct Run {
     pub(crate) machine: Machine,
     pub(crate) rng: SimRng,
     pub(crate) calm_ms: (u64, u64),
+    topics: &'static [TopicKind],
     /// What was done to the disk while the power was off, until the node serves.
     pub(crate) damage: Option<Damage>,
     /// When whoever looks after the node starts it again.
@@ -165,11 +174,10 @@ impl Run {
         self.turn_on();
         let world = self.world.clone();
         let clients = {
-            let (lanes, rng) = (storm.lanes, self.rng.fork());
-            let executor = self.executor.clone();
+            let (rng, executor) = (self.rng.fork(), self.executor.clone());
             self.executor.spawn(async move {
-                client::create_topics(&world).await;
-                start_clients(&executor, &world, lanes, rng)
+                client::create_topics(&world, storm.topics).await;
+                start_clients(&executor, &world, storm, rng)
             })
         };
         for gale in storm.draw(&mut self.rng) {
@@ -210,10 +218,15 @@ impl Run {
         if self.has_failed() {
             return;
         }
-        let world = self.world.clone();
+        let (world, topics) = (self.world.clone(), self.topics);
         let reading = self.executor.spawn(async move {
+            let milled = topics.iter().filter(|kind| kind.rule() == Rule::Transactional);
+            for partition in milled.flat_map(|kind| kind.places()) {
+                judge_at_the_end(&world, partition).await;
+            }
+            world.txns.judge_sources();
             let shown = world.oracle.begin_final_reading();
-            for partition in partitions() {
+            for partition in plain_partitions(topics) {
                 reader::read_all(&world, partition).await;
                 look_at_commit(&world, partition).await;
                 world.oracle.judge(partition, &shown);
@@ -347,35 +360,67 @@ type Task = SimTask<()>;
 fn start_clients(
     executor: &SimExecutor,
     world: &Surroundings,
-    lanes: u32,
+    storm: Storm,
     mut rng: SimRng,
 ) -> Vec<Task> {
     let mut tasks = Vec::new();
-    let all: Vec<Partition> = partitions().collect();
-    for producer in 0..lanes {
-        let partition = all[rng.below(all.len() as u64) as usize];
+    let all: Vec<Partition> = plain_partitions(storm.topics).collect();
+    for producer in 0..storm.lanes {
+        let partition = match storm.has_transactions {
+            // Every worker has something to consume.
+            true => all[producer as usize % all.len()],
+            false => all[rng.below(all.len() as u64) as usize],
+        };
         let lane = ProducerLane { world: world.clone(), producer, partition, rng: rng.fork() };
         tasks.push(executor.spawn(lane.run()));
     }
-    for lane in 0..FLEETING_TOPICS {
+    for lane in 0..storm.fleeting {
         let first_producer = FLEETING_PRODUCERS * (lane as u32 + 1);
         let topic = FleetingTopic { world: world.clone(), lane, first_producer, rng: rng.fork() };
         tasks.push(executor.spawn(topic.run()));
     }
-    for kind in [TopicKind::Plain, TopicKind::Sifted] {
+    for kind in storm.topics {
         let partition = kind.places().next().expect("every topic has partitions");
-        let committer = Committer { world: world.clone(), partition, rng: rng.fork() };
-        tasks.push(executor.spawn(committer.run()));
+        if let TopicKind::Plain | TopicKind::Sifted = kind {
+            let committer = Committer { world: world.clone(), partition, rng: rng.fork() };
+            tasks.push(executor.spawn(committer.run()));
+        }
+        if let TopicKind::Trimmed = kind {
+            let trimmer = Trimmer { world: world.clone(), partition, rng: rng.fork() };
+            tasks.push(executor.spawn(trimmer.run()));
+        }
     }
-    for partition in TopicKind::Trimmed.places() {
-        let trimmer = Trimmer { world: world.clone(), partition, rng: rng.fork() };
-        tasks.push(executor.spawn(trimmer.run()));
+    if let Some(partition) = all.first() {
+        for (group, is_new) in [("keepers", false), ("new-keepers", true)] {
+            let (world, partition, rng) = (world.clone(), *partition, rng.fork());
+            tasks.push(executor.spawn(Member { world, group, is_new, partition, rng }.run()));
+        }
+    }
+    if storm.has_transactions {
+        start_mill(executor, world, &mut tasks, &mut rng);
     }
     for partition in all {
         let reader = Reader { world: world.clone(), partition, rng: rng.fork() };
         tasks.push(executor.spawn(reader.run()));
     }
     tasks
+}
+
+/// Transactional workers, and readers of what they commit.
+fn start_mill(
+    executor: &SimExecutor,
+    world: &Surroundings,
+    tasks: &mut Vec<Task>,
+    rng: &mut SimRng,
+) {
+    for (worker, source) in (0..).zip(TopicKind::Grain.places()) {
+        let transactor = Transactor::new(world.clone(), worker, source, rng.fork());
+        tasks.push(executor.spawn(transactor.run()));
+    }
+    for partition in TopicKind::Flour.places() {
+        let reader = CommittedReader { world: world.clone(), partition, rng: rng.fork() };
+        tasks.push(executor.spawn(reader.run()));
+    }
 }
 
 fn failure(seed: u64, storm: Storm, violations: &[String], trace: &Trace) -> String {

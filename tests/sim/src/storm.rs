@@ -1,6 +1,7 @@
 //! What goes wrong in a run, and how often: each seed draws which faults are on and in what order
 //! they come, so that every mixture is met by some seed. Must never look at what the node does.
 
+use crate::topics::TopicKind;
 use millpond_storage::disk::sim::SimRng;
 
 /// A kind of trouble.
@@ -70,8 +71,14 @@ pub struct Storm {
     pub gales: u64,
     /// Bounds of that while, in virtual ms.
     pub calm_ms: (u64, u64),
+    /// Which topics there are.
+    pub topics: &'static [TopicKind],
     /// Producers.
     pub lanes: u32,
+    /// Topics that come and go.
+    pub fleeting: i32,
+    /// Whether transactional workers are at work.
+    pub has_transactions: bool,
 }
 
 impl Storm {
@@ -81,12 +88,32 @@ impl Storm {
         kinds: &[Gale::PowerCut],
         gales: 4,
         calm_ms: (5, 400),
+        topics: &TopicKind::PLAIN,
         lanes: 7,
+        fleeting: 1,
+        has_transactions: false,
     };
 
     /// Everything that a disk can do, five gales a run.
-    pub const DISK_FAULTS: Storm =
-        Storm { test: "disk_faults", kinds: &Gale::ALL, gales: 5, calm_ms: (5, 300), lanes: 7 };
+    pub const DISK_FAULTS: Storm = Storm {
+        test: "disk_faults",
+        kinds: &Gale::ALL,
+        calm_ms: (5, 300),
+        gales: 5,
+        ..Storm::POWER_CUTS
+    };
+
+    /// The same over transactions: from one topic to another, exactly once.
+    pub const TRANSACTIONS: Storm = Storm {
+        test: "transactions",
+        kinds: &Gale::ALL,
+        gales: 4,
+        calm_ms: (10, 350),
+        topics: &TopicKind::MILL,
+        lanes: 3,
+        fleeting: 0,
+        has_transactions: true,
+    };
 
     /// The gales of one run: each kind is on or off, and those that are on come in any order.
     pub fn draw(&self, rng: &mut SimRng) -> Vec<Gale> {

@@ -23,6 +23,10 @@ pub enum TopicKind {
     Trimmed,
     /// Keeps so many bytes only.
     Bounded,
+    /// Transactional workers read it.
+    Grain,
+    /// Transactional workers write to it.
+    Flour,
 }
 
 /// What the oracle demands of a topic's log, beyond that nothing is invented, doubled or
@@ -43,6 +47,8 @@ pub enum Rule {
     LosesDeleted,
     /// The first records go, by the topic's limit.
     KeepsNewest,
+    /// Its books are those of the transactions (`txn_books.rs`).
+    Transactional,
 }
 
 /// How a batch is filled.
@@ -62,8 +68,8 @@ const PARTITIONS_MAX: Partition = 100;
 pub const FLEETING_BASE: Partition = 1_000;
 
 impl TopicKind {
-    /// All kinds.
-    pub const ALL: [TopicKind; 7] = [
+    /// The kinds that no transaction has to do with.
+    pub const PLAIN: [TopicKind; 7] = [
         TopicKind::Plain,
         TopicKind::Sifted,
         TopicKind::Dust,
@@ -72,6 +78,13 @@ impl TopicKind {
         TopicKind::Trimmed,
         TopicKind::Bounded,
     ];
+    /// What transactional workers read, and what they write to.
+    pub const MILL: [TopicKind; 2] = [TopicKind::Grain, TopicKind::Flour];
+
+    /// All kinds, as they are counted.
+    fn all() -> impl Iterator<Item = TopicKind> {
+        TopicKind::PLAIN.into_iter().chain(TopicKind::MILL)
+    }
 
     /// The topic's name.
     pub fn name(self) -> &'static str {
@@ -83,6 +96,8 @@ impl TopicKind {
             TopicKind::Windowed => "windowed",
             TopicKind::Trimmed => "trimmed",
             TopicKind::Bounded => "bounded",
+            TopicKind::Grain => "grain",
+            TopicKind::Flour => "flour",
         }
     }
 
@@ -90,6 +105,7 @@ impl TopicKind {
     pub fn partitions(self) -> i32 {
         match self {
             TopicKind::Plain | TopicKind::Sifted => 2,
+            TopicKind::Grain | TopicKind::Flour => 3,
             _ => 1,
         }
     }
@@ -107,10 +123,13 @@ impl TopicKind {
     pub fn rule(self) -> Rule {
         match self {
             TopicKind::Sifted => Rule::KeepsEven,
-            TopicKind::Plain | TopicKind::Dust | TopicKind::Bulk => Rule::KeepsAll,
+            TopicKind::Plain | TopicKind::Dust | TopicKind::Bulk | TopicKind::Grain => {
+                Rule::KeepsAll
+            }
             TopicKind::Windowed => Rule::MayLoseLast { window_ms: 40 + LOSS_WINDOW_GRACE_MS },
             TopicKind::Trimmed => Rule::LosesDeleted,
             TopicKind::Bounded => Rule::KeepsNewest,
+            TopicKind::Flour => Rule::Transactional,
         }
     }
 
@@ -122,7 +141,11 @@ impl TopicKind {
                 padding: if rng.chance(50) { 9_000 } else { 200 },
                 is_exact: false,
             },
-            TopicKind::Dust | TopicKind::Windowed | TopicKind::Trimmed => {
+            TopicKind::Dust
+            | TopicKind::Windowed
+            | TopicKind::Trimmed
+            | TopicKind::Grain
+            | TopicKind::Flour => {
                 BatchShape { records: rng.between(1, 2), padding: 60, is_exact: false }
             }
             TopicKind::Bulk if rng.chance(100) => BatchShape {
@@ -142,7 +165,7 @@ impl TopicKind {
 
     /// The kind of a partition as the oracle counts it; `None` for a topic that comes and goes.
     pub fn of(partition: Partition) -> Option<TopicKind> {
-        TopicKind::ALL.get(usize::try_from(partition / PARTITIONS_MAX).ok()?).copied()
+        TopicKind::all().nth(usize::try_from(partition / PARTITIONS_MAX).ok()?)
     }
 }
 
@@ -156,7 +179,7 @@ pub fn place(partition: Partition) -> (String, i32) {
 
 /// The partition of a topic as the oracle counts it; `None` for a topic that comes and goes.
 pub fn partition_of(topic: &str, index: i32) -> Option<Partition> {
-    let kind = TopicKind::ALL.into_iter().find(|kind| kind.name() == topic)?;
+    let kind = TopicKind::all().find(|kind| kind.name() == topic)?;
     Some(kind as Partition * PARTITIONS_MAX + index)
 }
 
@@ -179,7 +202,8 @@ pub fn is_dropped(partition: Partition, record: RecordId) -> bool {
     rule_of(partition) == Rule::KeepsEven && record.sequence % 2 == 1
 }
 
-/// Every partition of the run, but those of topics that come and go.
-pub fn partitions() -> impl Iterator<Item = Partition> {
-    TopicKind::ALL.into_iter().flat_map(TopicKind::places)
+/// Every partition of these topics that has plain records.
+pub fn plain_partitions(kinds: &[TopicKind]) -> impl Iterator<Item = Partition> {
+    let plain = kinds.iter().filter(|kind| kind.rule() != Rule::Transactional);
+    plain.copied().flat_map(TopicKind::places)
 }

@@ -177,12 +177,12 @@ impl Engine {
             ("fetch.max.bytes", config.fetch_max_bytes.to_string(), INT, "Most bytes of one fetch answer."),
             ("group.consumer.assignors", "uniform,range".to_owned(), LIST, "How the node shares out partitions."),
             ("group.consumer.heartbeat.interval.ms", config.consumer_heartbeat_interval_ms.to_string(), INT, "How often members of consumer groups are told to send a heartbeat."),
-            ("group.consumer.max.size", limits::GROUP_MEMBERS_MAX.to_string(), INT, "Most members of a consumer group."),
+            ("group.consumer.max.size", config.group_max_size.to_string(), INT, "Most members of a consumer group."),
             ("group.consumer.migration.policy", "disabled".to_owned(), STRING, "A group with members does not change its protocol."),
             ("group.consumer.session.timeout.ms", config.consumer_session_timeout_ms.to_string(), INT, "Silence after which a member of a consumer group is out."),
             ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string(), INT, "How long a new group waits for more members."),
             ("group.max.session.timeout.ms", config.group_max_session_timeout_ms.to_string(), INT, "Longest session timeout of a member."),
-            ("group.max.size", limits::GROUP_MEMBERS_MAX.to_string(), INT, "Most members of a group."),
+            ("group.max.size", config.group_max_size.to_string(), INT, "Most members of a group."),
             ("group.min.session.timeout.ms", config.group_min_session_timeout_ms.to_string(), INT, "Shortest session timeout of a member."),
             ("inter.broker.protocol.version", "4.0-IV3".to_owned(), STRING, "The Kafka release whose protocol is closest to what is served."),
             ("log.dirs", config.log_dir.clone(), STRING, "Where everything is stored."),
@@ -196,6 +196,8 @@ impl Engine {
             ("offsets.retention.check.interval.ms", config.offsets_check_ms.to_string(), INT, "How often committed offsets are checked for their age."),
             ("process.roles", "broker,controller".to_owned(), LIST, "What this node does."),
             ("socket.request.max.bytes", limits::FRAME_BYTES_MAX.to_string(), INT, "Largest request."),
+            ("transaction.max.timeout.ms", config.transaction_max_timeout_ms.to_string(), INT, "Longest timeout of a transaction that a producer may ask for."),
+            ("transactional.id.expiration.ms", config.transactional_id_expiration_ms.to_string(), INT, "How long a transactional id is remembered that nobody uses."),
         ]
     }
 }

@@ -4,8 +4,7 @@
 use super::GROUP_OPERATIONS;
 use crate::engine::{Engine, Timer};
 use crate::group::consumer::{Assignor, Beat, ConsumerMember, Refusal, Shares, World, refused};
-use crate::group::{ConsumerGroup, Load, is_valid_group_id};
-use crate::group_note::GroupNote;
+use crate::group::{ConsumerGroup, is_valid_group_id};
 use crate::units::{Peer, RequestId};
 use crate::view::GroupKind;
 use millpond_wire::error_code::ErrorCode;
@@ -32,7 +31,12 @@ impl Engine {
         let answer = Beat::new(request, peer, version, fresh_id)
             .and_then(|beat| self.consumer_heartbeat(&beat));
         // What it is told of topics and epochs must be there after a crash, too.
-        let seq = if self.is_drafting() { self.current_seq() } else { self.catalog_seq };
+        let group = self.groups.consumer(&request.group_id);
+        let seq = match group {
+            _ if self.is_drafting() => self.current_seq(),
+            Some(group) => self.catalog_seq.max(group.kept_in),
+            None => self.catalog_seq,
+        };
         let response = answer.unwrap_or_else(refused);
         self.reply_after(seq, id, Response::ConsumerGroupHeartbeat(response));
     }
@@ -43,9 +47,9 @@ impl Engine {
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let group_id = beat.request.group_id.as_str();
         self.consumer_group_for(beat)?;
-        let answer =
-            self.with_consumer_group(group_id, |group, world| group.heartbeat(world, beat));
-        self.reserve_epochs(group_id);
+        let answer = self.with_consumer_group(group_id, Some(&beat.member_id), |group, world| {
+            group.heartbeat(world, beat)
+        });
         answer.unwrap_or_else(|| Err(beat.unknown()))
     }
 
@@ -66,65 +70,46 @@ impl Engine {
             let is_there = self.groups.consumer(group_id).is_some();
             return if is_there { Ok(()) } else { Err(beat.unknown()) };
         }
-        // The note of a new group could not be kept; clients try again.
+        // A new member could not be kept; clients try again.
         if self.space.is_stuck() {
             let message = "The disk takes no writes now.".to_owned();
             return Err(Refusal { code: ErrorCode::CoordinatorNotAvailable, message });
         }
         let load = self.groups.load();
-        if load.members >= limits::MEMBERS_MAX || load.bytes >= limits::MEMBERS_BYTES_MAX {
+        let own = self.groups.consumer(group_id).map_or(0, |group| group.load().bytes);
+        if load.members >= limits::MEMBERS_MAX
+            || load.bytes >= limits::MEMBERS_BYTES_MAX
+            || own >= limits::GROUP_BYTES_MAX
+        {
             return Err(beat.no_room());
         }
         if self.groups.consumer(group_id).is_none() {
-            // A note without an end of the group: its members of before a restart may still read.
+            self.room_for_group(group_id).map_err(|_| beat.no_room())?;
             let note = self.state.notes.get(group_id);
-            let was_in_use = note.is_some_and(|note| {
-                note.kind == GroupKind::Consumer && note.empty_since_ms.is_none()
-            });
-            let wait_ms = u64::try_from(self.config.consumer_heartbeat_interval_ms).unwrap_or(0);
-            let mut group = ConsumerGroup::starting_at(note.map_or(0, |note| note.epochs_upto));
-            if was_in_use {
-                group.hold_back_until(self.now.mono_ms + wait_ms);
-            }
+            let group = ConsumerGroup::starting_at(note.map_or(0, |note| note.epochs_upto));
             self.groups.insert_consumer(group_id, group).map_err(|_| beat.no_room())?;
         }
         Ok(())
-    }
-
-    /// Epochs are told only when the journal will know of them.
-    fn reserve_epochs(&mut self, group_id: &str) {
-        let Some(group) = self.groups.consumer(group_id).filter(|g| !g.members.is_empty()) else {
-            return;
-        };
-        let noted = self.state.notes.get(group_id);
-        let mut epochs_upto = noted.map_or(0, |note| note.epochs_upto);
-        if group.epoch > epochs_upto {
-            epochs_upto = group.epoch.saturating_add(limits::GROUP_EPOCH_BLOCK);
-        }
-        let note = GroupNote {
-            kind: GroupKind::Consumer,
-            protocol_type: CONSUMER.to_owned(),
-            epochs_upto,
-            empty_since_ms: None,
-        };
-        self.note_group(group_id, Some(note));
     }
 
     pub(crate) fn on_consumer_group_deadline(&mut self, group_id: &str) {
         if let Some(group) = self.groups.consumer_mut(group_id) {
             group.armed_ms = None;
         }
-        self.with_consumer_group(group_id, |group, world| {
+        self.with_consumer_group(group_id, None, |group, world| {
             if group.expire(world.now_ms) {
                 group.change(world);
             }
         });
+        self.seal_if_large();
     }
 
-    /// Lets a group decide and keeps its timer. `None`: there is no such group.
-    fn with_consumer_group<T>(
+    /// Lets a group decide, keeps what it decided and keeps its timer. `None`: there is no such
+    /// group. `spoke`: the member that this is about.
+    pub(crate) fn with_consumer_group<T>(
         &mut self,
         group_id: &str,
+        spoke: Option<&str>,
         decide: impl FnOnce(&mut ConsumerGroup, &World<'_>) -> T,
     ) -> Option<T> {
         let group = self.groups.consumer_mut(group_id)?;
@@ -138,7 +123,6 @@ impl Engine {
         let result = decide(group, &world);
         let after = group.load();
         self.counters.rebalances += u64::from(group.epoch != epoch);
-        let is_held_back = group.is_held_back(self.now.mono_ms);
         let (next_ms, armed_ms) = (group.next_deadline_ms(), group.armed_ms);
         // A timer that is early does no harm: it looks and is set again.
         if armed_ms.is_none_or(|armed| next_ms.is_some_and(|next| armed > next)) {
@@ -149,11 +133,8 @@ impl Engine {
             }
         }
         self.groups.reckon(before, after);
-        let is_empty = after == Load::default() && !is_held_back;
-        if is_empty && before != after {
-            self.note_empty(group_id);
-        }
-        if is_empty && self.state.offsets.group(group_id).is_none() {
+        self.keep_consumers(group_id, spoke);
+        if after.members == 0 {
             self.remove_consumer_group(group_id);
         }
         Some(result)
@@ -216,7 +197,7 @@ impl Engine {
             return failed(ErrorCode::GroupIdNotFound, why);
         };
         let member = |(id, member): (&String, &ConsumerMember)| {
-            self.described_member(id, member, group.targets.get(id))
+            self.described_member(id, member, group.targets.get(id).map(|target| target.as_ref()))
         };
         DescribedGroup {
             group_id: group_id.to_owned(),
@@ -237,14 +218,14 @@ impl Engine {
     ) -> Member {
         Member {
             member_id: member_id.to_owned(),
-            instance_id: member.instance_id.clone(),
-            rack_id: member.rack_id.clone(),
-            member_epoch: member.epoch,
-            client_id: member.client_id.clone(),
-            client_host: member.host.clone(),
-            subscribed_topic_names: member.topics.iter().cloned().collect(),
-            subscribed_topic_regex: member.regex.clone(),
-            assignment: self.described_shares(&member.assigned),
+            instance_id: member.words.instance_id.clone(),
+            rack_id: member.words.rack_id.clone(),
+            member_epoch: member.place.epoch,
+            client_id: member.words.client_id.clone(),
+            client_host: member.words.host.clone(),
+            subscribed_topic_names: member.words.topics.iter().cloned().collect(),
+            subscribed_topic_regex: member.words.regex.clone(),
+            assignment: self.described_shares(&member.place.assigned),
             target_assignment: target
                 .map(|shares| self.described_shares(shares))
                 .unwrap_or_default(),
@@ -266,4 +247,3 @@ impl Engine {
 }
 
 const CONSUMER_PROTOCOL: i8 = 1;
-const CONSUMER: &str = "consumer";

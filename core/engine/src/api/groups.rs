@@ -36,29 +36,28 @@ impl Engine {
     fn check_join(&mut self, join: &Join<'_>) -> Result<(), ErrorCode> {
         join.check(&self.config)?;
         let request = join.request;
+        // A generation could not be kept before the disk takes writes again; clients try again.
+        if self.space.is_stuck() {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
         if self.groups.get(&request.group_id).is_none() && !request.member_id.is_empty() {
             return Err(ErrorCode::UnknownMemberId);
         }
-        if let Some(consumers) = self.groups.consumer(&request.group_id) {
-            if !consumers.members.is_empty() {
-                return Err(ErrorCode::InconsistentGroupProtocol);
-            }
-            self.remove_consumer_group(&request.group_id);
+        if self.groups.consumer(&request.group_id).is_some() {
+            return Err(ErrorCode::InconsistentGroupProtocol);
         }
         let load = self.groups.load();
         let more: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
-        if load.members >= limits::MEMBERS_MAX || load.bytes + more > limits::MEMBERS_BYTES_MAX {
+        let own = self.groups.get(&request.group_id).map_or(0, |group| group.load().bytes);
+        if load.members >= limits::MEMBERS_MAX
+            || load.bytes + more > limits::MEMBERS_BYTES_MAX
+            || own + more > limits::GROUP_BYTES_MAX
+        {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
-        let is_new = self.groups.get(&request.group_id).is_none();
+        self.room_for_group(&request.group_id)?;
         let note = self.state.notes.get(&request.group_id);
-        let was_in_use = note
-            .is_some_and(|note| note.kind == GroupKind::Classic && note.empty_since_ms.is_none());
-        let group = self.groups.get_or_create(&request.group_id)?;
-        if is_new && was_in_use {
-            group.gather_for(limits::RESTARTED_GROUP_GATHER_MS);
-        }
-        Ok(())
+        self.groups.make(&request.group_id, note.map_or(0, |note| note.epochs_upto))
     }
 
     pub(crate) fn on_sync_group(&mut self, id: RequestId, request: &SyncGroupRequest) {
@@ -184,7 +183,9 @@ impl Engine {
                         seq = self.current_seq();
                         self.note_group(group_id, None);
                     }
-                    if self.state.offsets.group(group_id).is_some() {
+                    if self.state.offsets.group(group_id).is_some()
+                        || self.state.transactions.pending().of(group_id) > 0
+                    {
                         seq = self.current_seq();
                         let group = group_id.clone();
                         self.commit(Fact::OffsetsDeleted { group, partitions: None });
@@ -203,10 +204,12 @@ impl Engine {
             group.armed_ms = None;
         }
         self.with_group(group_id, |group, ctx| group.tick(ctx));
+        self.seal_if_large();
     }
 
-    /// Lets a group decide, sends its answers and keeps its timer. False: there is no such group.
-    fn with_group(
+    /// Lets a group decide, keeps what it decided, sends its answers and keeps its timer. False:
+    /// there is no such group.
+    pub(crate) fn with_group(
         &mut self,
         group_id: &str,
         decide: impl FnOnce(&mut Group, &mut Ctx<'_>),
@@ -237,14 +240,12 @@ impl Engine {
             }
         }
         self.groups.reckon(before, after);
-        if is_idle && before.members > 0 {
-            self.note_empty(group_id);
-        }
-        if is_idle && self.state.offsets.group(group_id).is_none() {
+        let seq = self.keep_classic(group_id);
+        if is_idle {
             self.remove_classic_group(group_id);
         }
         for (id, response) in answers {
-            self.reply(id, response);
+            self.reply_after(seq, id, response);
         }
         true
     }

@@ -34,6 +34,7 @@ mod txn_partitions;
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
 use millpond_wire::messages::{Request, Response};
+use millpond_wire::permission::{Operation, bits};
 
 /// Hands a request to its family.
 pub(crate) fn dispatch(
@@ -106,19 +107,24 @@ pub(crate) fn dispatch(
     }
 }
 
-/// Bits of the operations that are allowed, as there are no permissions yet: Kafka's AclOperation
-/// codes. READ 3, WRITE 4, CREATE 5, DELETE 6, ALTER 7, DESCRIBE 8, CLUSTER_ACTION 9,
-/// DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11, IDEMPOTENT_WRITE 12.
-const fn bits(operations: &[u32]) -> i32 {
-    let mut bits = 0;
-    let mut index = 0;
-    while index < operations.len() {
-        bits |= 1 << operations[index];
-        index += 1;
-    }
-    bits
-}
-
-const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
+/// What is allowed, as there are no permissions yet: all that there is for each kind of resource.
+const TOPIC_OPERATIONS: i32 = bits(&[
+    Operation::Read,
+    Operation::Write,
+    Operation::Create,
+    Operation::Delete,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
+const CLUSTER_OPERATIONS: i32 = bits(&[
+    Operation::Create,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::ClusterAction,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+    Operation::IdempotentWrite,
+]);
+const GROUP_OPERATIONS: i32 = bits(&[Operation::Read, Operation::Delete, Operation::Describe]);

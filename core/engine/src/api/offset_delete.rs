@@ -68,7 +68,9 @@ impl Engine {
             if is_read {
                 return ErrorCode::GroupSubscribedToTopic;
             }
-            if self.state.offsets.get(group_id, key).is_some() {
+            if self.state.offsets.get(group_id, key).is_some()
+                || self.state.transactions.pending().has(group_id, key)
+            {
                 gone.push(key);
             }
             ErrorCode::None

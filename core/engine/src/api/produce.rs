@@ -2,7 +2,9 @@
 
 use crate::admission::Slot;
 use crate::engine::Engine;
-use crate::produce::{ProduceCall, Refusal, Sender, Settled, busy, refuse};
+use crate::produce::Sender;
+use crate::produce_call::{ProduceCall, Settled};
+use crate::refusal::{Refusal, busy, refuse};
 use crate::topic_config::MIN_INSYNC_REPLICAS;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;

@@ -3,7 +3,8 @@
 use crate::effect::Effect;
 use crate::engine::{Engine, Then};
 use crate::entry::Fact;
-use crate::produce::{Settled, refuse};
+use crate::produce_call::Settled;
+use crate::refusal::refuse;
 use crate::topic::{is_valid_topic_name, topic_name_problem};
 use crate::topic_config;
 use crate::units::{EntrySeq, PartitionKey, RequestId};

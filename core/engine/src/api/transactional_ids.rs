@@ -1,6 +1,7 @@
 //! InitProducerId with a transactional id (KIP-98, KIP-360, KIP-588): whoever asks gets the right to
-//! write, whoever had it before is fenced, and what that one left open is aborted first, in the same
-//! entry. The answer waits until that is durable.
+//! write, and whoever had it before is fenced. What that one left open is aborted first, and who asked
+//! is told to ask again, as by Kafka: it never goes on with the epoch that the markers of the abort
+//! carry. Answers wait until what they say is durable.
 
 use crate::engine::Engine;
 use crate::entry::Fact;
@@ -39,7 +40,8 @@ impl Engine {
             }
             Err(code) => {
                 response.error_code = fenced_as(code, version, FENCED_VERSION).code();
-                self.reply(id, Response::InitProducerId(response));
+                let seq = if self.is_drafting() { self.current_seq() } else { EntrySeq(0) };
+                self.reply_after(seq, id, Response::InitProducerId(response));
             }
         }
     }
@@ -60,7 +62,7 @@ impl Engine {
             return Err(ErrorCode::InvalidRequest);
         }
         let timeout_ms = request.transaction_timeout_ms;
-        if !(1..=limits::TRANSACTION_TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        if !(1..=self.config.transaction_max_timeout_ms).contains(&timeout_ms) {
             return Err(ErrorCode::InvalidTransactionTimeout);
         }
         // It could not be answered before the disk takes writes again; clients try again.
@@ -95,6 +97,7 @@ impl Engine {
             TransactionState::Ongoing => {
                 let outcome = Outcome { is_commit: false, bump: Bump::Fence };
                 self.end_transaction(transactional_id, outcome);
+                return Err(ErrorCode::ConcurrentTransactions);
             }
             _ => {}
         }
@@ -111,13 +114,10 @@ impl Engine {
     ) -> Assigned {
         let known = self.state.transactions.get(transactional_id);
         let is_exhausted = known.is_none_or(|known| known.is_epoch_exhausted());
-        let epoch = known.map_or(own.1, |known| known.epoch);
         let previous = is_same_client.then_some(own);
         let next = match is_exhausted {
             true => (self.new_producer_id(), 0),
-            // Ending what was open has moved the epoch on already.
-            false if epoch > own.1 => (own.0, epoch),
-            false => (own.0, epoch + 1),
+            false => (own.0, own.1 + 1),
         };
         self.assign(transactional_id, next, previous, timeout_ms)
     }

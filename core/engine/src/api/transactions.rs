@@ -85,9 +85,9 @@ impl Engine {
             return match (one.state, request.committed) {
                 (TransactionState::CompleteCommit, true)
                 | (TransactionState::CompleteAbort, false) => Ok(End::Was),
-                (TransactionState::CompleteCommit | TransactionState::CompleteAbort, _) => {
-                    Err(ErrorCode::InvalidTxnState)
-                }
+                (TransactionState::CompleteCommit, false) => Err(ErrorCode::InvalidTxnState),
+                // A commit that met the node's own abort, for no client asks for both: to be fenced
+                // it survives, INVALID_TXN_STATE would be its end (KAFKA-20785).
                 _ => Err(ErrorCode::ProducerFenced),
             };
         }

@@ -45,7 +45,6 @@ impl Engine {
             let (producer_id, group) = (request.producer_id, request.group_id.clone());
             let pending = TransactionFact::OffsetsPending { producer_id, group, offsets };
             self.commit(Fact::Transaction(pending));
-            self.note_classic_members(&request.group_id);
         }
         self.reply_after(seq, id, Response::TxnOffsetCommit(response));
     }
@@ -127,9 +126,9 @@ impl Engine {
             return ErrorCode::InvalidRequest;
         }
         // What waits needs its place in the group when it counts.
-        let table = &self.state.transactions;
-        let more = table.pending_of(&request.group_id) + accepted.len() + 1;
-        let has_room = table.pending_len() + accepted.len() < limits::TRANSACTION_OFFSETS_MAX
+        let pending = self.state.transactions.pending();
+        let more = pending.of(&request.group_id) + accepted.len() + 1;
+        let has_room = pending.len() + accepted.len() < limits::TRANSACTION_OFFSETS_MAX
             && self.state.offsets.has_room(&request.group_id, more);
         if !has_room {
             return ErrorCode::PolicyViolation;

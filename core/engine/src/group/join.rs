@@ -3,6 +3,7 @@
 //! rebalance answers.
 
 use super::member::{Member, copy_protocols};
+use super::roster::ClassicMember;
 use super::{Ctx, Group, GroupState};
 use crate::config::EngineConfig;
 use crate::units::{Peer, RequestId};
@@ -10,6 +11,7 @@ use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::join_group_response::JoinGroupResponseMember;
 use millpond_wire::messages::{JoinGroupRequest, JoinGroupResponse, Response};
+use std::sync::Arc;
 
 /// A JoinGroup as it came.
 pub(crate) struct Join<'a> {
@@ -103,7 +105,7 @@ impl Group {
             self.replace_static(ctx, join, &old, member_id);
             return Ok(());
         }
-        if self.members.len() + self.pending.len() >= limits::GROUP_MEMBERS_MAX {
+        if self.members.len() + self.pending.len() >= ctx.config.group_max_size {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         if join.version >= MEMBER_ID_REQUIRED_VERSION && join.instance_id().is_none() {
@@ -121,9 +123,9 @@ impl Group {
         let state = self.state;
         let is_leader = self.leader.as_ref() == Some(&request.member_id);
         let member = self.known_member(&request.member_id, join.instance_id())?;
-        let says_the_same = member.protocols.len() == request.protocols.len()
-            && member
-                .protocols
+        let known = &member.said.protocols;
+        let says_the_same = known.len() == request.protocols.len()
+            && known
                 .iter()
                 .zip(&request.protocols)
                 .all(|((name, metadata), new)| *name == new.name && *metadata == new.metadata);
@@ -147,9 +149,9 @@ impl Group {
 
     fn add_member(&mut self, ctx: &mut Ctx<'_>, join: &Join<'_>, member_id: String) {
         self.joined_count += 1;
-        let mut member = Member { order: self.joined_count, ..Member::default() };
-        fill_member(&mut member, ctx, join);
-        if let Some(instance) = &member.instance_id {
+        let mut member = Member::default();
+        fill_member(&mut member, ctx, join, self.joined_count);
+        if let Some(instance) = &member.said.instance_id {
             self.statics.insert(instance.clone(), member_id.clone());
         }
         if self.members.is_empty() {
@@ -167,8 +169,8 @@ impl Group {
 
     fn update_member(&mut self, ctx: &mut Ctx<'_>, join: &Join<'_>) {
         let Some(member) = self.members.get_mut(&join.request.member_id) else { return };
-        let lost = member.join.take();
-        fill_member(member, ctx, join);
+        let (lost, order) = (member.join.take(), member.said.order);
+        fill_member(member, ctx, join, order);
         if self.members.len() == 1 {
             self.protocol_type = Some(join.request.protocol_type.clone());
         }
@@ -191,13 +193,14 @@ impl Group {
         if let Some(id) = member.sync.take() {
             ctx.answer(id, super::sync::sync_error(ErrorCode::FencedInstanceId));
         }
-        fill_member(&mut member, ctx, join);
+        let order = member.said.order;
+        fill_member(&mut member, ctx, join, order);
         let now = member.metadata(&chosen);
         let old_leader = self.leader.clone();
         if self.leader.as_deref() == Some(old) {
             self.leader = Some(new.clone());
         }
-        if let Some(instance) = &member.instance_id {
+        if let Some(instance) = &member.said.instance_id {
             self.statics.insert(instance.clone(), new.clone());
         }
         self.members.insert(new.clone(), member);
@@ -210,6 +213,7 @@ impl Group {
         if !goes_on {
             return self.rebalance_or_complete(ctx);
         }
+        self.has_news = true;
         let mut response = self.current_generation(&new, join.version >= SKIP_ASSIGNMENT_VERSION);
         if join.version < SKIP_ASSIGNMENT_VERSION
             && let Response::JoinGroup(answer) = &mut response
@@ -256,7 +260,7 @@ impl Group {
         let protocol = self.protocol.clone().unwrap_or_default();
         let listed = |(id, member): (&String, &Member)| JoinGroupResponseMember {
             member_id: id.clone(),
-            group_instance_id: member.instance_id.clone(),
+            group_instance_id: member.said.instance_id.clone(),
             metadata: member.metadata(&protocol),
         };
         let members =
@@ -275,13 +279,20 @@ impl Group {
     }
 }
 
-fn fill_member(member: &mut Member, ctx: &Ctx<'_>, join: &Join<'_>) {
-    member.instance_id = join.request.group_instance_id.clone();
-    member.client_id = join.peer.client_id.clone().unwrap_or_default();
-    member.host = join.peer.host.clone();
-    member.session_timeout_ms = join.session_timeout_ms();
-    member.rebalance_timeout_ms = join.rebalance_timeout_ms();
-    member.protocols = copy_protocols(&join.request.protocols);
+fn fill_member(member: &mut Member, ctx: &Ctx<'_>, join: &Join<'_>, order: u64) {
+    let said = ClassicMember {
+        instance_id: join.request.group_instance_id.clone(),
+        client_id: join.peer.client_id.clone().unwrap_or_default(),
+        host: join.peer.host.clone(),
+        session_timeout_ms: join.session_timeout_ms(),
+        rebalance_timeout_ms: join.rebalance_timeout_ms(),
+        order,
+        protocols: copy_protocols(&join.request.protocols),
+    };
+    // One that says the same again stays one with the roster.
+    if *member.said != said {
+        member.said = Arc::new(said);
+    }
     member.join = Some((join.id, join.version));
     member.touch(ctx.now_ms);
 }

@@ -1,20 +1,17 @@
-//! One member of a group: its timeouts, what it said and what it waits for.
+//! One member of a live group: what it said, what it was given and what it waits for.
 //! Holds bytes of the peer as they came, copied out of the request so as not to keep that alive.
 
+use super::roster::ClassicMember;
 use crate::units::RequestId;
 use bytes::Bytes;
 use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
+use std::sync::Arc;
 
 /// A member.
 #[derive(Debug, Default)]
 pub(crate) struct Member {
-    pub(crate) instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) host: String,
-    pub(crate) session_timeout_ms: u64,
-    pub(crate) rebalance_timeout_ms: u64,
-    /// Name and metadata, in the member's order of preference.
-    pub(crate) protocols: Vec<(String, Bytes)>,
+    /// What it said; shared with the roster once its generation is complete.
+    pub(crate) said: Arc<ClassicMember>,
     pub(crate) assignment: Bytes,
     /// Gone if nothing is heard until then.
     pub(crate) deadline_ms: u64,
@@ -22,13 +19,11 @@ pub(crate) struct Member {
     pub(super) join: Option<(RequestId, i16)>,
     /// A SyncGroup that is not answered yet.
     pub(super) sync: Option<RequestId>,
-    /// Who came first leads.
-    pub(super) order: u64,
 }
 
 impl Member {
     pub(super) fn touch(&mut self, now_ms: u64) {
-        self.deadline_ms = now_ms + self.session_timeout_ms;
+        self.deadline_ms = now_ms + self.said.session_timeout_ms;
     }
 
     /// It waits for us: its silence is no sign of death.
@@ -37,16 +32,17 @@ impl Member {
     }
 
     pub(super) fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol)
+        self.said.protocols.iter().any(|(name, _)| name == protocol)
     }
 
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
-        let own = self.protocols.iter().find(|(name, _)| name == protocol);
+        let own = self.said.protocols.iter().find(|(name, _)| name == protocol);
         own.map_or_else(Bytes::new, |(_, metadata)| metadata.clone())
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        let protocols = self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len());
+        let protocols = &self.said.protocols;
+        let protocols = protocols.iter().map(|(name, metadata)| name.len() + metadata.len());
         protocols.sum::<usize>() + self.assignment.len()
     }
 }

@@ -1,24 +1,31 @@
 //! Consumer groups: who is in, which generation it is, who was assigned what. Here those of the
-//! classic protocol; those of KIP-848 are in `consumer`. Membership is soft state: after a restart
-//! members join again, their committed offsets are in `offsets`. Decides nothing by what members
-//! tell each other, but for `subscription`.
+//! classic protocol; those of KIP-848 are in `consumer`. A live group is what its roster (`roster`,
+//! in the journal) says and who waits for what until when, which a restart forgets. A group without
+//! members is no live group: of that its note is left. Decides nothing by what members tell each
+//! other, but for `subscription`.
 
 pub(crate) mod consumer;
 mod heartbeat;
 mod join;
 mod member;
 mod rebalance;
+mod resume;
+mod roster;
 mod subscription;
 mod sync;
 
 pub(crate) use consumer::ConsumerGroup;
 pub(crate) use join::{Join, is_valid_group_id, join_error};
 pub(crate) use member::Member;
+pub(crate) use roster::Rosters;
+pub use roster::{
+    ClassicChange, ClassicMember, ConsumerChange, MemberPlace, MemberWords, PlaceState,
+};
 pub(crate) use sync::sync_error;
 
 use crate::config::EngineConfig;
 use crate::rng::Rng;
-use crate::units::{Peer, RequestId};
+use crate::units::{EntrySeq, Peer, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::Response;
@@ -74,8 +81,11 @@ pub(crate) struct Group {
     joining: Option<Joining>,
     sync_deadline_ms: Option<u64>,
     joined_count: u64,
-    /// How long the first rebalance waits for members of before a restart to hear of it.
-    gather_ms: u64,
+    /// Its roster is not what it was: a generation has begun, is complete, or has another static
+    /// member.
+    has_news: bool,
+    /// The entry that keeps what its members were told last.
+    pub(crate) kept_in: EntrySeq,
     /// The deadline that the engine has a timer for.
     pub(crate) armed_ms: Option<u64>,
 }
@@ -115,7 +125,7 @@ impl Ctx<'_> {
     }
 }
 
-/// All groups that have or had members since the start.
+/// All groups that have members, or are about to.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
@@ -123,6 +133,8 @@ pub(crate) struct Groups {
     consumers: BTreeMap<String, ConsumerGroup>,
     /// Members and bytes of all groups together.
     load: Load,
+    /// Some are of the journal and have no deadlines yet.
+    is_resumed: bool,
 }
 
 /// What groups hold: members (with the ids that nobody used yet) and the bytes that they brought.
@@ -145,13 +157,27 @@ impl Groups {
         self.by_id.iter().map(|(id, group)| (id.as_str(), group))
     }
 
-    /// The group, made if it is missing. Groups without members make room for new ones.
-    pub(crate) fn get_or_create(&mut self, id: &str) -> Result<&mut Group, ErrorCode> {
+    /// Makes the group, if it is missing, as one whose generations follow all that were told.
+    pub(crate) fn make(&mut self, id: &str, generation: i32) -> Result<(), ErrorCode> {
         if !self.by_id.contains_key(id) {
-            self.make_room()?;
-            self.by_id.insert(id.to_owned(), Group::default());
+            self.check_room()?;
+            self.by_id.insert(id.to_owned(), Group { generation, ..Group::default() });
         }
-        self.by_id.get_mut(id).ok_or(ErrorCode::UnknownServerError)
+        Ok(())
+    }
+
+    /// One that was in the journal.
+    pub(crate) fn resume(&mut self, id: &str, group: Group) {
+        self.is_resumed = true;
+        self.reckon(Load::default(), group.load());
+        self.by_id.insert(id.to_owned(), group);
+    }
+
+    /// The same of KIP-848.
+    pub(crate) fn resume_consumers(&mut self, id: &str, group: ConsumerGroup) {
+        self.is_resumed = true;
+        self.reckon(Load::default(), group.load());
+        self.consumers.insert(id.to_owned(), group);
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
@@ -160,19 +186,9 @@ impl Groups {
         Some(group)
     }
 
-    fn make_room(&mut self) -> Result<(), ErrorCode> {
-        if self.by_id.len() + self.consumers.len() < limits::GROUPS_MAX {
-            return Ok(());
-        }
-        let idle = self.by_id.iter().find(|(_, group)| group.is_idle());
-        if let Some(idle) = idle.map(|(id, _)| id.clone()) {
-            self.remove(&idle);
-            return Ok(());
-        }
-        let empty = self.consumers.iter().find(|(_, group)| group.members.is_empty());
-        let empty = empty.map(|(id, _)| id.clone()).ok_or(ErrorCode::GroupMaxSizeReached)?;
-        self.remove_consumer(&empty);
-        Ok(())
+    fn check_room(&self) -> Result<(), ErrorCode> {
+        let has_room = self.by_id.len() + self.consumers.len() < limits::GROUPS_MAX;
+        if has_room { Ok(()) } else { Err(ErrorCode::GroupMaxSizeReached) }
     }
 
     pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
@@ -187,13 +203,18 @@ impl Groups {
         self.consumers.iter().map(|(id, group)| (id.as_str(), group))
     }
 
+    /// Whether there are groups of the journal that have no deadlines yet: once only.
+    pub(crate) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.is_resumed)
+    }
+
     /// Only for an id that is not there.
     pub(crate) fn insert_consumer(
         &mut self,
         id: &str,
         group: ConsumerGroup,
     ) -> Result<(), ErrorCode> {
-        self.make_room()?;
+        self.check_room()?;
         self.consumers.insert(id.to_owned(), group);
         Ok(())
     }
@@ -221,11 +242,6 @@ impl Group {
     pub(crate) fn load(&self) -> Load {
         let members = self.members.len() + self.pending.len();
         Load { members, bytes: self.members.values().map(Member::size_bytes).sum() }
-    }
-
-    /// Its members of before a restart still read, and have to come back first.
-    pub(crate) fn gather_for(&mut self, ms: u64) {
-        self.gather_ms = ms;
     }
 
     pub(crate) fn has_members(&self) -> bool {

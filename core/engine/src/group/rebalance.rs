@@ -20,8 +20,7 @@ impl Group {
         self.state = GroupState::PreparingRebalance;
         self.sync_deadline_ms = None;
         let timeout_ms = self.rebalance_timeout_ms();
-        let gather_ms = std::mem::take(&mut self.gather_ms);
-        let delay_ms = ctx.config.group_initial_rebalance_delay_ms.max(gather_ms).min(timeout_ms);
+        let delay_ms = ctx.config.group_initial_rebalance_delay_ms.min(timeout_ms);
         self.joining = Some(if was_empty && delay_ms > 0 {
             Joining {
                 deadline_ms: ctx.now_ms + delay_ms,
@@ -85,7 +84,7 @@ impl Group {
         if let Some(id) = member.sync {
             ctx.answer(id, sync_error(ErrorCode::UnknownMemberId));
         }
-        if let Some(instance) = &member.instance_id {
+        if let Some(instance) = &member.said.instance_id {
             self.statics.remove(instance);
         }
         if self.leader.as_deref() == Some(member_id) {
@@ -124,7 +123,7 @@ impl Group {
     /// The doors close: who has not joined is out (static members stay), a new generation begins.
     fn complete_join(&mut self, ctx: &mut Ctx<'_>) {
         let absent = self.members.iter();
-        let absent = absent.filter(|(_, m)| m.join.is_none() && m.instance_id.is_none());
+        let absent = absent.filter(|(_, m)| m.join.is_none() && m.said.instance_id.is_none());
         let absent: Vec<String> = absent.map(|(id, _)| id.clone()).collect();
         for member_id in &absent {
             self.remove_member(ctx, member_id);
@@ -153,6 +152,7 @@ impl Group {
         }
         self.protocol = self.choose_protocol();
         self.state = GroupState::CompletingRebalance;
+        self.has_news = true;
         self.sync_deadline_ms = Some(ctx.now_ms + self.rebalance_timeout_ms());
         self.answer_joins(ctx);
     }
@@ -177,13 +177,14 @@ impl Group {
         let leader = self.members.get(self.leader.as_ref()?)?;
         let all_support = |name: &String| self.members.values().all(|member| member.supports(name));
         let shared: Vec<&String> = leader
+            .said
             .protocols
             .iter()
             .map(|(name, _)| name)
             .filter(|name| all_support(name))
             .collect();
         let vote = |member: &super::Member| {
-            let names = member.protocols.iter().map(|(name, _)| name);
+            let names = member.said.protocols.iter().map(|(name, _)| name);
             names.into_iter().find_map(|name| shared.iter().position(|s| *s == name))
         };
         let mut votes = vec![0_usize; shared.len()];
@@ -197,10 +198,10 @@ impl Group {
 
     fn eldest(&self, may: impl Fn(&super::Member) -> bool) -> Option<String> {
         let able = self.members.iter().filter(|(_, member)| may(member));
-        able.min_by_key(|(_, member)| member.order).map(|(id, _)| id.clone())
+        able.min_by_key(|(_, member)| member.said.order).map(|(id, _)| id.clone())
     }
 
-    fn rebalance_timeout_ms(&self) -> u64 {
-        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0)
+    pub(super) fn rebalance_timeout_ms(&self) -> u64 {
+        self.members.values().map(|member| member.said.rebalance_timeout_ms).max().unwrap_or(0)
     }
 }

@@ -44,7 +44,7 @@ impl Group {
         };
         let reads = |member: &Member| match &self.protocol {
             Some(chosen) if member.supports(chosen) => names(&member.metadata(chosen)),
-            _ => member.protocols.iter().any(|(_, metadata)| names(metadata)),
+            _ => member.said.protocols.iter().any(|(_, metadata)| names(metadata)),
         };
         self.is_of_consumers() && self.members.values().any(reads)
     }

@@ -36,6 +36,7 @@ impl Group {
             || differs(&request.protocol_name, &self.protocol);
         let is_leader = self.leader.as_ref() == Some(&request.member_id);
         let instance_id = request.group_instance_id.as_deref();
+        let said_bytes = self.load().bytes;
         let member =
             self.known_member_of(&request.member_id, instance_id, request.generation_id)?;
         if is_other_protocol {
@@ -55,7 +56,10 @@ impl Group {
             GroupState::CompletingRebalance => {
                 let is_large =
                     |assignment: &Bytes| assignment.len() > limits::MEMBER_ASSIGNMENT_BYTES_MAX;
-                if request.assignments.iter().any(|one| is_large(&one.assignment)) {
+                let given = request.assignments.iter().map(|one| one.assignment.len());
+                if request.assignments.iter().any(|one| is_large(&one.assignment))
+                    || said_bytes + given.sum::<usize>() > limits::GROUP_BYTES_MAX
+                {
                     return Err(ErrorCode::InvalidRequest);
                 }
                 if let Some(lost) = member.sync.replace(id) {
@@ -76,6 +80,7 @@ impl Group {
             }
         }
         self.state = GroupState::Stable;
+        self.has_news = true;
         self.sync_deadline_ms = None;
         let mut answers = Vec::new();
         for member in self.members.values_mut() {

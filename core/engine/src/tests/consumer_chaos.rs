@@ -30,8 +30,6 @@ struct Process {
     /// the group.
     said: Owned,
     heard_ms: u64,
-    /// When the node restarted, which it has not heard of.
-    deaf_ms: Option<u64>,
     is_dead: bool,
 }
 
@@ -66,15 +64,7 @@ impl World {
             _ => Client::new(&id, &["t", "u"]),
         };
         let heard_ms = self.rig.now.mono_ms;
-        Process {
-            client,
-            told: None,
-            told_ms: None,
-            said: Owned::new(),
-            heard_ms,
-            deaf_ms: None,
-            is_dead: false,
-        }
+        Process { client, told: None, told_ms: None, said: Owned::new(), heard_ms, is_dead: false }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -112,7 +102,6 @@ impl World {
         let response = call(&mut self.rig, request);
         let owned = process.client.owned.clone();
         process.said = owned.clone();
-        process.deaf_ms = None;
         let code = process.client.take(&response);
         if code == ErrorCode::None {
             // What it did in the meantime the group knows now.
@@ -158,14 +147,13 @@ impl World {
         }
     }
 
-    /// The node is killed and starts again: it knows what is in its journal.
+    /// The node is killed and starts again: everybody is where they were.
     fn restart(&mut self) {
         let now = self.rig.now;
+        let before = self.rig.engine.group("g");
         self.rig = self.rig.reborn(None);
         self.rig.now = now;
-        for process in &mut self.processes {
-            process.deaf_ms.get_or_insert(now.mono_ms);
-        }
+        assert_eq!(self.rig.engine.group("g"), before, "seed {}", self.seed);
     }
 
     fn leave(&mut self, place: usize) {
@@ -210,9 +198,7 @@ impl World {
             let told_ms = process.told_ms.unwrap_or(now_ms);
             let is_late = now_ms - told_ms >= REBALANCE_TIMEOUT_MS;
             let is_silent = now_ms - process.heard_ms >= config.consumer_session_timeout_ms;
-            // After a restart of the node it has to hear of it within a heartbeat's interval.
-            let is_deaf = process.deaf_ms.is_some_and(|deaf_ms| now_ms - deaf_ms >= 5_000);
-            if process.is_dead || is_late || is_silent || is_deaf {
+            if process.is_dead || is_late || is_silent {
                 continue;
             }
             for (topic, partitions) in &process.client.owned {

@@ -275,6 +275,35 @@ fn the_steps_of_a_transaction_come_back_and_cut_short_they_are_errors() {
     }
 }
 
+#[test]
+fn what_is_kept_of_members_comes_back_and_cut_short_it_is_an_error() {
+    let mut rig = super::rig::Rig::new();
+    rig.create_topic("t", 3);
+    let first = super::groups::alone(&mut rig);
+    super::groups::leave(&mut rig, &first.member_id);
+    let mut client = super::consumer_client::Client::fixed("a", "pump", &["t"]).in_group("h");
+    client.regex = Some("t.*".to_owned());
+    client.assignor = Some("range".to_owned());
+    client.beat(&mut rig);
+    client.leave(&mut rig, -1);
+    let mut tags = std::collections::BTreeSet::new();
+    for (bytes, seq) in rig.entries.iter().zip(1..) {
+        let entry = Entry::decode(EntrySeq(seq), bytes.clone()).expect("our own entry");
+        assert_eq!(encoded(&entry), bytes);
+        tags.extend(entry.facts.iter().map(Fact::tag));
+        for len in 0..bytes.len() {
+            assert!(Entry::decode(EntrySeq(seq), bytes.slice(..len)).is_err(), "{len} bytes");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            // An error or another entry, never a panic.
+            let _ = Entry::decode(EntrySeq(seq), changed.into());
+        }
+    }
+    assert!([40, 42, 43, 44].iter().all(|tag| tags.contains(tag)), "{tags:?}");
+}
+
 /// Whoever gets around the journal's checksum gets no panic, and no memory beyond what is there.
 #[test]
 fn a_changed_entry_is_an_error_or_another_entry_of_no_more_than_its_bytes() {

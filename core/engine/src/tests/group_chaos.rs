@@ -1,11 +1,12 @@
 //! Groups under random behaviour: clients join, beat, fall silent, leave and come back in any
-//! order. Every request is answered once, and when the clients behave again, all of them end up in
-//! one generation.
+//! order, and the node restarts among them. Every request is answered once unless the node goes down
+//! under it, no generation comes twice with another meaning, and when the clients behave again, all
+//! of them end up in one generation.
 
 use super::rig::Rig;
 use crate::rng::Rng;
 use crate::units::RequestId;
-use crate::{GroupState, SessionId};
+use crate::{GroupState, GroupView, SessionId};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
@@ -170,6 +171,22 @@ impl Client {
     }
 }
 
+/// The node is killed and starts again. What waited for an answer asks again.
+fn restart(rig: &mut Rig, clients: &mut [Client], seed: u64) {
+    let (before, now) = (rig.engine.group("g"), rig.now);
+    *rig = rig.reborn(None);
+    rig.now = now;
+    let generation = |group: &Option<GroupView>| group.as_ref().map_or(0, |group| group.generation);
+    let after = rig.engine.group("g");
+    assert!(generation(&after) >= generation(&before), "seed {seed}: {before:#?} to {after:#?}");
+    if before.as_ref().is_some_and(|group| group.state == GroupState::Stable) {
+        assert_eq!(after, before, "seed {seed}");
+    }
+    for client in clients {
+        (client.joining, client.syncing) = (None, None);
+    }
+}
+
 #[test]
 fn after_any_behaviour_good_clients_end_up_sharing_one_generation() {
     for seed in 0..150 {
@@ -184,7 +201,8 @@ fn after_any_behaviour_good_clients_end_up_sharing_one_generation() {
             .collect();
         for _ in 0..300 {
             let pick = (rng.next_u64() % 5) as usize;
-            match rng.next_u64() % 12 {
+            match rng.next_u64() % 13 {
+                12 => restart(&mut rig, &mut clients, seed),
                 0 => clients[pick].leave(&mut rig),
                 // It forgets everything, as after a crash.
                 1 => {

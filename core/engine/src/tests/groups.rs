@@ -14,7 +14,7 @@ use millpond_wire::messages::{
     SyncGroupRequest, SyncGroupResponse,
 };
 
-fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
+pub(super) fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: "g".to_owned(),
         session_timeout_ms: 10_000,
@@ -30,11 +30,11 @@ fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
     }
 }
 
-fn send_join(rig: &mut Rig, member_id: &str) -> RequestId {
+pub(super) fn send_join(rig: &mut Rig, member_id: &str) -> RequestId {
     rig.send(Request::JoinGroup(join_request(member_id, None)), 7)
 }
 
-fn joined(rig: &mut Rig, id: RequestId) -> JoinGroupResponse {
+pub(super) fn joined(rig: &mut Rig, id: RequestId) -> JoinGroupResponse {
     match rig.take(id) {
         Response::JoinGroup(response) => response,
         other => panic!("{other:?}"),
@@ -42,7 +42,7 @@ fn joined(rig: &mut Rig, id: RequestId) -> JoinGroupResponse {
 }
 
 /// The first round of a join: only an id.
-fn new_member(rig: &mut Rig, client: &str) -> String {
+pub(super) fn new_member(rig: &mut Rig, client: &str) -> String {
     let request = Request::JoinGroup(join_request("", None));
     let id = rig.send_from(SessionId(1), client, request, 7);
     let response = joined(rig, id);
@@ -50,7 +50,11 @@ fn new_member(rig: &mut Rig, client: &str) -> String {
     response.member_id
 }
 
-fn send_sync(rig: &mut Rig, join: &JoinGroupResponse, shares: &[(&str, &str)]) -> RequestId {
+pub(super) fn send_sync(
+    rig: &mut Rig,
+    join: &JoinGroupResponse,
+    shares: &[(&str, &str)],
+) -> RequestId {
     let share = |(member, share): &(&str, &str)| SyncGroupRequestAssignment {
         member_id: (*member).to_owned(),
         assignment: Bytes::copy_from_slice(share.as_bytes()),
@@ -65,14 +69,14 @@ fn send_sync(rig: &mut Rig, join: &JoinGroupResponse, shares: &[(&str, &str)]) -
     rig.send(Request::SyncGroup(request), 5)
 }
 
-fn synced(rig: &mut Rig, id: RequestId) -> SyncGroupResponse {
+pub(super) fn synced(rig: &mut Rig, id: RequestId) -> SyncGroupResponse {
     match rig.take(id) {
         Response::SyncGroup(response) => response,
         other => panic!("{other:?}"),
     }
 }
 
-fn heartbeat(rig: &mut Rig, member_id: &str, generation_id: i32) -> ErrorCode {
+pub(super) fn heartbeat(rig: &mut Rig, member_id: &str, generation_id: i32) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: "g".to_owned(),
         generation_id,
@@ -87,7 +91,7 @@ fn heartbeat(rig: &mut Rig, member_id: &str, generation_id: i32) -> ErrorCode {
     }
 }
 
-fn leave(rig: &mut Rig, member_id: &str) -> i16 {
+pub(super) fn leave(rig: &mut Rig, member_id: &str) -> i16 {
     let member = MemberIdentity { member_id: member_id.to_owned(), ..MemberIdentity::default() };
     let request = LeaveGroupRequest {
         group_id: "g".to_owned(),
@@ -100,12 +104,12 @@ fn leave(rig: &mut Rig, member_id: &str) -> i16 {
     }
 }
 
-fn state(rig: &Rig) -> GroupState {
+pub(super) fn state(rig: &Rig) -> GroupState {
     rig.engine.group("g").map_or(GroupState::Dead, |group| group.state)
 }
 
 /// One member, alone and stable.
-fn alone(rig: &mut Rig) -> JoinGroupResponse {
+pub(super) fn alone(rig: &mut Rig) -> JoinGroupResponse {
     let member = new_member(rig, "first");
     let id = send_join(rig, &member);
     rig.pass_ms(100);
@@ -116,7 +120,7 @@ fn alone(rig: &mut Rig) -> JoinGroupResponse {
 }
 
 /// Two members, stable: the leader and the other.
-fn two(rig: &mut Rig) -> (JoinGroupResponse, JoinGroupResponse) {
+pub(super) fn two(rig: &mut Rig) -> (JoinGroupResponse, JoinGroupResponse) {
     let first = alone(rig);
     let second_id = new_member(rig, "second");
     let second = send_join(rig, &second_id);
@@ -342,25 +346,4 @@ fn a_full_group_takes_nobody_more() {
     }
     let id = rig.send(Request::JoinGroup(join_request("", None)), 7);
     assert_eq!(joined(&mut rig, id).error_code, ErrorCode::GroupMaxSizeReached.code());
-}
-
-#[test]
-fn after_a_restart_members_that_come_back_share_one_generation() {
-    let mut rig = Rig::new();
-    rig.create_topic("t", 1);
-    let (first, second) = two(&mut rig);
-    let code = super::offsets::commit_to(&mut rig, &first.member_id, first.generation_id);
-    assert_eq!(code, ErrorCode::None);
-    let mut rig = rig.reborn(None);
-    assert_eq!(heartbeat(&mut rig, &first.member_id, 2), ErrorCode::UnknownMemberId);
-    let member = new_member(&mut rig, "first");
-    let first = send_join(&mut rig, &member);
-    rig.pass_ms(2_500);
-    assert!(!rig.is_answered(first), "the second one still reads what it had");
-    assert_eq!(heartbeat(&mut rig, &second.member_id, 2), ErrorCode::UnknownMemberId);
-    let member = new_member(&mut rig, "second");
-    let second = send_join(&mut rig, &member);
-    rig.pass_ms(1_000);
-    let (first, second) = (joined(&mut rig, first), joined(&mut rig, second));
-    assert_eq!((first.members.len(), second.generation_id), (2, first.generation_id));
 }

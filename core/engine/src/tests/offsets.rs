@@ -50,6 +50,26 @@ pub(crate) fn commit_to(rig: &mut Rig, member_id: &str, epoch: i32) -> ErrorCode
     ErrorCode::from_code(committed(rig, id)).expect("a known code")
 }
 
+/// One who is no member commits an offset of partition 0.
+pub(crate) fn commit_alone(rig: &mut Rig, group: &str, topic: &str, offset: i64) {
+    let part = OffsetCommitRequestPartition {
+        committed_offset: offset,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: topic.to_owned(),
+        partitions: vec![part],
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: group.to_owned(),
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    };
+    let id = rig.send(Request::OffsetCommit(request), 9);
+    assert_eq!(committed(rig, id), 0);
+}
+
 fn committed(rig: &mut Rig, id: RequestId) -> i16 {
     match rig.take(id) {
         Response::OffsetCommit(response) => response.topics[0].partitions[0].error_code,

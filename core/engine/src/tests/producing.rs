@@ -130,6 +130,18 @@ fn log_append_time_is_the_clock_of_the_node() {
     let bytes = data.records.expect("records").to_bytes();
     let batch = millpond_wire::record::Batch::parse(bytes).expect("a valid checksum");
     assert_eq!(batch.header().max_timestamp, rig.now.wall_ms);
+    // A duplicate is told when the first one was appended, after a restart too.
+    let sent = batch_at(1_000, &["b"], Some(Producer { id: 4, epoch: 0, sequence: 0 }));
+    let id = rig.send_batch("t", 0, sent.clone());
+    let first = rig.produced(id);
+    assert_eq!(first.log_append_time_ms, rig.now.wall_ms);
+    rig.pass_ms(5_000);
+    for mut rig in [rig.reborn(None), rig.reborn(Some(rig.engine.snapshot()))] {
+        let id = rig.send_batch("t", 0, sent.clone());
+        assert_eq!(rig.produced(id), first);
+    }
+    let id = rig.send_batch("t", 0, sent);
+    assert_eq!(rig.produced(id), first);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use crate::{Entry, EntrySeq, Event, Fact, TransactionFact};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use millpond_wire::messages::{DeleteRecordsRequest, DeleteTopicsRequest, Request, Response};
+use millpond_wire::messages::{
+    DeleteRecordsRequest, DeleteTopicsRequest, InitProducerIdRequest, Request, Response,
+};
 use millpond_wire::record::LogBatch;
 
 fn code(code: ErrorCode) -> i16 {
@@ -194,7 +196,8 @@ fn a_zombie_is_fenced_in_everything_it_tries() {
         let mut zombie = Client::start(&mut rig, "tx", is_v2);
         zombie.write(&mut rig, "a", 0, &["gone"]);
         let mut heir = Client::start(&mut rig, "tx", is_v2);
-        assert_eq!((heir.id, heir.epoch), (zombie.id, zombie.epoch + 1));
+        // The markers of the abort have the epoch between.
+        assert_eq!((heir.id, heir.epoch), (zombie.id, zombie.epoch + 2));
         assert_eq!(rig.read_committed("a", 0, 0), [""; 0], "what it left open is aborted");
         let refused = zombie.produce(&mut rig, "a", 0, &["late"]);
         assert_eq!(refused.error_code, code(ErrorCode::InvalidProducerEpoch));
@@ -206,6 +209,27 @@ fn a_zombie_is_fenced_in_everything_it_tries() {
         assert_eq!(heir.end(&mut rig, true), 0);
         assert_eq!(rig.read_committed("a", 0, 0), ["kept"]);
     }
+}
+
+#[test]
+fn who_asks_for_an_id_with_an_open_transaction_is_told_to_ask_again_when_that_is_aborted() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut zombie = Client::start(&mut rig, "tx", true);
+    zombie.write(&mut rig, "a", 0, &["gone"]);
+    rig.is_instant = false;
+    let request = Request::InitProducerId(InitProducerIdRequest {
+        transactional_id: Some("tx".to_owned()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+    });
+    let id = rig.send(request, 5);
+    assert!(!rig.is_answered(id), "not before the abort is durable");
+    rig.sync();
+    let Response::InitProducerId(answer) = rig.take(id) else { panic!("another answer") };
+    assert_eq!(answer.error_code, code(ErrorCode::ConcurrentTransactions));
+    assert_eq!(rig.latest("a", 0, 1), 2, "the transaction has ended all the same");
 }
 
 #[test]
@@ -476,8 +500,8 @@ fn snapshots_from_before_transactions_and_settings_are_read() {
     rig.produce("a", 0, &["x"]);
     let now = rig.engine.snapshot();
     // Version 2 ended with the doubtful producers, version 3 with what is unsettled, version 4 with the
-    // expiries: what came with the later ones are empty tables.
-    for (version, missing_bytes) in [(4, 12), (3, 20), (2, 32)] {
+    // expiries, version 5 with the settings: what came with the later ones are empty tables.
+    for (version, missing_bytes) in [(5, 8), (4, 20), (3, 28), (2, 40)] {
         let mut old = now[..now.len() - missing_bytes].to_vec();
         old[0] = version;
         let again = rig.reborn(Some(old.into()));

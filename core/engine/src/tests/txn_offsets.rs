@@ -9,8 +9,8 @@ use millpond_wire::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use millpond_wire::messages::{
-    AddOffsetsToTxnRequest, JoinGroupRequest, OffsetFetchRequest, Request, Response,
-    TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, DeleteGroupsRequest, JoinGroupRequest, OffsetFetchRequest, Request,
+    Response, TxnOffsetCommitRequest,
 };
 
 fn add_offsets(rig: &mut Rig, client: &Client, group: &str) -> i16 {
@@ -192,4 +192,52 @@ fn a_member_that_is_not_of_the_generation_may_not_commit() {
     // Clients before KIP-447 do not say who they are.
     let anonymous = request(&client, "g", 0, 1);
     assert_eq!(send(&mut rig, &client, anonymous), 0);
+}
+
+#[test]
+fn of_all_commits_the_last_one_sent_counts_whenever_its_transaction_ends() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let (mut early, mut late) =
+        (Client::start(&mut rig, "early", true), Client::start(&mut rig, "late", true));
+    for (client, offset) in [(&early, 3), (&late, 7)] {
+        let pending = request(client, "g", 0, offset);
+        assert_eq!(send(&mut rig, client, pending), 0);
+    }
+    assert_eq!(late.end(&mut rig, true), 0);
+    assert_eq!(early.end(&mut rig, true), 0);
+    assert_eq!(committed(&mut rig, "g", 0, true), Ok(7), "sent after the other one");
+    let pending = request(&early, "g", 0, 9);
+    assert_eq!(send(&mut rig, &early, pending), 0);
+    super::offsets::commit_alone(&mut rig, "g", "a", 5);
+    let mut again = rig.reborn(Some(rig.engine.snapshot()));
+    for rig in [&mut rig, &mut again] {
+        let mut early = early.clone();
+        assert_eq!(committed(rig, "g", 0, true), Err(ErrorCode::UnstableOffsetCommit.code()));
+        assert_eq!(early.end(rig, true), 0);
+        assert_eq!(committed(rig, "g", 0, true), Ok(5), "outside of the transaction, and later");
+        let pending = request(&early, "g", 0, 11);
+        assert_eq!(send(rig, &early, pending), 0);
+        assert_eq!(early.end(rig, true), 0);
+        assert_eq!(committed(rig, "g", 0, true), Ok(11));
+    }
+    assert_eq!(rig.engine.snapshot(), rig.reborn(None).engine.snapshot());
+}
+
+#[test]
+fn what_waits_for_a_deleted_group_goes_with_it() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    super::offsets::commit_alone(&mut rig, "g", "a", 5);
+    let pending = request(&client, "g", 0, 9);
+    assert_eq!(send(&mut rig, &client, pending), 0);
+    let request = DeleteGroupsRequest { groups_names: vec!["g".to_owned()] };
+    let Response::DeleteGroups(deleted) = rig.call(Request::DeleteGroups(request), 2) else {
+        panic!("another answer");
+    };
+    assert_eq!(deleted.results[0].error_code, 0);
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert_eq!(committed(&mut rig, "g", 0, true), Ok(-1));
+    assert!(rig.engine.groups().is_empty());
 }

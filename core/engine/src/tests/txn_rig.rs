@@ -4,6 +4,7 @@
 use super::rig::{Rig, fetch_request, fetched, values_of};
 use crate::units::RequestId;
 use bytes::Bytes;
+use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use millpond_wire::messages::fetch_response::PartitionData;
 use millpond_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -185,9 +186,14 @@ pub(crate) fn init_within(
         producer_id,
         producer_epoch,
     };
-    match rig.call(Request::InitProducerId(request), 5) {
+    let mut ask = || match rig.call(Request::InitProducerId(request.clone()), 5) {
         Response::InitProducerId(response) => response,
         other => panic!("{other:?}"),
+    };
+    // As clients do: what was open is aborted by then.
+    match ask() {
+        busy if busy.error_code == ErrorCode::ConcurrentTransactions.code() => ask(),
+        response => response,
     }
 }
 

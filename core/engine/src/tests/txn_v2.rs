@@ -66,6 +66,22 @@ fn an_end_whose_answer_was_lost_is_answered_again_with_the_epoch_to_go_on_with()
 }
 
 #[test]
+fn a_commit_that_meets_the_abort_of_the_node_is_fenced() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 1);
+    let mut client = Client::start(&mut rig, "tx", true);
+    client.write(&mut rig, "a", 0, &["x"]);
+    rig.pass_ms(60_000);
+    let refused = client.end(&mut rig, true);
+    assert_eq!(refused, ErrorCode::ProducerFenced.code(), "Kafka Streams recovers from no other");
+    assert!(rig.read_committed("a", 0, 0).is_empty());
+    let mut next = Client::start(&mut rig, "tx", true);
+    next.write(&mut rig, "a", 0, &["y"]);
+    assert_eq!(next.end(&mut rig, true), 0);
+    assert_eq!(rig.read_committed("a", 0, 0), ["y"]);
+}
+
+#[test]
 fn an_abort_of_nothing_moves_the_epoch_on_and_a_commit_of_nothing_is_refused() {
     let mut rig = Rig::new();
     rig.create_topic("a", 1);
@@ -154,4 +170,24 @@ fn a_client_of_before_and_one_of_since_follow_each_other() {
         assert_eq!(client.end(&mut rig, true), 0, "round {round}");
     }
     assert_eq!(rig.read_committed("a", 0, 0).len(), 4);
+}
+
+#[test]
+fn the_first_batch_of_a_transaction_has_an_entry_of_its_partition_alone() {
+    let mut rig = Rig::new();
+    rig.create_topic("a", 2);
+    let mut client = Client::start(&mut rig, "tx", true);
+    client.write(&mut rig, "a", 1, &["x"]);
+    let before = rig.entries.len();
+    client.write(&mut rig, "a", 0, &["lost"]);
+    assert_eq!(rig.entries.len(), before + 2, "it joins, then it writes");
+    let lost = EntrySeq(rig.entries.len() as u64);
+    assert_eq!(client.end(&mut rig, true), 0);
+    let mut rig = rig.reborn_without(None, &[lost]);
+    // What the damaged entry held is gone and said to be; the rest of the transaction is there.
+    assert_eq!(rig.engine.lost_ranges().count(), 1);
+    assert_eq!(rig.read_committed("a", 1, 0), ["x"]);
+    client.write(&mut rig, "a", 1, &["y"]);
+    assert_eq!(client.end(&mut rig, true), 0);
+    assert_eq!(rig.read_committed("a", 1, 0), ["x", "y"]);
 }

@@ -67,7 +67,8 @@ impl Engine {
 
     pub(crate) fn on_id_check(&mut self) {
         if self.is_clock_steady() {
-            let oldest_ms = self.now.wall_ms.saturating_sub(limits::TRANSACTIONAL_ID_EXPIRATION_MS);
+            let kept_ms = self.config.transactional_id_expiration_ms;
+            let oldest_ms = self.now.wall_ms.saturating_sub(kept_ms);
             let table = self.state.transactions.iter();
             let idle = table.filter(|(_, one)| !one.state.is_open() && one.updated_ms < oldest_ms);
             let idle: Vec<String> = idle.map(|(id, _)| id.to_owned()).collect();

@@ -69,7 +69,8 @@ impl Engine {
         let (producer_id, epoch, at_ms) = (one.producer_id, one.epoch, one.updated_ms);
         let (partitions, groups) = (one.partitions.clone(), one.groups.clone());
         let marker = EndMarker { is_commit, coordinator_epoch: COORDINATOR_EPOCH };
-        for key in partitions {
+        let has_markers = !cfg!(feature = "mutant-no-markers");
+        for key in partitions.into_iter().filter(|_| has_markers) {
             self.mark_partition(key, marker, producer_id, epoch, at_ms);
         }
         for group in groups {

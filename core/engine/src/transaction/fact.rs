@@ -3,7 +3,7 @@
 //! group's (offsets pending, group marked) and, as a control batch that is appended, a partition's.
 //!
 //! ```text
-//! tag body (all little-endian; `str`, `key` and `offset` as in entry.rs; `time` = ms since 1970 i64)
+//! tag body (all little-endian; `str`, `key` and `offset` as in fact.rs; `time` = ms since 1970 i64)
 //!  16 GroupMarked       group str | producer id i64 | commit u8
 //!  32 ProducerAssigned  id str | producer id i64 | epoch i16 | pair | timeout ms i32 | time
 //!  33 Joined            id str | u32 x key | u32 x (group str) | time
@@ -221,9 +221,7 @@ fn take_joined(take: &mut Take) -> Result<TransactionFact, CodecError> {
     Ok(TransactionFact::Joined { transactional_id, partitions, groups, at_ms })
 }
 
-pub(super) fn take_offsets(
-    take: &mut Take,
-) -> Result<Vec<(PartitionKey, CommittedOffset)>, CodecError> {
+fn take_offsets(take: &mut Take) -> Result<Vec<(PartitionKey, CommittedOffset)>, CodecError> {
     let count = take.count("offsets of a transaction", KEY_BYTES + OFFSET_BYTES_MIN)?;
     (0..count).map(|_| Ok((take.partition()?, CommittedOffset::take(take)?))).collect()
 }
@@ -256,4 +254,4 @@ pub(super) fn take_producer_id(take: &mut Take) -> Result<Option<i64>, CodecErro
 }
 
 pub(super) const KEY_BYTES: usize = 16 + 4;
-const OFFSET_BYTES_MIN: usize = 8 + 4 + 8 + 1;
+pub(super) const OFFSET_BYTES_MIN: usize = 8 + 4 + 8 + 1;

@@ -16,6 +16,7 @@ mod begin;
 mod deadlines;
 mod end;
 mod fact;
+mod pending;
 mod stability;
 mod table;
 
@@ -50,7 +51,8 @@ pub enum TransactionState {
 }
 
 impl TransactionState {
-    const ALL: [TransactionState; 6] = [
+    /// All of them.
+    pub const ALL: [TransactionState; 6] = [
         TransactionState::Empty,
         TransactionState::Ongoing,
         TransactionState::PrepareCommit,

@@ -79,6 +79,9 @@ impl Stability {
     /// The first offset of which it is not settled whether it counts, given that all below the high
     /// watermark is durable; `i64::MAX` if there is none.
     pub(crate) fn first_unstable(&self, high_watermark: i64) -> i64 {
+        if cfg!(feature = "mutant-no-stable-offset") {
+            return i64::MAX;
+        }
         let open = self.firsts.first().copied().unwrap_or(i64::MAX);
         let ending = self.ending.iter().filter(|(marker, _)| *marker >= high_watermark);
         ending.map(|(_, first)| *first).fold(open, i64::min)
@@ -93,6 +96,9 @@ impl Stability {
 
     /// The aborted transactions that have records from `from` on and below `upto`, by first offset.
     pub(crate) fn aborted_between(&self, from: i64, upto: i64) -> Vec<AbortedTransaction> {
+        if cfg!(feature = "mutant-no-aborted-list") {
+            return Vec::new();
+        }
         let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);
         let later = self.aborted.get(first..).unwrap_or_default().iter();
         let mut found: Vec<_> = later.filter(|one| one.first_offset < upto).copied().collect();

@@ -1,28 +1,22 @@
-//! All transactional ids, and the offsets that open transactions are about to commit. Changes by
-//! facts only, so that a journal replays to what was; decides nothing.
+//! All transactional ids. Changes by facts only, so that a journal replays to what was; decides
+//! nothing.
 
-use super::fact::{
-    KEY_BYTES, put_pair, put_producer_id, take_offsets, take_pair, take_producer_id,
-};
+use super::fact::{KEY_BYTES, put_pair, put_producer_id, take_pair, take_producer_id};
+use super::pending::PendingOffsets;
 use super::{TransactionFact, TransactionState, Transactional};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string};
-use crate::offsets::{CommittedOffset, OffsetStore};
+use crate::offsets::OffsetStore;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::BufMut;
 use millpond_wire::uuid::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Offsets of one group that wait for the end of transactions, by producer id.
-type PendingOffsets = BTreeMap<i64, BTreeMap<PartitionKey, CommittedOffset>>;
 
 /// The coordinator's memory.
 #[derive(Debug, Default)]
 pub(crate) struct TransactionTable {
     by_id: BTreeMap<String, Transactional>,
     by_producer: BTreeMap<i64, String>,
-    /// By group.
-    pending: BTreeMap<String, PendingOffsets>,
-    pending_len: usize,
+    pending: PendingOffsets,
     /// Transactions that are open or ending, and the partitions of all of them.
     load: Load,
 }
@@ -59,19 +53,13 @@ impl TransactionTable {
     }
 
     /// Offsets that wait for the end of transactions.
-    pub(crate) fn pending_len(&self) -> usize {
-        self.pending_len
+    pub(crate) fn pending(&self) -> &PendingOffsets {
+        &self.pending
     }
 
-    /// Partitions of a group with offsets that wait.
-    pub(crate) fn pending_of(&self, group: &str) -> usize {
-        self.pending.get(group).map_or(0, |of| of.values().map(BTreeMap::len).sum())
-    }
-
-    /// Whether an open transaction is about to commit an offset of this partition.
-    pub(crate) fn is_pending(&self, group: &str, key: PartitionKey) -> bool {
-        let of = self.pending.get(group);
-        of.is_some_and(|of| of.values().any(|offsets| offsets.contains_key(&key)))
+    /// A group has committed, or deleted, offsets outside of transactions.
+    pub(crate) fn pending_mut(&mut self) -> &mut PendingOffsets {
+        &mut self.pending
     }
 
     /// Makes a fact true. `None`: it speaks of a transactional id that is not there.
@@ -105,11 +93,10 @@ impl TransactionTable {
                 self.load.add(one);
             }
             TransactionFact::OffsetsPending { producer_id, group, offsets } => {
-                let of = self.pending.entry(group.clone()).or_default();
-                let own = of.entry(*producer_id).or_default();
-                let before = own.len();
-                own.extend(offsets.iter().cloned());
-                self.pending_len += own.len() - before;
+                if cfg!(feature = "mutant-early-offsets") {
+                    store.commit(seq, group, offsets);
+                }
+                self.pending.add(seq, *producer_id, group, offsets);
             }
             TransactionFact::GroupMarked { group, producer_id, is_commit } => {
                 self.mark_group(seq, group, *producer_id, *is_commit, store);
@@ -153,14 +140,8 @@ impl TransactionTable {
         {
             one.groups.remove(group);
         }
-        let Some(of) = self.pending.get_mut(group) else { return };
-        let offsets = of.remove(&producer_id).unwrap_or_default();
-        self.pending_len -= offsets.len();
-        if of.is_empty() {
-            self.pending.remove(group);
-        }
-        if is_commit && !offsets.is_empty() {
-            let offsets: Vec<_> = offsets.into_iter().collect();
+        let offsets = self.pending.end(group, producer_id, is_commit);
+        if !offsets.is_empty() {
             store.commit(seq, group, &offsets);
         }
     }
@@ -192,16 +173,7 @@ impl TransactionTable {
             one.partitions.retain(|key| key.topic_id != topic_id);
             self.load.add(one);
         }
-        let mut left = 0;
-        self.pending.retain(|_, of| {
-            of.retain(|_, offsets| {
-                offsets.retain(|key, _| key.topic_id != topic_id);
-                left += offsets.len();
-                !offsets.is_empty()
-            });
-            !of.is_empty()
-        });
-        self.pending_len = left;
+        self.pending.delete_topic(topic_id);
     }
 
     /// As `snapshot.rs` draws it.
@@ -222,20 +194,11 @@ impl TransactionTable {
             out.put_i64_le(one.started_ms);
             out.put_i64_le(one.updated_ms);
         }
-        let pending = || self.pending.iter().flat_map(|(g, of)| of.iter().map(move |own| (g, own)));
-        put_count(out, pending().count());
-        for (group, (producer_id, offsets)) in pending() {
-            put_string(out, group);
-            out.put_i64_le(*producer_id);
-            put_count(out, offsets.len());
-            for (key, offset) in offsets {
-                put_partition(out, key);
-                offset.put(out);
-            }
-        }
+        self.pending.put(out);
     }
 
-    pub(crate) fn take(take: &mut Take) -> Result<TransactionTable, CodecError> {
+    /// `has_places`: from version 6 of the snapshot on.
+    pub(crate) fn take(take: &mut Take, has_places: bool) -> Result<TransactionTable, CodecError> {
         let mut table = TransactionTable::default();
         for _ in 0..take.count("transactional ids", 40)? {
             let id = take.string("transactional id")?;
@@ -244,13 +207,7 @@ impl TransactionTable {
             table.by_producer.insert(one.producer_id, id.clone());
             table.by_id.insert(id, one);
         }
-        for _ in 0..take.count("pending offsets", 16)? {
-            let group = take.string("group")?;
-            let producer_id = take.i64("producer id")?;
-            let offsets: BTreeMap<_, _> = take_offsets(take)?.into_iter().collect();
-            table.pending_len += offsets.len();
-            table.pending.entry(group).or_default().insert(producer_id, offsets);
-        }
+        table.pending = PendingOffsets::take(take, has_places)?;
         Ok(table)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and nothing of how it is done. Each command has a file of
 //! its own.
 
+mod compile;
 mod consume;
 mod doctor;
 mod error;
@@ -69,6 +70,9 @@ enum Command {
     Config(ConfigArgs),
     /// Print the version.
     Version,
+    /// Compile a module for the node that started this.
+    #[command(hide = true, name = crate::transforms::COMPILE_COMMAND)]
+    CompileModule(compile::CompileArgs),
 }
 
 /// How `millpond serve` is started.
@@ -159,6 +163,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Log(args) => log::run(&args, json),
         Command::Config(args) => config(&args, json),
         Command::Version => version(json),
+        Command::CompileModule(args) => compile::run(&args),
     }
 }
 

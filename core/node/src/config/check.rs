@@ -54,6 +54,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     within("topics.partitions", partitions, 1, caps::PARTITIONS_PER_TOPIC_MAX as u64)?;
     journal(config)?;
     storage(config)?;
+    groups(config)?;
     limits(config)
 }
 
@@ -192,6 +193,25 @@ fn storage(config: &Config) -> Result<(), ConfigError> {
 
 fn journal_bytes(config: &Config) -> u64 {
     config.journal.file_bytes.0.saturating_mul(config.journal.files as u64)
+}
+
+fn groups(config: &Config) -> Result<(), ConfigError> {
+    let (groups, transactions) = (&config.groups, &config.transactions);
+    let most_ms = i32::MAX as u64;
+    within("groups.initial_rebalance_delay_ms", groups.initial_rebalance_delay_ms, 0, DAY_MS)?;
+    within("groups.offsets_check_interval_ms", groups.offsets_check_interval_ms, 1, most_ms)?;
+    let members_most = caps::GROUP_MEMBERS_MAX as u64;
+    within("groups.members_max", groups.members_max as u64, 1, members_most)?;
+    let longest_ms = groups.session_timeout_max_ms;
+    within("groups.session_timeout_max_ms", longest_ms, 1, most_ms)?;
+    within("groups.session_timeout_min_ms", groups.session_timeout_min_ms, 1, longest_ms)?;
+    let beat_ms = groups.consumer_heartbeat_interval_ms;
+    within("groups.consumer_heartbeat_interval_ms", beat_ms, 1, most_ms / 2)?;
+    // A member that keeps to its interval must not be out.
+    let silence_ms = groups.consumer_session_timeout_ms;
+    within("groups.consumer_session_timeout_ms", silence_ms, beat_ms + 1, most_ms)?;
+    within("transactions.timeout_max_ms", transactions.timeout_max_ms, 1, most_ms)?;
+    within("transactions.id_expiration_ms", transactions.id_expiration_ms, 1, i64::MAX as u64)
 }
 
 /// Longer than that, clients give up waiting for their acknowledgements.

@@ -17,7 +17,7 @@ pub(crate) use check::{CheckedListener, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
     Backend, Groups, Http, Journal, Limits, Listener, Log, Node, Storage, TcpMode, Topics,
-    Transforms,
+    Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) journal: Journal,
     pub(crate) storage: Storage,
     pub(crate) transforms: Transforms,
@@ -38,12 +39,13 @@ pub(crate) struct Config {
 }
 
 /// All sections, in the order in which they are printed.
-pub(crate) const SECTIONS: [&section::Section; 10] = [
+pub(crate) const SECTIONS: [&section::Section; 11] = [
     &Node::SECTION,
     &Listener::SECTION,
     &Http::SECTION,
     &Topics::SECTION,
     &Groups::SECTION,
+    &Transactions::SECTION,
     &Journal::SECTION,
     &Storage::SECTION,
     &Transforms::SECTION,
@@ -107,6 +109,7 @@ impl Default for Config {
             http: Http::default(),
             topics: Topics::default(),
             groups: Groups::default(),
+            transactions: Transactions::default(),
             journal: Journal::default(),
             storage: Storage::default(),
             transforms: Transforms::default(),
@@ -298,6 +301,10 @@ mod tests {
             ("[storage]\nsegment_bytes = \"1GiB\"", "storage.segment_bytes"),
             ("[storage]\nmax_bytes = \"100MiB\"", "storage.max_bytes"),
             ("[journal]\nlinger_ms = 60000", "journal.linger_ms"),
+            ("[groups]\nmembers_max = 1001", "groups.members_max"),
+            ("[groups]\nsession_timeout_min_ms = 2000000", "groups.session_timeout_min_ms"),
+            ("[groups]\nconsumer_session_timeout_ms = 5000", "groups.consumer_session_timeout_ms"),
+            ("[transactions]\ntimeout_max_ms = 0", "transactions.timeout_max_ms"),
         ] {
             assert!(error(text).contains(key), "{}", error(text));
         }

@@ -78,8 +78,34 @@ section! {
     false struct Groups "groups" {
         /// How long a new group waits for more members before its first assignment.
         initial_rebalance_delay_ms: u64 = limits::DEFAULT_GROUP_INITIAL_REBALANCE_DELAY_MS,
-        /// How long the committed offsets of an empty group are kept.
+        /// How long the committed offsets of an empty group are kept; Kafka's
+        /// offsets.retention.minutes.
         offsets_retention_ms: u64 = limits::DEFAULT_OFFSETS_RETENTION_MS,
+        /// How often committed offsets are checked for their age; Kafka's
+        /// offsets.retention.check.interval.ms.
+        offsets_check_interval_ms: u64 = limits::DEFAULT_OFFSETS_CHECK_MS,
+        /// Most members of one group; Kafka's group.max.size and group.consumer.max.size.
+        members_max: usize = limits::GROUP_MEMBERS_MAX,
+        /// Shortest session timeout that a member may ask for; Kafka's group.min.session.timeout.ms.
+        session_timeout_min_ms: u64 = limits::SESSION_TIMEOUT_MS_MIN,
+        /// Longest session timeout that a member may ask for; Kafka's group.max.session.timeout.ms.
+        session_timeout_max_ms: u64 = limits::SESSION_TIMEOUT_MS_MAX,
+        /// How often members whose partitions the node assigns (group.protocol=consumer) are told to
+        /// send a heartbeat; Kafka's group.consumer.heartbeat.interval.ms.
+        consumer_heartbeat_interval_ms: u64 = limits::DEFAULT_CONSUMER_HEARTBEAT_MS as u64,
+        /// Silence after which such a member is out; Kafka's group.consumer.session.timeout.ms.
+        consumer_session_timeout_ms: u64 = limits::DEFAULT_CONSUMER_SESSION_MS,
+    }
+}
+
+section! {
+    /// Transactions.
+    false struct Transactions "transactions" {
+        /// Longest timeout that a producer may ask for; Kafka's transaction.max.timeout.ms.
+        timeout_max_ms: u64 = limits::TRANSACTION_TIMEOUT_MS_MAX as u64,
+        /// How long a transactional id is remembered that nobody uses; Kafka's
+        /// transactional.id.expiration.ms.
+        id_expiration_ms: u64 = limits::TRANSACTIONAL_ID_EXPIRATION_MS as u64,
     }
 }
 
@@ -152,6 +178,11 @@ section! {
         workers: u32 = 0,
         /// Largest module that may be deployed.
         module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
+        /// CPU time that the compilation of a module may take, in a process of its own. What was
+        /// compiled is kept.
+        compile_ms_max: u64 = limits::MODULE_COMPILE_MS_MAX,
+        /// Address space of that process.
+        compile_memory_bytes: ByteSize = ByteSize(limits::MODULE_COMPILE_MEMORY_BYTES as u64),
         /// Log lines kept for each transform; older ones go first.
         log_lines: usize = limits::TRANSFORM_LOG_LINES_KEPT,
     }

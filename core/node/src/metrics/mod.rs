@@ -2,6 +2,7 @@
 //! kafka_exporter, so that dashboards made for it work. Counting is cheap (atomics); reading
 //! happens when somebody scrapes.
 
+mod activity;
 mod counters;
 mod exposition;
 mod process;

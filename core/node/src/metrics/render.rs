@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::activity::activity;
 use super::counters::{ConnectionKind, Counters, Refusal};
 use super::exposition::Exposition;
 use super::process;
@@ -24,6 +25,7 @@ pub(crate) fn render(
     topics(&mut out, snapshot);
     groups(&mut out, &snapshot.groups);
     engine(&mut out, &snapshot.engine);
+    activity(&mut out, &snapshot.engine, &snapshot.groups);
     storage(&mut out, &snapshot.storage);
     wear(&mut out, &snapshot.storage, uptime, card_endurance_bytes);
     space(&mut out, &snapshot.space);
@@ -273,10 +275,19 @@ mod tests {
             partitions: vec![partition(0), partition(1)],
             groups: vec![GroupState {
                 group: "g".into(),
+                state: "Stable",
+                protocol: "consumer",
                 members: 2,
                 offsets: vec![offset(0), offset(1)],
             }],
-            engine: EngineCounts { records_in: 10, ..EngineCounts::default() },
+            engine: EngineCounts {
+                records_in: 10,
+                throttle_seconds: 1.5,
+                fetch_sessions_max: 1_000,
+                transactional_ids: vec![("Ongoing", 3)],
+                open_transactions: 3,
+                ..EngineCounts::default()
+            },
             storage: StorageState {
                 backend: "io_uring".into(),
                 payload_bytes: 100,
@@ -341,6 +352,13 @@ mod tests {
             "millpond_card_life_days 10",
             "millpond_space_used_bytes 77",
             "millpond_records_in_total 10",
+            "millpond_requests_throttled_total 0",
+            "millpond_throttle_seconds_total 1.5",
+            "millpond_fetch_sessions_max 1000",
+            "millpond_transactions_open 3",
+            "millpond_transactional_ids{state=\"Ongoing\"} 3",
+            "millpond_groups{protocol=\"consumer\",state=\"Stable\"} 1",
+            "millpond_producers 0",
             "millpond_commit_latency_seconds_bucket{le=\"0.001\"} 4",
             "millpond_commit_latency_seconds_count 5",
             "millpond_connections{transport=\"quic\"} 0",

@@ -49,6 +49,9 @@ pub(crate) struct PartitionState {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupState {
     pub(crate) group: String,
+    /// Kafka's names of its state and of its protocol.
+    pub(crate) state: &'static str,
+    pub(crate) protocol: &'static str,
     pub(crate) members: u64,
     pub(crate) offsets: Vec<GroupOffset>,
 }
@@ -77,6 +80,24 @@ pub(crate) struct EngineCounts {
     pub(crate) tail_bytes: u64,
     pub(crate) waiting_fetches: u64,
     pub(crate) transforming_batches: u64,
+    /// Answers that told a client to wait because of its quota, and how long.
+    pub(crate) throttled_requests: u64,
+    pub(crate) throttle_seconds: f64,
+    /// Connections that must wait now, and their requests.
+    pub(crate) throttled_connections: u64,
+    pub(crate) held_requests: u64,
+    pub(crate) fetch_sessions: u64,
+    pub(crate) fetch_sessions_max: u64,
+    pub(crate) fetch_sessions_evicted: u64,
+    /// Transactional ids, by the state of their transaction.
+    pub(crate) transactional_ids: Vec<(&'static str, u64)>,
+    pub(crate) open_transactions: u64,
+    pub(crate) transactions_committed: u64,
+    pub(crate) transactions_aborted: u64,
+    pub(crate) transactions_timed_out: u64,
+    /// What is remembered of idempotent producers, by partition.
+    pub(crate) producers: u64,
+    pub(crate) producers_evicted: u64,
 }
 
 /// What the storage did so far.

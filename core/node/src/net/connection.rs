@@ -15,7 +15,7 @@ use millpond_wire::ApiKey;
 use millpond_wire::frame::{
     FrameDecoder, FrameError, RequestError, decode_request, unsupported_api_versions_response,
 };
-use millpond_wire::limits::{CONNECTION_REQUEST_BYTES_MAX, FRAME_BYTES_BEFORE_FIRST_REQUEST};
+use millpond_wire::limits::CONNECTION_REQUEST_BYTES_MAX;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -182,10 +182,7 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     /// Reads until the end, and says which. Dropping the sender of answers lets the other half
     /// finish.
     async fn run(mut self) -> Ending {
-        let mut decoder = FrameDecoder::with_caps(
-            FRAME_BYTES_BEFORE_FIRST_REQUEST,
-            self.wiring.request_bytes_max,
-        );
+        let mut decoder = FrameDecoder::for_requests_up_to(self.wiring.request_bytes_max);
         let mut stop = self.wiring.stop.clone();
         let mut stopped = pin!(stopped(&mut stop));
         let first_by = Instant::now() + self.wiring.times.first_request;

@@ -396,6 +396,11 @@ impl EncryptedDoors {
     }
 }
 
+/// What is checked to fit.
+fn saturated<T: TryFrom<u64>>(value: u64, most: T) -> T {
+    T::try_from(value).unwrap_or(most)
+}
+
 fn engine_config(node: &Node<'_>) -> EngineConfig {
     let advertised = node.bound.iter().map(|b| b.advertised.clone());
     let brokers = Brokers::alone(node.identity.node_id, advertised);
@@ -407,6 +412,7 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         ))
     };
     let (topics, storage) = (&node.config.topics, &node.config.storage);
+    let (groups, transactions) = (&node.config.groups, &node.config.transactions);
     EngineConfig {
         node_id: brokers.own().0,
         cluster_id: node.identity.cluster_id.to_string(),
@@ -414,10 +420,17 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         auto_create_topics: topics.auto_create,
         num_partitions: topics.partitions,
         clamp_replication_factor: topics.clamp_replication_factor,
-        group_initial_rebalance_delay_ms: node.config.groups.initial_rebalance_delay_ms,
+        group_initial_rebalance_delay_ms: groups.initial_rebalance_delay_ms,
+        group_min_session_timeout_ms: saturated(groups.session_timeout_min_ms, i32::MAX),
+        group_max_session_timeout_ms: saturated(groups.session_timeout_max_ms, i32::MAX),
+        group_max_size: groups.members_max,
+        consumer_heartbeat_interval_ms: saturated(groups.consumer_heartbeat_interval_ms, i32::MAX),
+        consumer_session_timeout_ms: groups.consumer_session_timeout_ms,
+        transaction_max_timeout_ms: saturated(transactions.timeout_max_ms, i32::MAX),
+        transactional_id_expiration_ms: saturated(transactions.id_expiration_ms, i64::MAX),
         log_dir: node.data_dir.display().to_string(),
-        offsets_retention_ms: i64::try_from(node.config.groups.offsets_retention_ms)
-            .unwrap_or(i64::MAX),
+        offsets_retention_ms: saturated(groups.offsets_retention_ms, i64::MAX),
+        offsets_check_ms: groups.offsets_check_interval_ms,
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         space_budget_bytes: (storage.max_bytes.0 > 0).then_some(storage.max_bytes.0),
         tail_retain_bytes: storage.cache_bytes.as_usize(),

@@ -1,12 +1,14 @@
 //! One consistent picture of engine and storage, taken on their thread between two events.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millpond_engine::{Engine, GroupOffsets};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{
     DurableEngine, LATENCY_BOUNDS_US, LatencyHistogram, StorageMetrics, WriteCause,
 };
+use millpond_wire::limits;
 
 use super::shell::NodeShell;
 use crate::metrics::Snapshot;
@@ -54,6 +56,8 @@ fn groups(engine: &Engine) -> Vec<GroupState> {
         .map(|group| {
             let offsets = engine.offsets().group(&group.id);
             GroupState {
+                state: group.state.name(),
+                protocol: group.kind.name(),
                 members: group.members.len() as u64,
                 offsets: offsets.map(|o| committed(engine, &group.id, o)).unwrap_or_default(),
                 group: group.id,
@@ -77,6 +81,11 @@ fn committed(engine: &Engine, group: &str, offsets: &GroupOffsets) -> Vec<GroupO
 
 fn counts(engine: &Engine) -> EngineCounts {
     let counters = engine.counters();
+    let (throttled_connections, held_requests) = engine.throttled_len();
+    let (fetch_sessions, fetch_sessions_evicted) = engine.fetch_sessions_len();
+    let (producers, producers_evicted) = engine.producers_len();
+    let ids = engine.transactional_ids_by_state().into_iter();
+    let transactional_ids: Vec<_> = ids.map(|(state, n)| (state.name(), n as u64)).collect();
     EngineCounts {
         records_in: counters.records_in,
         bytes_in: counters.bytes_in,
@@ -89,6 +98,20 @@ fn counts(engine: &Engine) -> EngineCounts {
         tail_bytes: engine.tail_bytes() as u64,
         waiting_fetches: engine.waiters_len() as u64,
         transforming_batches: engine.transforming_len() as u64,
+        throttled_requests: counters.requests_throttled,
+        throttle_seconds: Duration::from_millis(counters.throttle_ms).as_secs_f64(),
+        throttled_connections: throttled_connections as u64,
+        held_requests: held_requests as u64,
+        fetch_sessions: fetch_sessions as u64,
+        fetch_sessions_max: limits::FETCH_SESSIONS_MAX as u64,
+        fetch_sessions_evicted,
+        transactional_ids,
+        open_transactions: engine.open_transactions_len() as u64,
+        transactions_committed: counters.transactions_committed,
+        transactions_aborted: counters.transactions_aborted,
+        transactions_timed_out: counters.transactions_timed_out,
+        producers: producers as u64,
+        producers_evicted,
     }
 }
 

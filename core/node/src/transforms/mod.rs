@@ -2,6 +2,7 @@
 //! batch at a time for each partition. Never decides what happens to a batch's offsets: it tells
 //! the engine what came out.
 
+mod compiler;
 mod lanes;
 mod logs;
 mod runner;
@@ -9,6 +10,7 @@ mod service;
 mod stats;
 mod store;
 
+pub(crate) use compiler::COMMAND as COMPILE_COMMAND;
 pub(crate) use logs::LogLine;
 pub(crate) use service::TransformService;
 pub(crate) use stats::{TransformReport, TransformStats};

@@ -16,6 +16,7 @@ use millpond_wire::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
+use super::compiler::Compiler;
 use super::lanes::{Lanes, Queued};
 use super::logs::{Log, LogLine};
 use super::runner::{Runner, host_spec};
@@ -34,6 +35,7 @@ const RETIRED_MAX: usize = 32;
 pub(crate) struct TransformService {
     host: Host,
     store: ModuleStore,
+    compiler: Compiler,
     engine: EngineHandle,
     workers: Handle,
     log_lines: usize,
@@ -93,9 +95,11 @@ impl TransformService {
     ) -> Result<Arc<Self>, ServiceError> {
         let host =
             Host::new(HostConfig::default()).map_err(|e| ServiceError::Host(e.to_string()))?;
+        let store = ModuleStore::open(data_dir)?;
         Ok(Arc::new(Self {
+            compiler: Compiler::new(host.clone(), store.clone(), config),
             host,
-            store: ModuleStore::open(data_dir)?,
+            store,
             engine,
             workers: Handle::current(),
             log_lines: config.log_lines,
@@ -110,7 +114,7 @@ impl TransformService {
         description: &Description,
         wasm: Bytes,
     ) -> Result<ModuleHash, AdmitError> {
-        let module = self.compile(wasm.clone()).await.map_err(AdmitError::Module)?;
+        let module = self.compiler.ready(wasm.clone()).await.map_err(AdmitError::Module)?;
         let spec = host_spec(&description.clone().into_spec(module.hash().0))
             .map_err(AdmitError::Module)?;
         Transform::deploy(&self.host, spec, module.clone())
@@ -125,13 +129,6 @@ impl TransformService {
         }
         table.recent.push_back(module);
         Ok(hash)
-    }
-
-    /// Compiles on a thread of its own: it takes from milliseconds to seconds.
-    async fn compile(&self, wasm: Bytes) -> Result<CompiledModule, String> {
-        let host = self.host.clone();
-        let compiled = self.workers.spawn_blocking(move || host.compile(&wasm)).await;
-        compiled.map_err(|e| format!("the compiler stopped: {e}"))?.map_err(|e| e.to_string())
     }
 
     /// The engine says which transforms are in force from here on.
@@ -204,7 +201,7 @@ impl TransformService {
                 let wasm = read
                     .map_err(|e| format!("the reader stopped: {e}"))?
                     .map_err(|e| e.to_string())?;
-                self.compile(wasm.into()).await?
+                self.compiler.ready(wasm.into()).await?
             }
         };
         Transform::deploy(&self.host, host_spec(spec)?, module).await.map_err(|e| e.to_string())

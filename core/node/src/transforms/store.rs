@@ -1,11 +1,15 @@
 //! Modules on flash: `modules/<sha256>.wasm`, content-addressed. A module is written and synced
-//! before anything refers to it, and its hash is checked whenever it is read.
+//! before anything refers to it, and its hash is checked whenever it is read. Beside it stands what
+//! was compiled of it, `<sha256>.code`: a cache, not synced, that may be removed at any time and is
+//! never read if anybody else could have written it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use millpond_wire::limits::MODULE_BYTES_MAX;
+use millpond_wire::limits::{MODULE_ARTIFACT_BYTES_MAX, MODULE_BYTES_MAX};
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use crate::hex::hex;
@@ -74,10 +78,34 @@ impl ModuleStore {
         }
     }
 
+    /// Keeps what was compiled of a module.
+    pub(crate) fn put_artifact(&self, hash: &ModuleHash, artifact: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(artifact)?;
+        file.persist(self.artifact_path(hash)).map_err(|e| e.error)?;
+        Ok(())
+    }
+
+    /// What was compiled of a module, if it is there and only this user can have written it.
+    pub(crate) fn artifact(&self, hash: &ModuleHash) -> Option<Vec<u8>> {
+        const OTHERS_WRITE: u32 = 0o022;
+        let file = File::open(self.artifact_path(hash)).ok()?;
+        for owned in [file.metadata().ok()?, fs::metadata(&self.dir).ok()?] {
+            if owned.uid() != geteuid().as_raw() || owned.mode() & OTHERS_WRITE != 0 {
+                tracing::warn!(dir = %self.dir.display(), "others can write here: compiled again");
+                return None;
+            }
+        }
+        let mut bytes = Vec::new();
+        file.take(MODULE_ARTIFACT_BYTES_MAX as u64).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
     /// Removes what nothing refers to, leftovers of interrupted writes included. Gives how many
     /// files went.
     pub(crate) fn retain(&self, referred: &[ModuleHash]) -> io::Result<usize> {
-        let keep: Vec<PathBuf> = referred.iter().map(|hash| self.path(hash)).collect();
+        let keep: Vec<PathBuf> =
+            referred.iter().flat_map(|hash| [self.path(hash), self.artifact_path(hash)]).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -91,6 +119,10 @@ impl ModuleStore {
 
     fn path(&self, hash: &ModuleHash) -> PathBuf {
         self.dir.join(format!("{}.wasm", hex(hash)))
+    }
+
+    fn artifact_path(&self, hash: &ModuleHash) -> PathBuf {
+        self.dir.join(format!("{}.code", hex(hash)))
     }
 
     /// The bytes first, synced; then their name, synced.
@@ -131,6 +163,19 @@ mod tests {
         assert!(matches!(store.get(&hash), Err(StoreError::Damaged(_))));
         store.put(b"module").unwrap();
         assert_eq!(store.get(&hash).unwrap(), b"module");
+    }
+
+    #[test]
+    fn compiled_code_that_others_can_write_is_not_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let store = ModuleStore::open(dir.path()).unwrap();
+        assert_eq!(store.artifact(&[7; 32]), None);
+        store.put_artifact(&[7; 32], b"code").unwrap();
+        assert_eq!(store.artifact(&[7; 32]).unwrap(), b"code");
+        let everybody = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(store.artifact_path(&[7; 32]), everybody).unwrap();
+        assert_eq!(store.artifact(&[7; 32]), None);
     }
 
     #[test]

@@ -126,6 +126,22 @@ fn of_group(fact: &GroupFact) -> String {
         GroupFact::OffsetsExpire { group, at_ms, partitions } => {
             format!("group {group}: {} offsets expire at {at_ms}", partitions.len())
         }
+        GroupFact::Classic { group, change } => format!(
+            "group {group}: generation {} {}, {} members new or changed, {} gone, {} assignments",
+            change.generation,
+            if change.is_complete { "complete" } else { "begun" },
+            change.joined.len(),
+            change.gone.len(),
+            change.assigned.len()
+        ),
+        GroupFact::Consumers { group, change } => format!(
+            "group {group}: epoch {}, {} members new or changed, {} gone, {} moved",
+            change.epoch,
+            change.words.len(),
+            change.gone.len(),
+            change.places.len()
+        ),
+        GroupFact::Emptied { group } => format!("group {group}: nobody is in any more"),
         GroupFact::Noted { group, note: None } => format!("group {group}: nothing is kept"),
         GroupFact::Noted { group, note: Some(note) } => {
             let (kind, protocol_type) = (note.kind.name(), &note.protocol_type);

@@ -43,6 +43,15 @@ fn damaged(key: PartitionKey, meta: &SegmentMeta, at: u64, what: &str) -> Fault 
     Fault::Read(ReadFault::Damaged(format!("{path} at byte {at}: {what}")))
 }
 
+/// Whether a segment begins with its own header.
+fn check_header(key: PartitionKey, meta: &SegmentMeta, bytes: &[u8]) -> Result<(), Fault> {
+    match SegmentHeader::decode(bytes) {
+        Ok(header) if header.partition == key && header.name == meta.name() => Ok(()),
+        Ok(_) => Err(damaged(key, meta, 0, "it belongs to another partition")),
+        Err(what) => Err(damaged(key, meta, 0, &what)),
+    }
+}
+
 /// A piece of a segment in memory: batches can be cut out of it without copying.
 struct Piece {
     bytes: Bytes,
@@ -123,11 +132,7 @@ impl<D: Disk> Segments<D> {
         let buf = AlignedBuf::with_capacity(READ_ALIGN_BYTES, READ_ALIGN_BYTES);
         let (result, buf) = file.read_at(0, buf, SEGMENT_HEADER_BYTES).await;
         result?;
-        match SegmentHeader::decode(buf.as_slice()) {
-            Ok(header) if header.partition == key && header.name == name => {}
-            Ok(_) => return Err(damaged(key, meta, 0, "it belongs to another partition")),
-            Err(what) => return Err(damaged(key, meta, 0, &what)),
-        }
+        check_header(key, meta, buf.as_slice())?;
         self.cache((key, name), file.clone());
         Ok(file)
     }
@@ -266,11 +271,18 @@ impl<D: Disk> Walk<'_, D> {
         let held = (self.piece.bytes.len() as u64).saturating_sub(skip);
         if held < want as u64 {
             let len = (read_bytes.max(want) as u64).min(rest) as usize;
+            // A write that went astray brings the first batches of another partition with their
+            // header: it is looked at whenever they are read, not only when the file is opened.
+            let header = if self.at == SEGMENT_HEADER_BYTES as u64 { self.at } else { 0 };
+            let len = len + header as usize;
             let buf = AlignedBuf::with_capacity(len, READ_ALIGN_BYTES);
-            let (result, buf) = self.file.read_at(self.at, buf, len).await;
+            let (result, buf) = self.file.read_at(self.at - header, buf, len).await;
             result?;
-            self.announce_next(len);
-            self.piece = Piece { bytes: Bytes::from_owner(Owned(buf)), at: self.at };
+            if header > 0 {
+                check_header(self.key, &self.meta, buf.as_slice())?;
+            }
+            self.announce_next(len - header as usize);
+            self.piece = Piece { bytes: Bytes::from_owner(Owned(buf)), at: self.at - header };
         }
         let skip = (self.at - self.piece.at) as usize;
         Ok(self.piece.bytes.slice(skip.min(self.piece.bytes.len())..))

@@ -77,6 +77,27 @@ fn a03_an_empty_directory_is_a_new_node_and_takes_no_part_of_an_old_one() {
     assert!(refusal.contains("belongs to another ring"), "{refusal}");
 }
 
+/// The first block of one partition where that of another should be: its batches have the offsets
+/// that belong there, and right checksums.
+#[test]
+fn a04_the_first_block_of_another_partition_is_refused_though_the_file_was_open() {
+    let (image, _) = image_of_a_node();
+    let mut lab = Lab::on_image(41, &image);
+    lab.start();
+    assert_eq!(lab.read("hit", 0).len(), 30);
+    let segment = |topic: &str| {
+        let mut paths = lab.disk().files();
+        let dir = lab.dir_of(topic);
+        paths.retain(|path| path.ends_with(".seg") && path.contains(&dir));
+        paths.swap_remove(0)
+    };
+    let stray = lab.disk().content(&segment("other")).expect("a segment");
+    lab.disk().overwrite(&segment("hit"), 0, &stray[..BLOCK_BYTES]).expect("a segment");
+    let fetched = lab.fetch("hit", 0, 0, 1 << 20);
+    assert_eq!((fetched.code, fetched.values.len()), (ErrorCode::KafkaStorageError, 0));
+    assert_eq!(lab.read("other", 0).len(), 30);
+}
+
 #[test]
 fn a04_bit_flip_or_misdirected_write_is_found() {
     let (image, whole) = image_of_a_node();

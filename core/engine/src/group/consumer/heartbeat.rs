@@ -3,13 +3,15 @@
 
 use super::assign::{Candidate, Input};
 use super::membership::{full, unknown};
-use super::{AWAY_EPOCH, Assignor, ConsumerGroup, Refusal, Shares, World};
+use super::{AWAY_EPOCH, Assignor, ConsumerGroup, MemberPlace, MemberWords};
+use super::{Refusal, Shares, World};
 use crate::units::Peer;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use millpond_wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const JOIN_EPOCH: i32 = 0;
 const LEAVE_EPOCH: i32 = -1;
@@ -182,7 +184,7 @@ impl ConsumerGroup {
         if let Some(text) = &beat.request.subscribed_topic_regex {
             self.learn_pattern(world.catalog, text)?;
         }
-        let is_new = beat.is_join() && self.join(beat)?;
+        let is_new = beat.is_join() && self.join(world, beat)?;
         let says_other = self.take_words(beat);
         let is_other = self.seen_catalog != world.catalog_seq || is_new || says_other;
         if is_other && (self.refresh(world) || is_new || says_other) {
@@ -191,7 +193,7 @@ impl ConsumerGroup {
         if self.epoch > self.assignment_epoch {
             self.assign();
         }
-        let before = self.members.get(&beat.member_id).map(|member| member.assigned.clone());
+        let before = self.members.get(&beat.member_id).map(|member| Arc::clone(&member.place));
         self.reconcile(world.now_ms, &beat.member_id, beat.owned.as_ref());
         Ok(self.answer(world, beat, before))
     }
@@ -211,38 +213,49 @@ impl ConsumerGroup {
     fn take_words(&mut self, beat: &Beat<'_>) -> bool {
         let Some(member) = self.members.get_mut(&beat.member_id) else { return false };
         let request = beat.request;
-        member.client_id = beat.peer.client_id.clone().unwrap_or_default();
-        member.host = beat.peer.host.clone();
+        let says_something = request.rebalance_timeout_ms >= 0
+            || request.rack_id.is_some()
+            || request.subscribed_topic_names.is_some()
+            || request.subscribed_topic_regex.is_some()
+            || request.server_assignor.is_some();
+        let is_elsewhere = member.words.host != beat.peer.host
+            || member.words.client_id != beat.peer.client_id.as_deref().unwrap_or_default();
+        if !says_something && !is_elsewhere {
+            return false;
+        }
+        let mut words = MemberWords::clone(&member.words);
+        words.client_id = beat.peer.client_id.clone().unwrap_or_default();
+        words.host.clone_from(&beat.peer.host);
         if let Ok(timeout_ms) = u64::try_from(request.rebalance_timeout_ms) {
-            member.rebalance_timeout_ms = timeout_ms.min(limits::REBALANCE_TIMEOUT_MS_MAX);
+            words.rebalance_timeout_ms = timeout_ms.min(limits::REBALANCE_TIMEOUT_MS_MAX);
         }
         if request.rack_id.is_some() {
-            member.rack_id = request.rack_id.clone();
+            words.rack_id.clone_from(&request.rack_id);
         }
-        let mut is_other = false;
         if let Some(names) = &request.subscribed_topic_names {
-            let topics = names.iter().cloned().collect();
-            is_other |= member.topics != topics;
-            member.topics = topics;
-            member.topics_bytes = member.topics.iter().map(String::len).sum();
+            words.topics = names.iter().cloned().collect();
         }
         if let Some(text) = &request.subscribed_topic_regex {
-            let regex = Some(text.clone()).filter(|text| !text.is_empty());
-            is_other |= member.regex != regex;
-            member.regex = regex;
+            words.regex = Some(text.clone()).filter(|text| !text.is_empty());
         }
         if let Some(name) = &request.server_assignor {
-            let assignor = Assignor::of_name(name);
-            is_other |= member.assignor != assignor;
-            member.assignor = assignor;
+            words.assignor = Assignor::of_name(name);
         }
+        if *member.words == words {
+            return false;
+        }
+        let old = &member.words;
+        let is_other = (&old.topics, &old.regex, old.assignor)
+            != (&words.topics, &words.regex, words.assignor);
+        member.topics_bytes = words.topics.iter().map(String::len).sum();
+        member.words = Arc::new(words);
         is_other
     }
 
     /// New targets for all.
     fn assign(&mut self) {
         let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
-        for assignor in self.members.values().filter_map(|member| member.assignor) {
+        for assignor in self.members.values().filter_map(|member| member.words.assignor) {
             *votes.entry(assignor).or_default() += 1;
         }
         // The first of the most: `max_by_key` would give the last.
@@ -250,20 +263,22 @@ impl ConsumerGroup {
         self.assignor = most.map(|(assignor, _)| assignor).unwrap_or_default();
         let members = self.members.iter().map(|(id, member)| Candidate {
             id,
-            instance_id: member.instance_id.as_deref(),
+            instance_id: member.words.instance_id.as_deref(),
             topics: &member.reads,
-            had: self.targets.get(id),
+            had: self.targets.get(id).map(Arc::as_ref),
         });
         let input = Input { members: members.collect(), topics: &self.topics };
-        self.targets = self.assignor.assign(&input);
+        let targets = self.assignor.assign(&input).into_iter();
+        self.targets = targets.map(|(id, target)| (id, Arc::new(target))).collect();
         self.assignment_epoch = self.epoch;
+        self.has_news_of_all = true;
     }
 
     fn answer(
         &mut self,
         world: &World<'_>,
         beat: &Beat<'_>,
-        before: Option<Shares>,
+        before: Option<Arc<MemberPlace>>,
     ) -> ConsumerGroupHeartbeatResponse {
         let mut response = ConsumerGroupHeartbeatResponse {
             heartbeat_interval_ms: world.config.consumer_heartbeat_interval_ms,
@@ -272,12 +287,14 @@ impl ConsumerGroup {
         let Some(member) = self.members.get_mut(&beat.member_id) else { return response };
         member.session_deadline_ms = world.now_ms + world.config.consumer_session_timeout_ms;
         response.member_id = Some(beat.member_id.clone());
-        response.member_epoch = member.epoch;
-        if beat.is_full() || before.as_ref() != Some(&member.assigned) {
-            let topics = member.assigned.iter().map(|(topic_id, partitions)| TopicPartitions {
-                topic_id: *topic_id,
-                partitions: partitions.iter().copied().collect(),
-            });
+        response.member_epoch = member.place.epoch;
+        let had = before.as_ref().map(|place| &place.assigned);
+        if beat.is_full() || had != Some(&member.place.assigned) {
+            let topics =
+                member.place.assigned.iter().map(|(topic_id, partitions)| TopicPartitions {
+                    topic_id: *topic_id,
+                    partitions: partitions.iter().copied().collect(),
+                });
             response.assignment = Some(Assignment { topic_partitions: topics.collect() });
         }
         response

@@ -3,13 +3,15 @@
 
 use super::heartbeat::Beat;
 use super::reconcile::is_within;
-use super::{AWAY_EPOCH, ConsumerGroup, ConsumerMember, MemberState, Refusal, Shares};
+use super::{
+    AWAY_EPOCH, ConsumerGroup, ConsumerMember, MemberPlace, MemberWords, Refusal, Shares, World,
+};
 use millpond_wire::error_code::ErrorCode;
-use millpond_wire::limits;
+use std::sync::Arc;
 
 impl ConsumerGroup {
     /// A member joins or joins again, owning nothing. True: the group changed by it.
-    pub(super) fn join(&mut self, beat: &Beat<'_>) -> Result<bool, Refusal> {
+    pub(super) fn join(&mut self, world: &World<'_>, beat: &Beat<'_>) -> Result<bool, Refusal> {
         let member_id = beat.member_id.as_str();
         let instance_id = beat.request.instance_id.as_deref();
         let place = instance_id.and_then(|instance| self.statics.get(instance)).cloned();
@@ -18,16 +20,16 @@ impl ConsumerGroup {
             return Ok(false);
         }
         if let Some(member) = self.members.get(member_id) {
-            if member.instance_id.as_deref() == instance_id {
+            if member.words.instance_id.as_deref() == instance_id {
                 self.hold(member_id, Shares::new(), Shares::new());
                 if let Some(member) = self.members.get_mut(member_id) {
-                    member.begin();
+                    member.begin(0);
                 }
                 return Ok(false);
             }
             self.remove(member_id);
         }
-        if self.members.len() >= limits::GROUP_MEMBERS_MAX {
+        if self.members.len() >= world.config.group_max_size {
             return Err(full(&beat.request.group_id));
         }
         let member = self.new_member(instance_id);
@@ -38,7 +40,7 @@ impl ConsumerGroup {
     /// Another process goes on as a static member that is away: same place, same target.
     fn take_place(&mut self, old: &str, beat: &Beat<'_>) -> Result<(), Refusal> {
         let instance_id = beat.request.instance_id.as_deref();
-        if self.members.get(old).is_some_and(|member| member.epoch != AWAY_EPOCH) {
+        if self.members.get(old).is_some_and(|member| member.place.epoch != AWAY_EPOCH) {
             let message = format!(
                 "Static member {} with instance id {} cannot join the group because the instance \
                  id is owned by member {old}.",
@@ -53,7 +55,7 @@ impl ConsumerGroup {
         let target = self.targets.remove(old);
         let Some(mut member) = self.members.remove(old) else { return Ok(()) };
         member.serial = self.next_serial();
-        member.begin();
+        member.begin(0);
         self.insert(&beat.member_id, member);
         self.targets.extend(target.map(|target| (beat.member_id.clone(), target)));
         Ok(())
@@ -62,13 +64,14 @@ impl ConsumerGroup {
     /// A heartbeat of one who says that it is in.
     pub(super) fn check_member(&self, beat: &Beat<'_>) -> Result<(), Refusal> {
         let member = self.known(beat)?;
-        let (received, epoch) = (beat.request.member_epoch, member.epoch);
+        let place = &member.place;
+        let (received, epoch) = (beat.request.member_epoch, place.epoch);
         if received == epoch {
             return Ok(());
         }
         // The answer that brought the new epoch may have been lost.
-        let owns_no_more = beat.owned.as_ref().is_some_and(|own| is_within(own, &member.assigned));
-        if received < epoch && received == member.previous_epoch && owns_no_more {
+        let owns_no_more = beat.owned.as_ref().is_some_and(|own| is_within(own, &place.assigned));
+        if received < epoch && received == place.previous_epoch && owns_no_more {
             return Ok(());
         }
         let than = if received > epoch { "greater" } else { "smaller" };
@@ -111,11 +114,10 @@ impl ConsumerGroup {
 
     /// A static member leaves and keeps its place until its session ends.
     pub(super) fn go_away(&mut self, beat: &Beat<'_>) -> Result<(), Refusal> {
-        let assigned = self.known(beat)?.assigned.clone();
+        let assigned = self.known(beat)?.place.assigned.clone();
         self.hold(&beat.member_id, assigned, Shares::new());
         if let Some(member) = self.members.get_mut(&beat.member_id) {
-            member.begin();
-            member.epoch = AWAY_EPOCH;
+            member.begin(AWAY_EPOCH);
         }
         Ok(())
     }
@@ -129,9 +131,6 @@ impl ConsumerGroup {
         };
         let late = self.members.iter().filter(|(_, member)| is_late(member));
         let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
-        if !self.is_held_back(now_ms) {
-            self.hold_back_until(0);
-        }
         for member_id in &late {
             self.remove(member_id);
         }
@@ -141,14 +140,16 @@ impl ConsumerGroup {
     fn remove(&mut self, member_id: &str) {
         self.hold(member_id, Shares::new(), Shares::new());
         self.targets.remove(member_id);
+        self.has_news_of_all = true;
         let Some(member) = self.members.remove(member_id) else { return };
-        if let Some(instance) = &member.instance_id {
+        if let Some(instance) = &member.words.instance_id {
             self.statics.remove(instance);
         }
     }
 
     fn insert(&mut self, member_id: &str, member: ConsumerMember) {
-        if let Some(instance) = &member.instance_id {
+        self.has_news_of_all = true;
+        if let Some(instance) = &member.words.instance_id {
             self.statics.insert(instance.clone(), member_id.to_owned());
         }
         self.members.insert(member_id.to_owned(), member);
@@ -157,21 +158,26 @@ impl ConsumerGroup {
     fn new_member(&mut self, instance_id: Option<&str>) -> ConsumerMember {
         let serial = self.next_serial();
         let instance_id = instance_id.map(str::to_owned);
-        ConsumerMember { serial, instance_id, ..ConsumerMember::default() }
+        let words = Arc::new(MemberWords { instance_id, ..MemberWords::default() });
+        ConsumerMember { serial, words, ..ConsumerMember::default() }
     }
 
-    fn next_serial(&mut self) -> u64 {
+    pub(super) fn next_serial(&mut self) -> u64 {
         self.last_serial += 1;
         self.last_serial
     }
 }
 
 impl ConsumerMember {
-    /// As one that has just joined.
-    fn begin(&mut self) {
-        self.epoch = 0;
-        self.previous_epoch = 0;
-        self.state = MemberState::Stable;
+    /// As one that has just joined, or has gone and keeps what it has.
+    fn begin(&mut self, epoch: i32) {
+        let place = MemberPlace {
+            epoch,
+            assigned: self.place.assigned.clone(),
+            revoking: self.place.revoking.clone(),
+            ..MemberPlace::default()
+        };
+        self.place = Arc::new(place);
         self.revoke_deadline_ms = None;
     }
 }
@@ -181,8 +187,8 @@ pub(super) fn full(group_id: &str) -> Refusal {
     Refusal { code: ErrorCode::GroupMaxSizeReached, message }
 }
 
-/// A group that is not there is told in the same way: it may have been forgotten by a restart, and
-/// a client that hears of an unknown group gives up, one that is unknown itself joins again.
+/// A group that is not there is told in the same way: a client that hears of an unknown group gives
+/// up, one that is unknown itself joins again.
 pub(super) fn unknown(group_id: &str, member_id: &str) -> Refusal {
     let message = format!("Member {member_id} is not a member of group {group_id}.");
     Refusal { code: ErrorCode::UnknownMemberId, message }

@@ -2,8 +2,9 @@
 //! a partition is given only when its owner has let it go. Never gives a partition that another
 //! member may still read.
 
-use super::{ConsumerGroup, ConsumerMember, MemberState, Shares};
+use super::{ConsumerGroup, ConsumerMember, PlaceState, Shares};
 use crate::units::PartitionKey;
+use std::sync::Arc;
 
 /// The first without the second.
 pub(super) fn without(shares: &Shares, minus: &Shares) -> Shares {
@@ -44,36 +45,36 @@ impl ConsumerGroup {
     /// Takes a member one step nearer to its target. `owned`: what it says that it has now.
     pub(super) fn reconcile(&mut self, now_ms: u64, member_id: &str, owned: Option<&Shares>) {
         let Some(member) = self.members.get(member_id) else { return };
-        let epoch = match member.state {
-            MemberState::Stable if member.epoch == self.assignment_epoch => return,
-            MemberState::Stable | MemberState::Unreleased => member.epoch,
-            MemberState::Unrevoked => {
-                if owned.is_none_or(|owned| meets(owned, &member.revoking)) {
+        let place = &member.place;
+        let epoch = match place.state {
+            PlaceState::Stable if place.epoch == self.assignment_epoch => return,
+            PlaceState::Stable | PlaceState::Unreleased => place.epoch,
+            PlaceState::Unrevoked => {
+                if owned.is_none_or(|owned| meets(owned, &place.revoking)) {
                     return;
                 }
                 // It did what its epoch asked for, whatever it is asked next.
-                (member.epoch + 1).min(self.assignment_epoch)
+                (place.epoch + 1).min(self.assignment_epoch)
             }
         };
         let target = self.targets.get(member_id).cloned().unwrap_or_default();
-        let revoking = without(&member.assigned, &target);
-        let kept = without(&member.assigned, &revoking);
+        let revoking = without(&place.assigned, &target);
+        let kept = without(&place.assigned, &revoking);
         // Also what it does not say it has: it may have been told of it and be about to take it up.
         if !revoking.is_empty() {
             self.hold(member_id, kept, revoking);
             if let Some(member) = self.members.get_mut(member_id) {
-                member.advance(epoch);
-                member.state = MemberState::Unrevoked;
-                member.revoke_deadline_ms = Some(now_ms + member.rebalance_timeout_ms);
+                member.advance(epoch, PlaceState::Unrevoked);
+                member.revoke_deadline_ms = Some(now_ms + member.words.rebalance_timeout_ms);
             }
             return;
         }
-        let (serial, is_held_back) = (member.serial, self.is_held_back(now_ms));
+        let serial = member.serial;
         let wanted = without(&target, &kept);
         let (mut assigned, mut is_short) = (kept, false);
         for key in keys(&wanted) {
             let is_free = self.owners.get(&key).is_none_or(|owner| *owner == serial);
-            if is_free && !is_held_back {
+            if is_free {
                 assigned.entry(key.topic_id).or_default().insert(key.partition);
             } else {
                 is_short = true;
@@ -82,8 +83,8 @@ impl ConsumerGroup {
         self.hold(member_id, assigned, Shares::new());
         let target_epoch = self.assignment_epoch;
         if let Some(member) = self.members.get_mut(member_id) {
-            member.advance(target_epoch);
-            member.state = if is_short { MemberState::Unreleased } else { MemberState::Stable };
+            let state = if is_short { PlaceState::Unreleased } else { PlaceState::Stable };
+            member.advance(target_epoch, state);
             member.revoke_deadline_ms = None;
         }
     }
@@ -91,7 +92,7 @@ impl ConsumerGroup {
     /// A member has these partitions from now on, and those it had besides are free.
     pub(super) fn hold(&mut self, member_id: &str, assigned: Shares, revoking: Shares) {
         let Some(member) = self.members.get_mut(member_id) else { return };
-        for key in keys(&member.assigned).chain(keys(&member.revoking)) {
+        for key in keys(&member.place.assigned).chain(keys(&member.place.revoking)) {
             if self.owners.get(&key) == Some(&member.serial) {
                 self.owners.remove(&key);
             }
@@ -99,17 +100,24 @@ impl ConsumerGroup {
         for key in keys(&assigned).chain(keys(&revoking)) {
             self.owners.insert(key, member.serial);
         }
-        member.assigned = assigned;
-        member.revoking = revoking;
+        if member.place.assigned != assigned || member.place.revoking != revoking {
+            let place = Arc::make_mut(&mut member.place);
+            (place.assigned, place.revoking) = (assigned, revoking);
+        }
     }
 }
 
 impl ConsumerMember {
     /// The epoch before is good for one more heartbeat: its answer may have been lost.
-    fn advance(&mut self, epoch: i32) {
-        if epoch != self.epoch {
-            self.previous_epoch = self.epoch;
-            self.epoch = epoch;
+    fn advance(&mut self, epoch: i32, state: PlaceState) {
+        if epoch == self.place.epoch && state == self.place.state {
+            return;
         }
+        let place = Arc::make_mut(&mut self.place);
+        if epoch != place.epoch {
+            place.previous_epoch = place.epoch;
+            place.epoch = epoch;
+        }
+        place.state = state;
     }
 }

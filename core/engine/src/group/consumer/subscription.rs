@@ -52,7 +52,7 @@ impl ConsumerGroup {
 
     /// Resolves all subscriptions again. True: they mean other topics or partitions than before.
     pub(super) fn refresh(&mut self, world: &World<'_>) -> bool {
-        let used = self.members.values().filter_map(|member| member.regex.clone());
+        let used = self.members.values().filter_map(|member| member.words.regex.clone());
         let used: BTreeSet<String> = used.collect();
         self.patterns.retain(|text, _| used.contains(text));
         if self.seen_catalog != world.catalog_seq {
@@ -64,9 +64,9 @@ impl ConsumerGroup {
         let mut topics = BTreeMap::new();
         let mut has_changed = false;
         for member in self.members.values_mut() {
-            let named = member.topics.iter().filter_map(|name| world.catalog.by_name(name));
+            let named = member.words.topics.iter().filter_map(|name| world.catalog.by_name(name));
             let mut reads: BTreeSet<Uuid> = named.map(|topic| topic.id).collect();
-            let pattern = member.regex.as_ref().and_then(|text| self.patterns.get(text));
+            let pattern = member.words.regex.as_ref().and_then(|text| self.patterns.get(text));
             reads.extend(pattern.into_iter().flat_map(|pattern| pattern.matches.iter().copied()));
             for id in &reads {
                 let count = world.catalog.by_id(*id).map_or(0, |topic| topic.partitions.len());

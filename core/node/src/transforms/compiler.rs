@@ -1,0 +1,183 @@
+//! Machine code for modules: from the store's cache, or compiled by a child of this process that
+//! has a limit on its time and memory, so that a module which makes the compiler run wild costs the
+//! node nothing.
+//!
+//! It must never load code from anywhere else.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millpond_transform::{CompiledModule, Host, Sha256};
+use millpond_wire::limits::{MODULE_ARTIFACT_BYTES_MAX, MODULE_COMPILE_WAIT_FACTOR};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::store::ModuleStore;
+use crate::config::Transforms;
+
+/// This program, also when its file was replaced since it was started.
+const SELF: &str = "/proc/self/exe";
+/// The command that compiles; see `cli/compile.rs`.
+pub(crate) const COMMAND: &str = "compile-module";
+/// What a child says of a module that it refuses.
+const REASON_BYTES_MAX: u64 = 4_096;
+
+/// What a compilation may take.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    cpu_ms: u64,
+    memory_bytes: u64,
+}
+
+/// Compiles modules and keeps what came of it.
+#[derive(Clone)]
+pub(super) struct Compiler {
+    host: Host,
+    store: ModuleStore,
+    allowance: Allowance,
+}
+
+impl Compiler {
+    pub(super) fn new(host: Host, store: ModuleStore, config: &Transforms) -> Self {
+        let allowance = Allowance {
+            cpu_ms: config.compile_ms_max,
+            memory_bytes: config.compile_memory_bytes.0,
+        };
+        Self { host, store, allowance }
+    }
+
+    /// A module ready to run, from what was compiled before if that is there.
+    ///
+    /// # Errors
+    /// Why the module cannot run, in words for its author.
+    pub(super) async fn ready(&self, wasm: Bytes) -> Result<CompiledModule, String> {
+        let hash = Sha256::of(&wasm);
+        if let Some(module) = self.cached(hash).await {
+            return Ok(module);
+        }
+        // The program of the unit tests cannot compile for itself.
+        let is_own_program = !cfg!(test) && Path::new(SELF).exists();
+        if !is_own_program {
+            return self.compile_inside(wasm).await;
+        }
+        let artifact = compile_in_child(&wasm, self.allowance).await?;
+        let (host, store) = (self.host.clone(), self.store.clone());
+        blocking(move || {
+            let module = host.load(hash, &artifact).map_err(|e| e.to_string())?;
+            if let Err(error) = store.put_artifact(&hash.0, &artifact) {
+                tracing::warn!(%error, "compiled code is not kept; the next start compiles again");
+            }
+            Ok(module)
+        })
+        .await
+    }
+
+    async fn cached(&self, hash: Sha256) -> Option<CompiledModule> {
+        let (host, store) = (self.host.clone(), self.store.clone());
+        let load = move || {
+            let artifact = store.artifact(&hash.0).ok_or_else(String::new)?;
+            host.load(hash, &artifact).map_err(|e| e.to_string())
+        };
+        match blocking(load).await {
+            Ok(module) => Some(module),
+            Err(reason) if reason.is_empty() => None,
+            Err(reason) => {
+                tracing::info!(module = %hash, "compiled again: {reason}");
+                None
+            }
+        }
+    }
+
+    async fn compile_inside(&self, wasm: Bytes) -> Result<CompiledModule, String> {
+        let host = self.host.clone();
+        blocking(move || host.compile(&wasm).map_err(|e| e.to_string())).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| format!("the compiler's thread stopped: {e}"))?
+}
+
+/// Lets a child compile; ends it when it takes too long.
+async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, String> {
+    let mut child = Command::new(SELF)
+        .arg(COMMAND)
+        .arg(format!("--cpu-ms={}", allowance.cpu_ms))
+        .arg(format!("--memory-bytes={}", allowance.memory_bytes))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("the compiler cannot be started: {e}"))?;
+    let wait = Duration::from_millis(allowance.cpu_ms.saturating_mul(MODULE_COMPILE_WAIT_FACTOR));
+    match tokio::time::timeout(wait, converse(&mut child, wasm, allowance)).await {
+        Ok(answer) => answer,
+        // Dropped, so ended.
+        Err(_) => Err(format!("it was still being compiled after {} s", wait.as_secs())),
+    }
+}
+
+async fn converse(child: &mut Child, wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, String> {
+    let lost = |e: std::io::Error| format!("the compiler cannot be talked to: {e}");
+    let (Some(mut stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err("the compiler has no streams".into());
+    };
+    let (mut artifact, mut reason) = (Vec::new(), Vec::new());
+    let give = async move {
+        // A child that has refused does not read on; its reason says why.
+        let _ = stdin.write_all(wasm).await;
+        Ok(())
+    };
+    let mut stdout = stdout.take(MODULE_ARTIFACT_BYTES_MAX as u64 + 1);
+    let mut stderr = stderr.take(REASON_BYTES_MAX);
+    tokio::try_join!(give, async { stdout.read_to_end(&mut artifact).await }, async {
+        stderr.read_to_end(&mut reason).await
+    },)
+    .map_err(lost)?;
+    let status = child.wait().await.map_err(lost)?;
+    if !status.success() {
+        return Err(refusal(status, &reason, allowance));
+    }
+    match artifact.len() <= MODULE_ARTIFACT_BYTES_MAX {
+        true => Ok(artifact),
+        false => Err(format!("its machine code is larger than {MODULE_ARTIFACT_BYTES_MAX} bytes")),
+    }
+}
+
+/// A child that ends in order says why; one that was ended has met a limit.
+fn refusal(status: ExitStatus, reason: &[u8], allowance: Allowance) -> String {
+    if status.code() == Some(1) && !reason.is_empty() {
+        return String::from_utf8_lossy(reason).trim().to_owned();
+    }
+    format!(
+        "the compiler gave up on it ({status}): it may take {} ms and {} MiB \
+         (transforms.compile_ms_max, transforms.compile_memory_bytes)",
+        allowance.cpu_ms,
+        allowance.memory_bytes >> 20
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_refused_module_is_told_in_the_compilers_words_and_a_limit_in_ours() {
+        let exited = ExitStatus::from_raw(1 << 8);
+        let allowance = Allowance { cpu_ms: 500, memory_bytes: 64 << 20 };
+        let said = refusal(exited, b"no memory is exported\n", allowance);
+        assert_eq!(said, "no memory is exported");
+        let killed = refusal(ExitStatus::from_raw(9), b"half a wo", allowance);
+        assert!(killed.contains("gave up on it") && killed.contains("500 ms"), "{killed}");
+    }
+}

@@ -1,0 +1,69 @@
+//! A running guest of either contract. After any failure it must never be called again; its one
+//! caller drops it.
+
+use crate::batch_buffer::Input;
+use crate::chain::Transform;
+use crate::compile::Contract;
+use crate::fault::Fault;
+use crate::instance::{CallFailure, Instance};
+use crate::logs::LogBuffer;
+use crate::redpanda::PullGuest;
+use crate::verdicts::Gathered;
+use std::ops::Range;
+
+/// One running guest.
+pub(crate) enum Guest {
+    /// Of `abi.rs`.
+    Flat(Box<Instance>),
+    /// Of Redpanda's contract.
+    Pull(Box<PullGuest>),
+}
+
+impl Guest {
+    /// Makes one for the records of `topic` and lets it read its settings.
+    pub(crate) async fn start(transform: &Transform, topic: &str) -> Result<Self, Fault> {
+        Ok(match transform.module().contract() {
+            Contract::Millpond => Guest::Flat(Box::new(Instance::start(transform).await?)),
+            Contract::Redpanda => Guest::Pull(Box::new(PullGuest::start(transform, topic).await?)),
+        })
+    }
+
+    /// Whether no batch has been run on it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        match self {
+            Guest::Flat(instance) => instance.fresh,
+            Guest::Pull(guest) => guest.fresh,
+        }
+    }
+
+    /// Runs the records `range` of `whole` and takes the answer into `gathered`.
+    pub(crate) async fn call(
+        &mut self,
+        whole: Input<'_>,
+        range: Range<usize>,
+        cpu_ms: u64,
+        transform: &Transform,
+        gathered: &mut Gathered,
+    ) -> Result<(), CallFailure> {
+        match self {
+            Guest::Flat(instance) => instance.call(whole, range, cpu_ms, transform, gathered).await,
+            Guest::Pull(guest) => guest.call(whole, range, cpu_ms, transform, gathered).await,
+        }
+    }
+
+    /// Beats that found the guest running in the last call or the start: ms of CPU time, about.
+    pub(crate) fn beats_used(&self) -> u64 {
+        match self {
+            Guest::Flat(instance) => instance.beats_used(),
+            Guest::Pull(guest) => guest.beats_used(),
+        }
+    }
+
+    /// What was logged since the last time.
+    pub(crate) fn take_logs(&mut self) -> LogBuffer {
+        match self {
+            Guest::Flat(instance) => instance.take_logs(),
+            Guest::Pull(guest) => guest.take_logs(),
+        }
+    }
+}
