@@ -18,6 +18,7 @@ use millpond_wire::messages::{
 };
 use millpond_wire::record::{BatchBuilder, Codec, Header, LogBatch};
 
+use super::fixture_kafka;
 use super::rig::{Machine, Node, produce_request};
 use crate::disk::{AlignedBuf, Disk, DiskFile, OpenMode, parent_of};
 use crate::fields::crc;
@@ -180,6 +181,8 @@ fn live(machine: &Machine) -> (Node, Vec<LastBatch>) {
     create(&node, "stamped", 1, &[("message.timestamp.type", "LogAppendTime")]);
     create(&node, "sensors", 2, &[]);
     create(&node, "gone", 2, &[]);
+    create(&node, "ledger", 2, &[]);
+    fixture_kafka::live(&node);
     send(&node, "gone", 1, mixed(Codec::None, 0));
     deploy(machine, &node, "shape", false);
     let init = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
@@ -271,7 +274,7 @@ fn dump(node: &Node) -> Vec<String> {
         };
         engine.topics().map(topic).collect::<Vec<_>>()
     });
-    let mut lines = Vec::new();
+    let mut lines = fixture_kafka::dump(node);
     for (name, configs, ends) in &topics {
         lines.push(format!("topic\t{name}\t{configs:?}"));
         for (partition, (start, end)) in ends.iter().enumerate() {

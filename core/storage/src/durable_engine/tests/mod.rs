@@ -9,6 +9,7 @@ mod compaction;
 mod crashes;
 mod damage;
 mod direct;
+mod fixture_kafka;
 mod fixtures;
 mod offline;
 mod packing;
