@@ -381,7 +381,6 @@ fn produce_request_of(
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![data],
-        ..ProduceRequest::default()
     })
 }
 
