@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::jvm::Classes;
-use crate::log::Log;
 use crate::ports;
 use crate::running::Running;
 
@@ -86,20 +85,20 @@ impl Worker {
         self.running = None;
     }
 
+    /// The process, to freeze and to thaw.
+    #[track_caller]
+    pub fn process(&mut self) -> &mut Running {
+        match &mut self.running {
+            Some(running) => running,
+            None => panic!("{} does not run", self.name),
+        }
+    }
+
     /// SIGTERM: it leaves its group.
     #[track_caller]
     pub fn stop(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.stop(PATIENCE);
-        }
-    }
-
-    /// What it has printed in this life.
-    #[track_caller]
-    pub fn log(&self) -> Log {
-        match &self.running {
-            Some(running) => running.log().clone(),
-            None => panic!("{} does not run", self.name),
         }
     }
 
@@ -113,9 +112,10 @@ impl Worker {
                 Ok(answer) => return answer,
                 Err(error) => error,
             };
-            let Some(running) = &mut self.running else { panic!("{} does not run", self.name) };
+            let name = self.name;
+            let running = self.process();
             running.expect_alive();
-            assert!(Instant::now() < give_up, "{}: waited for {what}: {error}", self.name);
+            assert!(Instant::now() < give_up, "{name}: waited for {what}: {error}");
             running.log().wait_for_news(Duration::from_millis(50));
         }
     }

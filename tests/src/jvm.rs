@@ -67,8 +67,18 @@ impl Classes {
     /// Start `class` in a JVM of its own.
     #[track_caller]
     pub fn start(&self, name: &str, class: &str, words: &[&str]) -> Running {
+        Running::start(name, on_path("java"), self.line(class, words))
+    }
+
+    /// Run `class` to its end; what it printed. It must succeed within `patience`.
+    #[track_caller]
+    pub fn run(&self, class: &str, words: &[&str], patience: Duration) -> String {
+        Program::new(on_path("java"), self.line(class, words)).run(patience).expect_success()
+    }
+
+    fn line(&self, class: &str, words: &[&str]) -> Vec<OsString> {
         let flags = FLAGS.iter().chain(&LOGGING).map(OsString::from);
         let rest = [class].into_iter().chain(words.iter().copied()).map(OsString::from);
-        Running::start(name, on_path("java"), flags.chain(self.path()).chain(rest))
+        flags.chain(self.path()).chain(rest).collect()
     }
 }

@@ -81,11 +81,31 @@ impl Running {
         }
     }
 
+    /// SIGSTOP: it is there and does nothing, as in a long pause of a virtual machine.
+    #[track_caller]
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on, and does not know how late it is.
+    #[track_caller]
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    #[track_caller]
+    fn signal(&mut self, signal: Signal) {
+        let Some(child) = &self.child else { panic!("{} does not run", self.name) };
+        if let Err(error) = kill_process(pid_of(child), signal) {
+            panic!("{}: {error}", self.name);
+        }
+    }
+
     /// SIGTERM, and how it ended.
     #[track_caller]
     pub fn stop(&mut self, patience: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
         let Some(child) = self.child.as_mut() else { panic!("{} does not run", self.name) };
-        kill_process(pid_of(child), Signal::TERM).ok();
         let give_up = Instant::now() + patience;
         loop {
             match child.try_wait() {
@@ -117,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_program_is_heard_and_asked_to_end() {
-        let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do read x; done < /dev/zero";
+        let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done";
         let mut shell = Running::start("shell", "sh", ["-c", script]);
         assert_eq!(shell.expect_line("up", PATIENCE), "up");
         shell.expect_alive();

@@ -1,11 +1,11 @@
 //! Kafka Connect: two workers of a distributed cluster whose whole state is in three compacted
 //! topics, a file source that writes exactly once, a file sink, and a sink with a dead-letter queue.
-//! Workers come, go and are killed (kill -9), the broker too, at last all at once: every line of the
-//! file is in the topic once and in order, and reaches the sink's file.
+//! Workers come, go, freeze and are killed (kill -9), the broker too, at last all at once: every line
+//! of the file is in the topic once and in order, and reaches the sink's file.
 //!
 //!     MILLPOND_SEED=7 MILLPOND_CONNECT_ROUNDS=10 cargo test -p millpond-tests --test kafka_connect
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -47,6 +47,7 @@ fn connect_loses_no_line_and_repeats_none_whoever_is_killed() {
     scene.a_second_worker_takes_its_share();
     for _ in 0..rounds {
         scene.a_worker_is_killed_and_comes_back();
+        scene.a_worker_freezes_and_thaws();
         scene.the_broker_is_killed();
         scene.all_are_killed();
     }
@@ -131,8 +132,10 @@ impl Scene {
         self.say(&format!("{wanted} lines are in the file"));
     }
 
-    fn expect_all_running(&mut self) -> BTreeMap<&'static str, [String; 2]> {
-        CONNECTORS.iter().map(|name| (*name, self.workers[0].expect_running(name))).collect()
+    fn expect_all_running(&mut self) {
+        for connector in CONNECTORS {
+            self.workers[0].expect_running(connector);
+        }
     }
 
     fn one_worker_makes_its_topics(&mut self) {
@@ -236,31 +239,55 @@ impl Scene {
         self.say("two workers share the work");
     }
 
-    /// It is the one that has the source's task, so a transaction is left open.
-    fn a_worker_is_killed_and_comes_back(&mut self) {
+    /// Which worker has the source's task; it may leave a transaction open.
+    fn worker_of_the_source(&mut self) -> usize {
         let [_, task] = self.workers[0].expect_running("source");
-        let at = self.workers.iter().position(|worker| worker.id() == task).expect("a worker");
+        self.workers.iter().position(|worker| worker.id() == task).expect("a worker")
+    }
+
+    fn a_worker_is_killed_and_comes_back(&mut self) {
+        let at = self.worker_of_the_source();
         self.write_lines();
         self.expect_some_lines();
         self.workers[at].kill();
         self.say("the worker of the source is dead");
         self.write_lines();
-        let other = self.workers[1 - at].id();
-        self.workers[1 - at].until("the other to take over", |worker| {
-            for connector in CONNECTORS {
-                let has = worker.runs(connector)?;
-                if has.iter().any(|id| *id != other) {
-                    return Err(format!("{connector}: {has:?}"));
-                }
-            }
-            Ok(())
-        });
-        self.say("the other has taken over");
+        self.expect_all_on(1 - at);
         self.workers[at].start();
         self.workers[at].expect_ready();
         self.expect_shares();
         self.expect_all_lines();
         self.say("the work is shared again");
+    }
+
+    /// What it sends when it goes on, in the transaction that was open, is refused.
+    fn a_worker_freezes_and_thaws(&mut self) {
+        let at = self.worker_of_the_source();
+        self.write_lines();
+        self.expect_some_lines();
+        self.workers[at].process().freeze();
+        self.say("the worker of the source is frozen");
+        self.expect_all_on(1 - at);
+        self.write_lines();
+        self.expect_lines(self.written);
+        self.workers[at].process().thaw();
+        self.write_lines();
+        self.expect_shares();
+        self.expect_all_lines();
+        self.say("it is thawed, and the work is shared again");
+    }
+
+    /// Wait until one worker has taken over everything.
+    fn expect_all_on(&mut self, at: usize) {
+        let id = self.workers[at].id();
+        self.workers[at].until("one worker to have it all", |worker| {
+            let mut shares = BTreeSet::new();
+            for connector in CONNECTORS {
+                shares.extend(worker.runs(connector)?);
+            }
+            shares.iter().eq([&id]).then_some(()).ok_or_else(|| format!("{shares:?}"))
+        });
+        self.say("one worker has it all");
     }
 
     fn the_broker_is_killed(&mut self) {
@@ -294,16 +321,7 @@ impl Scene {
     fn a_worker_leaves(&mut self) {
         self.workers[1].stop();
         self.write_lines();
-        let all = self.expect_all_running();
-        self.say(&format!("the second worker has left: {all:?}"));
-        let id = self.workers[0].id();
-        self.workers[0].until("the first to have it all", |worker| {
-            let mut shares = BTreeSet::new();
-            for connector in CONNECTORS {
-                shares.extend(worker.runs(connector)?);
-            }
-            shares.iter().eq([&id]).then_some(()).ok_or_else(|| format!("{shares:?}"))
-        });
+        self.expect_all_on(0);
         self.expect_all_lines();
     }
 

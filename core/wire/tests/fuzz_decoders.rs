@@ -177,6 +177,7 @@ families! {
     group_messages_survive_damage: "FindCoordinator", "DescribeGroups", "ListGroups", "DeleteGroups";
     admin_messages_survive_damage: "AlterR", "AlterP", "AlterClient", "DescribeL", "DescribeQ", "DescribeTopicP",
         "DescribeClient", "Elect", "ListP", "ListC", "Update";
+    access_messages_survive_damage: "DescribeAcls", "CreateAcls", "DeleteAcls", "DescribeUser";
 }
 
 /// An API that is listed and not fuzzed fails here.

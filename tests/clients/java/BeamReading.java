@@ -200,7 +200,8 @@ final class BeamReading {
         Map<String, Object> read = new HashMap<>(where);
         read.put("format", "RAW");
         read.put("auto_offset_reset_config", "earliest");
-        read.put("max_read_time_seconds", 3);
+        // Without an end of its own it reads for as long as this: enough on a busy machine.
+        read.put("max_read_time_seconds", 8);
         Pipeline reader = Pipelines.create();
         PCollection<Row> rows =
                 reader.apply(Managed.read(Managed.KAFKA).withConfig(read)).getSinglePCollection();

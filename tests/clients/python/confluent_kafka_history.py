@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -53,6 +54,13 @@ ENDING = Ending()
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with(parent):
+    """A test that was ended leaves nobody behind, also none that waits for a broker for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    die()
 
 
 class Polls:
@@ -266,6 +274,7 @@ def mill(bootstrap, diary, name, dice):
 
 def main():
     role, bootstrap, path, name, seed = sys.argv[1:]
+    threading.Thread(target=die_with, args=[os.getppid()], daemon=True).start()
     diary = Diary(path, name)
     {"feed": feed, "read": read, "mill": mill}[role](bootstrap, diary, name, random.Random(int(seed)))
 

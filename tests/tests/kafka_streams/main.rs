@@ -1,8 +1,9 @@
 //! Kafka Streams 4 with `exactly_once_v2`: a filter, counts with and without a repartition topic, a
 //! windowed aggregate that is told when its window closes, and a join of two streams, in two
 //! instances. Broker and instances are killed (kill -9) and started again while records flow, also
-//! with an instance's state on disk lost; what a `read_committed` consumer then sees is exactly what
-//! a model says: nothing lost, nothing twice, in order.
+//! with an instance's state on disk lost, and one freezes and thaws as a zombie. What a
+//! `read_committed` consumer then sees is exactly what a model says: nothing lost, nothing twice, in
+//! order. In the end Kafka's own tool resets the application.
 //!
 //!     MILLPOND_SEED=7 MILLPOND_STREAMS_ROUNDS=40 cargo test -p millpond-tests --test kafka_streams
 
@@ -10,6 +11,7 @@ mod model;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
@@ -17,9 +19,10 @@ use millpond_tests::broker::{BUSY_STORAGE, Broker, PATIENCE, Setup};
 use millpond_tests::dice::Dice;
 use millpond_tests::feeder::{Feeder, Message};
 use millpond_tests::jvm::Classes;
-use millpond_tests::kafka::{Kafka, now_ms};
+use millpond_tests::kafka::{CallError, Kafka, now_ms};
 use millpond_tests::running::Running;
 use millpond_tests::witness::{Seen, Witness, look};
+use millpond_wire::ErrorCode;
 use tempfile::TempDir;
 
 use model::{INPUTS, OUTPUTS, Outcome, PARTITIONS, Source, counts, differences, expected, found};
@@ -29,6 +32,15 @@ const ROUNDS: usize = DEATHS.len();
 
 /// Readings of a round.
 const READINGS: usize = 300;
+
+const APPLICATION: &str = "story";
+
+/// Topics that the application made for itself.
+const INTERNAL_TOPICS: [&str; 3] =
+    ["story-by-rest-repartition", "story-sums-changelog", "story-pairs-this-join-store-changelog"];
+
+/// ListOffsets for the end of a partition.
+const LATEST: i64 = -1;
 
 /// Small, so that a death falls between two of one round.
 const BATCH: usize = 4;
@@ -45,13 +57,16 @@ enum Death {
     /// It comes back without: everything is read from the changelogs.
     InstanceAndState(usize),
     BrokerAndInstance(usize),
+    /// It stands still until the other has done its work, and goes on then as if nothing had been.
+    Frozen(usize),
 }
 
-const DEATHS: [Death; 5] = [
+const DEATHS: [Death; 6] = [
     Death::Broker,
     Death::Instance(0),
     Death::BrokerAndInstance(1),
     Death::InstanceAndState(0),
+    Death::Frozen(1),
     Death::Broker,
 ];
 
@@ -114,8 +129,11 @@ impl Scene {
         }
         let begun = Instant::now();
         // A static member is back without a rebalance, another waits until its past has timed out.
-        let mut instances =
-            [Instance::new("one", &["group.instance.id=one"]), Instance::new("two", &[])];
+        let classes = Rc::new(Classes::compile("streams", &["Streaming"]));
+        let mut instances = [
+            Instance::new("one", &classes, &["group.instance.id=one"]),
+            Instance::new("two", &classes, &["num.stream.threads=2"]),
+        ];
         instances.iter_mut().for_each(|instance| instance.start(&broker));
         instances.iter_mut().for_each(Instance::expect_running);
         println!("{:5} ms: two instances run", begun.elapsed().as_millis());
@@ -144,6 +162,13 @@ impl Scene {
             feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         });
         self.fed.extend(some);
+        if let Death::Frozen(at) = death {
+            let mut wanted = expected(&self.fed);
+            // A window is closed by what comes later.
+            wanted.retain(|(topic, _), _| topic != "sums");
+            self.wait_for(&wanted, &format!("round {round}, with {death:?}"));
+            self.instances[at].running().thaw();
+        }
         println!("{:5} ms: {death:?} died", self.begun.elapsed().as_millis());
         self.wait_for(&before, &format!("round {round}, after {death:?} died"));
     }
@@ -157,6 +182,28 @@ impl Scene {
             wanted.iter().all(|(topic, count)| counts.get(topic.as_str()) >= Some(count))
         });
         println!("{:5} ms: {when}: {wanted:?}", self.begun.elapsed().as_millis());
+    }
+
+    /// Kafka's own tool makes as if the application had never run: members that are still in the
+    /// group go, offsets go back to the start, topics of the application are deleted.
+    fn reset(&self) {
+        let mut kafka = Kafka::connect(self.broker.kafka(), PATIENCE).expect("a connection");
+        assert!(INTERNAL_TOPICS.iter().all(|topic| exists(&mut kafka, topic)), "names of topics");
+        let (bootstrap, topics) = (self.broker.bootstrap(), INPUTS.join(","));
+        let words = ["--bootstrap-server", &bootstrap, "--application-id", APPLICATION, "--force"];
+        let words = [&words[..], &["--input-topics", &topics]].concat();
+        let tool = Classes::of_jars("tools");
+        tool.run("org.apache.kafka.tools.StreamsResetter", &words, STREAMS_PATIENCE);
+        assert!(
+            !INTERNAL_TOPICS.iter().any(|topic| exists(&mut kafka, topic)),
+            "they are still there"
+        );
+        for (topic, partition) in
+            INPUTS.iter().flat_map(|topic| (0..PARTITIONS).map(move |at| (topic, at)))
+        {
+            let committed = kafka.committed(APPLICATION, topic, partition).expect("an offset");
+            assert_eq!(committed, 0, "{topic}/{partition}");
+        }
     }
 
     fn close(mut self) {
@@ -174,6 +221,7 @@ impl Scene {
         let first = differences.into_iter().take(20).collect::<Vec<_>>().join("\n  ");
         assert!(count == 0, "{count} keys differ\n  {first}");
         assert_eq!(in_order(self.witness.seen()), in_order(seen), "who was there, and came later");
+        self.reset();
         self.work.add(&self.broker);
         // A run that did nothing proves nothing.
         println!("{:?}", self.work);
@@ -210,12 +258,22 @@ fn die(death: Death, broker: &mut Broker, instances: &mut [Instance; 2]) {
             instances[at].lose_state();
             instances[at].start(broker);
         }
+        Death::Frozen(at) => instances[at].running().freeze(),
         Death::BrokerAndInstance(at) => {
             broker.kill();
             instances[at].kill();
             instances[at].start(broker);
             broker.restart();
         }
+    }
+}
+
+/// Whether a topic is there.
+fn exists(kafka: &mut Kafka, topic: &str) -> bool {
+    match kafka.list_offset(topic, 0, LATEST) {
+        Ok(_) => true,
+        Err(CallError::Code(ErrorCode::UnknownTopicOrPartition)) => false,
+        Err(error) => panic!("{topic}: {error}"),
     }
 }
 
@@ -231,12 +289,12 @@ struct Instance {
     name: &'static str,
     settings: Vec<String>,
     state: TempDir,
-    classes: Classes,
+    classes: Rc<Classes>,
     running: Option<Running>,
 }
 
 impl Instance {
-    fn new(name: &'static str, settings: &[&str]) -> Instance {
+    fn new(name: &'static str, classes: &Rc<Classes>, settings: &[&str]) -> Instance {
         let settings = [
             "commit.interval.ms=100",
             "session.timeout.ms=6000",
@@ -250,25 +308,28 @@ impl Instance {
         .iter()
         .chain(settings)
         .map(|one| (*one).to_owned());
-        let classes = Classes::compile("streams", &["Streaming"]);
-        Instance { name, settings: settings.collect(), state: scratch(), classes, running: None }
+        let (settings, classes) = (settings.collect(), classes.clone());
+        Instance { name, settings, state: scratch(), classes, running: None }
     }
 
     fn start(&mut self, broker: &Broker) {
         let (bootstrap, state) = (broker.bootstrap(), self.state.path().display().to_string());
-        let words = [bootstrap.as_str(), "story", &state];
+        let words = [bootstrap.as_str(), APPLICATION, &state];
         let words: Vec<&str> =
             words.into_iter().chain(self.settings.iter().map(String::as_str)).collect();
         self.running = Some(self.classes.start(self.name, "Streaming", &words));
     }
 
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("an instance")
+    }
+
     fn expect_running(&mut self) {
-        let running = self.running.as_mut().expect("an instance");
-        drop(running.expect_line("state RUNNING", STREAMS_PATIENCE));
+        drop(self.running().expect_line("state RUNNING", STREAMS_PATIENCE));
     }
 
     fn expect_alive(&mut self) {
-        let running = self.running.as_mut().expect("an instance");
+        let running = self.running();
         running.expect_alive();
         let failed = running.log().text().contains("state ERROR");
         assert!(!failed, "{}: it gave up", self.name);
@@ -286,7 +347,7 @@ impl Instance {
     }
 
     fn stop(&mut self) {
-        let running = self.running.as_mut().expect("an instance");
+        let running = self.running();
         running.stop(STREAMS_PATIENCE);
         let closed = running.log().wait_for("closed", PATIENCE);
         assert!(closed.is_some(), "{}: it did not close", self.name);
