@@ -13,7 +13,7 @@
 use millpond_sim::{Gale, Storm, run_seed, seeds};
 
 /// Seeds of the test command.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn transactions_are_whole_or_not_at_all_and_consume_exactly_once() {

@@ -187,7 +187,8 @@ fn an_acknowledged_record_that_is_lost_and_a_refused_one_that_stands_are_found()
     assert_eq!(story.broken(), [Rule::Stands]);
     let (mut story, marks) = whole();
     let What::Poll { records, next, .. } = &mut story.event(marks.poll).what else { panic!() };
-    (records.push((7, "shown".to_owned())), *next = 8);
+    records.push((7, "shown".to_owned()));
+    *next = 8;
     assert!(story.broken().contains(&Rule::Stands), "shown, and gone in the end");
 }
 

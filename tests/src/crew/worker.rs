@@ -348,7 +348,7 @@ impl Worker {
         (self.producer, self.sequences, self.instance) = old;
         let outcome = self.end(txn, true);
         (self.producer, self.sequences, self.instance) = new;
-        self.note_commit(offset, begin_ns, outcome.unwrap_or_else(|GiveUp| Outcome::Unknown));
+        self.note_commit(offset, begin_ns, outcome.unwrap_or(Outcome::Unknown));
         Ok(())
     }
 
@@ -414,6 +414,5 @@ fn produce_request(id: &str, place: &Place, batch: Bytes) -> ProduceRequest {
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![topic],
-        ..Default::default()
     }
 }

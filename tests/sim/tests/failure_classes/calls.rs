@@ -36,12 +36,20 @@ impl Txn {
             producer_id: -1,
             producer_epoch: -1,
         };
-        let Response::InitProducerId(answer) = lab.call(Request::InitProducerId(request), 4) else {
-            panic!("not an init producer id response");
-        };
-        assert_eq!(code(answer.error_code), ErrorCode::None);
-        let producer = (answer.producer_id, answer.producer_epoch);
-        Txn { id, producer, is_v2, sequence: 0 }
+        loop {
+            let request = Request::InitProducerId(request.clone());
+            let Response::InitProducerId(answer) = lab.call(request, 4) else {
+                panic!("not an init producer id response");
+            };
+            match code(answer.error_code) {
+                ErrorCode::None => {
+                    let producer = (answer.producer_id, answer.producer_epoch);
+                    return Txn { id, producer, is_v2, sequence: 0 };
+                }
+                // What the one before left open is aborted first.
+                code => assert_eq!(code, ErrorCode::ConcurrentTransactions),
+            }
+        }
     }
 
     /// Makes a partition part of the transaction, as before KIP-890.
