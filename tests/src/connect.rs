@@ -5,10 +5,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use millpond_wire::messages::Response;
+use millpond_wire::messages::describe_configs_request::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::jvm::Classes;
+use crate::kafka::Kafka;
 use crate::ports;
 use crate::running::Running;
 
@@ -218,4 +223,25 @@ fn answer(answer: Answer) -> Result<Value, String> {
         return Err(format!("{}: {text}", answer.status()));
     }
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// The value of a setting of a topic.
+#[track_caller]
+pub fn setting(broker: &Broker, topic: &str, name: &str) -> String {
+    const TOPIC: i8 = 2;
+    let mut kafka = Kafka::connect(broker.kafka(), PATIENCE).expect("a connection");
+    let resource = DescribeConfigsResource {
+        resource_type: TOPIC,
+        resource_name: topic.into(),
+        configuration_keys: Some(vec![name.into()]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    match kafka.call(1, request.into()) {
+        Ok(Response::DescribeConfigs(answer)) => {
+            let found = answer.results.first().and_then(|topic| topic.configs.first());
+            let value = found.and_then(|setting| setting.value.as_ref());
+            value.map(ToString::to_string).unwrap_or_else(|| panic!("{topic}: {answer:?}"))
+        }
+        other => panic!("{topic}: {other:?}"),
+    }
 }

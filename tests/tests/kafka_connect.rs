@@ -13,14 +13,10 @@ use std::time::{Duration, Instant};
 
 use millpond_tests::binary::scratch;
 use millpond_tests::broker::{self, BUSY_STORAGE, Broker, Setup};
-use millpond_tests::connect::{INTERNAL_TOPICS, PATIENCE, Worker};
+use millpond_tests::connect::{INTERNAL_TOPICS, PATIENCE, Worker, setting};
 use millpond_tests::dice::Dice;
 use millpond_tests::kafka::Kafka;
 use millpond_tests::witness::{Seen, Witness, look};
-use millpond_wire::messages::Response;
-use millpond_wire::messages::describe_configs_request::{
-    DescribeConfigsRequest, DescribeConfigsResource,
-};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -393,25 +389,4 @@ fn line(number: usize) -> String {
 /// One in ten is no JSON.
 fn mixed(number: usize) -> String {
     if number % 10 == 3 { format!("{{bad {number}") } else { format!("{{\"good\":{number}}}") }
-}
-
-/// The value of a setting of a topic.
-#[track_caller]
-fn setting(broker: &Broker, topic: &str, name: &str) -> String {
-    const TOPIC: i8 = 2;
-    let mut kafka = Kafka::connect(broker.kafka(), broker::PATIENCE).expect("a connection");
-    let resource = DescribeConfigsResource {
-        resource_type: TOPIC,
-        resource_name: topic.into(),
-        configuration_keys: Some(vec![name.into()]),
-    };
-    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
-    match kafka.call(1, request.into()) {
-        Ok(Response::DescribeConfigs(answer)) => {
-            let found = answer.results.first().and_then(|topic| topic.configs.first());
-            let value = found.and_then(|setting| setting.value.as_ref());
-            value.map(ToString::to_string).unwrap_or_else(|| panic!("{topic}: {answer:?}"))
-        }
-        other => panic!("{topic}: {other:?}"),
-    }
 }
