@@ -138,7 +138,7 @@ def read(bootstrap, diary, _name, dice):
         for place, messages in polls.take(dice.randint(1, 100)).items():
             pending[place] = messages[-1].offset() + 1
         # It leaves, and does not just die: the broker misses such a member after 45 s only.
-        if dice.random() < 0.005:
+        if dice.random() < 0.002:
             break
         if pending and dice.random() < 0.7:
             offsets = [TopicPartition(*place, at) for place, at in pending.items()]
