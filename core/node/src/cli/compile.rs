@@ -10,6 +10,7 @@ use millpond_wire::limits::MODULE_BYTES_MAX;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::CliError;
+use crate::transforms::COMPILE_REFUSED as REFUSED;
 
 /// Behind whatever else wants a processor.
 const NICENESS: i32 = 10;
@@ -38,7 +39,7 @@ pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
         // Without a word before it: the node passes it on.
         Err(reason) => {
             eprintln!("{reason}");
-            std::process::exit(1)
+            std::process::exit(REFUSED.into())
         }
     }
 }

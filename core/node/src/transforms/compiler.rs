@@ -23,12 +23,25 @@ const SELF: &str = "/proc/self/exe";
 pub(crate) const COMMAND: &str = "compile-module";
 /// What a child says of a module that it refuses.
 const REASON_BYTES_MAX: u64 = 4_096;
+/// A child's exit code when it refuses a module. Any other, but for a panic's, is not of a child
+/// that is this program: under an emulator it is the emulator's.
+pub(crate) const REFUSED: u8 = 65;
+const PANICKED: i32 = 101;
 
 /// What a compilation may take.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
     cpu_ms: u64,
     memory_bytes: u64,
+}
+
+/// Why there is no machine code.
+#[derive(Debug, PartialEq, Eq)]
+enum Failed {
+    /// The module's fault.
+    Module(String),
+    /// There is no child that could compile.
+    Child(String),
 }
 
 /// Compiles modules and keeps what came of it.
@@ -62,7 +75,14 @@ impl Compiler {
         if !is_own_program {
             return self.compile_inside(wasm).await;
         }
-        let artifact = compile_in_child(&wasm, self.allowance).await?;
+        let artifact = match compile_in_child(&wasm, self.allowance).await {
+            Ok(artifact) => artifact,
+            Err(Failed::Module(reason)) => return Err(reason),
+            Err(Failed::Child(reason)) => {
+                tracing::warn!(reason, "no process to compile in: compiled here, without limits");
+                return self.compile_inside(wasm).await;
+            }
+        };
         let (host, store) = (self.host.clone(), self.store.clone());
         blocking(move || {
             let module = host.load(hash, &artifact).map_err(|e| e.to_string())?;
@@ -104,7 +124,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Lets a child compile; ends it when it takes too long.
-async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, String> {
+async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, Failed> {
     let mut child = Command::new(SELF)
         .arg(COMMAND)
         .arg(format!("--cpu-ms={}", allowance.cpu_ms))
@@ -115,21 +135,24 @@ async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, 
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| format!("the compiler cannot be started: {e}"))?;
+        .map_err(|e| Failed::Child(e.to_string()))?;
     let wait = Duration::from_millis(allowance.cpu_ms.saturating_mul(MODULE_COMPILE_WAIT_FACTOR));
     match tokio::time::timeout(wait, converse(&mut child, wasm, allowance)).await {
         Ok(answer) => answer,
         // Dropped, so ended.
-        Err(_) => Err(format!("it was still being compiled after {} s", wait.as_secs())),
+        Err(_) => {
+            let reason = format!("it was still being compiled after {} s", wait.as_secs());
+            Err(Failed::Module(reason))
+        }
     }
 }
 
-async fn converse(child: &mut Child, wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, String> {
-    let lost = |e: std::io::Error| format!("the compiler cannot be talked to: {e}");
+async fn converse(child: &mut Child, wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, Failed> {
+    let lost = |e: std::io::Error| Failed::Child(e.to_string());
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return Err("the compiler has no streams".into());
+        return Err(Failed::Child("it has no streams".into()));
     };
     let (mut artifact, mut reason) = (Vec::new(), Vec::new());
     let give = async move {
@@ -145,25 +168,29 @@ async fn converse(child: &mut Child, wasm: &[u8], allowance: Allowance) -> Resul
     .map_err(lost)?;
     let status = child.wait().await.map_err(lost)?;
     if !status.success() {
-        return Err(refusal(status, &reason, allowance));
+        return Err(failure(status, &reason, allowance));
     }
     match artifact.len() <= MODULE_ARTIFACT_BYTES_MAX {
         true => Ok(artifact),
-        false => Err(format!("its machine code is larger than {MODULE_ARTIFACT_BYTES_MAX} bytes")),
+        false => Err(Failed::Module(format!(
+            "its machine code is larger than {MODULE_ARTIFACT_BYTES_MAX} bytes"
+        ))),
     }
 }
 
-/// A child that ends in order says why; one that was ended has met a limit.
-fn refusal(status: ExitStatus, reason: &[u8], allowance: Allowance) -> String {
-    if status.code() == Some(1) && !reason.is_empty() {
-        return String::from_utf8_lossy(reason).trim().to_owned();
+/// A child that refuses says why; one that was ended has met a limit.
+fn failure(status: ExitStatus, reason: &[u8], allowance: Allowance) -> Failed {
+    let reason = String::from_utf8_lossy(reason).trim().to_owned();
+    match status.code() {
+        Some(code) if code == i32::from(REFUSED) => Failed::Module(reason),
+        None | Some(PANICKED) => Failed::Module(format!(
+            "the compiler gave up on it ({status}): it may take {} ms and {} MiB \
+             (transforms.compile_ms_max, transforms.compile_memory_bytes)",
+            allowance.cpu_ms,
+            allowance.memory_bytes >> 20
+        )),
+        Some(_) => Failed::Child(format!("{status}: {reason}")),
     }
-    format!(
-        "the compiler gave up on it ({status}): it may take {} ms and {} MiB \
-         (transforms.compile_ms_max, transforms.compile_memory_bytes)",
-        allowance.cpu_ms,
-        allowance.memory_bytes >> 20
-    )
 }
 
 #[cfg(test)]
@@ -172,12 +199,16 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn a_refused_module_is_told_in_the_compilers_words_and_a_limit_in_ours() {
-        let exited = ExitStatus::from_raw(1 << 8);
+    fn a_refusal_is_the_compilers_word_a_limit_ours_and_anything_else_no_modules_fault() {
         let allowance = Allowance { cpu_ms: 500, memory_bytes: 64 << 20 };
-        let said = refusal(exited, b"no memory is exported\n", allowance);
-        assert_eq!(said, "no memory is exported");
-        let killed = refusal(ExitStatus::from_raw(9), b"half a wo", allowance);
-        assert!(killed.contains("gave up on it") && killed.contains("500 ms"), "{killed}");
+        let ended = |raw, said: &[u8]| failure(ExitStatus::from_raw(raw), said, allowance);
+        let refused = ended(i32::from(REFUSED) << 8, b"no memory is exported\n");
+        assert_eq!(refused, Failed::Module("no memory is exported".to_owned()));
+        for limit in [9, 24, PANICKED << 8] {
+            let Failed::Module(said) = ended(limit, b"half a wo") else { panic!("{limit}") };
+            assert!(said.contains("gave up on it") && said.contains("500 ms"), "{said}");
+        }
+        let other = ended(1 << 8, b"no such file");
+        assert!(matches!(other, Failed::Child(_)), "{other:?}");
     }
 }

@@ -10,7 +10,7 @@ mod service;
 mod stats;
 mod store;
 
-pub(crate) use compiler::COMMAND as COMPILE_COMMAND;
+pub(crate) use compiler::{COMMAND as COMPILE_COMMAND, REFUSED as COMPILE_REFUSED};
 pub(crate) use logs::LogLine;
 pub(crate) use service::TransformService;
 pub(crate) use stats::{TransformReport, TransformStats};
