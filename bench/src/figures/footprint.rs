@@ -27,6 +27,8 @@ use crate::spread::Spread;
 const DEVICES: usize = 500;
 /// Partitions of a crowded board, and of one that holds far more than it should.
 const CROWDS: [usize; 2] = [1_000, 5_000];
+/// Most partitions of one topic.
+const TOPIC_PARTITIONS: usize = 1_000;
 /// The version of Metadata that is spoken.
 const METADATA_VERSION: i16 = 9;
 /// A start that takes longer has failed.
@@ -88,22 +90,24 @@ fn crowded(bench: &Bench, partitions: usize) -> Outcome<[(String, f64, &'static 
     progress(&format!("footprint, {partitions} partitions"));
     let home = bench.scratch()?;
     let broker = Broker::start(&bench.binary, home.path())?;
-    broker.create_topic("crowd", partitions)?;
+    let each = partitions.min(TOPIC_PARTITIONS);
+    let topics: Vec<String> = (0..partitions / each).map(|at| format!("crowd-{at}")).collect();
+    topics.iter().try_for_each(|topic| broker.create_topic(topic, each))?;
     let empty = broker.peak_rss_bytes()?;
     let mut telemetry = Telemetry::new(5);
     let batches = (0..partitions * 4)
         .map(|index| telemetry.batch_of_readings(index % 500, 10, 200))
         .collect::<Outcome<Vec<_>>>()?;
-    let frames = Frames::of_batches("crowd", partitions, batches)?;
+    let frames = Frames::over_topics(&topics, each, batches)?;
     saturate(broker.kafka(), &frames, bench.pressure, bench.seconds(6.0))?;
     let written = broker.peak_rss_bytes()?;
     broker.kill()?;
     let start_ms = first_ack_ms(bench, home.path())?;
     let broker = Broker::start(&bench.binary, home.path())?;
     let started = broker.peak_rss_bytes()?;
-    for partition in 0..partitions {
+    for (topic, partition) in topics.iter().flat_map(|topic| (0..each).map(move |at| (topic, at))) {
         let partition = i32::try_from(partition).context("a partition")?;
-        read_partition(broker.kafka(), "crowd", partition)?;
+        read_partition(broker.kafka(), topic, partition)?;
     }
     let read = broker.peak_rss_bytes()?;
     broker.stop()?;

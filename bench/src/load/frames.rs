@@ -73,11 +73,21 @@ impl Frames {
     /// Requests of one batch each, made by the caller; `payload_bytes` of the shape is what each
     /// batch takes, header included.
     pub(crate) fn of_batches(topic: &str, partitions: usize, batches: Vec<Bytes>) -> Outcome<Self> {
+        Self::over_topics(&[topic.to_owned()], partitions, batches)
+    }
+
+    /// The same over several topics of so many partitions each.
+    pub(crate) fn over_topics(
+        topics: &[String],
+        partitions: usize,
+        batches: Vec<Bytes>,
+    ) -> Outcome<Self> {
         let value_bytes = batches.iter().map(Bytes::len).sum::<usize>() / batches.len().max(1);
         let mut frames = Vec::with_capacity(batches.len());
         for (index, batch) in batches.into_iter().enumerate() {
             let partition = i32::try_from(index % partitions.max(1)).context("a partition")?;
-            frames.push(frame(topic, partition, batch)?);
+            let topic = topics.get(index / partitions.max(1) % topics.len().max(1));
+            frames.push(frame(topic.context("a topic")?, partition, batch)?);
         }
         let shape = Shape { records: 1, value_bytes };
         Ok(Self { frames, shape, api: ApiKey::Produce, expected: TAKEN })
