@@ -12,6 +12,7 @@ happen is written before it is tried, so that a death leaves nothing untold.
 import json
 import os
 import random
+import select
 import signal
 import sys
 import threading
@@ -58,8 +59,7 @@ def die():
 
 def die_with(parent):
     """A test that was ended leaves nobody behind, also none that waits for a broker for ever."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    select.select([os.pidfd_open(parent)], [], [])
     die()
 
 

@@ -10,7 +10,7 @@ use millpond_wire::limits::MODULE_BYTES_MAX;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::CliError;
-use crate::transforms::COMPILE_REFUSED as REFUSED;
+use crate::transforms::{COMPILE_GREETING as GREETING, COMPILE_REFUSED as REFUSED};
 
 /// Behind whatever else wants a processor.
 const NICENESS: i32 = 10;
@@ -29,6 +29,7 @@ pub(super) struct CompileArgs {
 }
 
 pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
+    io::stdout().write_all(GREETING)?;
     limit_itself(args)?;
     let mut wasm = Vec::new();
     io::stdin().take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm)?;

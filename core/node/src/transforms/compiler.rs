@@ -23,10 +23,10 @@ const SELF: &str = "/proc/self/exe";
 pub(crate) const COMMAND: &str = "compile-module";
 /// What a child says of a module that it refuses.
 const REASON_BYTES_MAX: u64 = 4_096;
-/// A child's exit code when it refuses a module. Any other, but for a panic's, is not of a child
-/// that is this program: under an emulator it is the emulator's.
+/// A child's first bytes: without them it is not this program, but, say, an emulator of it.
+pub(crate) const GREETING: &[u8] = b"millpond compiles\n";
+/// A child's exit code when it refuses a module.
 pub(crate) const REFUSED: u8 = 65;
-const PANICKED: i32 = 101;
 
 /// What a compilation may take.
 #[derive(Clone, Copy, Debug)]
@@ -167,30 +167,32 @@ async fn converse(child: &mut Child, wasm: &[u8], allowance: Allowance) -> Resul
     },)
     .map_err(lost)?;
     let status = child.wait().await.map_err(lost)?;
+    if !artifact.starts_with(GREETING) {
+        let said = String::from_utf8_lossy(&reason);
+        return Err(Failed::Child(format!("{status}: {}", said.trim())));
+    }
     if !status.success() {
-        return Err(failure(status, &reason, allowance));
+        return Err(Failed::Module(why_not(status, &reason, allowance)));
     }
     match artifact.len() <= MODULE_ARTIFACT_BYTES_MAX {
-        true => Ok(artifact),
+        true => Ok(artifact.split_off(GREETING.len())),
         false => Err(Failed::Module(format!(
             "its machine code is larger than {MODULE_ARTIFACT_BYTES_MAX} bytes"
         ))),
     }
 }
 
-/// A child that refuses says why; one that was ended has met a limit.
-fn failure(status: ExitStatus, reason: &[u8], allowance: Allowance) -> Failed {
-    let reason = String::from_utf8_lossy(reason).trim().to_owned();
-    match status.code() {
-        Some(code) if code == i32::from(REFUSED) => Failed::Module(reason),
-        None | Some(PANICKED) => Failed::Module(format!(
-            "the compiler gave up on it ({status}): it may take {} ms and {} MiB \
-             (transforms.compile_ms_max, transforms.compile_memory_bytes)",
-            allowance.cpu_ms,
-            allowance.memory_bytes >> 20
-        )),
-        Some(_) => Failed::Child(format!("{status}: {reason}")),
+/// A child that refuses says why; one that ended otherwise has met a limit.
+fn why_not(status: ExitStatus, reason: &[u8], allowance: Allowance) -> String {
+    if status.code() == Some(i32::from(REFUSED)) {
+        return String::from_utf8_lossy(reason).trim().to_owned();
     }
+    format!(
+        "the compiler gave up on it ({status}): it may take {} ms and {} MiB \
+         (transforms.compile_ms_max, transforms.compile_memory_bytes)",
+        allowance.cpu_ms,
+        allowance.memory_bytes >> 20
+    )
 }
 
 #[cfg(test)]
@@ -199,16 +201,14 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn a_refusal_is_the_compilers_word_a_limit_ours_and_anything_else_no_modules_fault() {
+    fn a_refusal_is_in_the_compilers_words_and_any_other_end_a_limit() {
         let allowance = Allowance { cpu_ms: 500, memory_bytes: 64 << 20 };
-        let ended = |raw, said: &[u8]| failure(ExitStatus::from_raw(raw), said, allowance);
+        let ended = |raw, said: &[u8]| why_not(ExitStatus::from_raw(raw), said, allowance);
         let refused = ended(i32::from(REFUSED) << 8, b"no memory is exported\n");
-        assert_eq!(refused, Failed::Module("no memory is exported".to_owned()));
-        for limit in [9, 24, PANICKED << 8] {
-            let Failed::Module(said) = ended(limit, b"half a wo") else { panic!("{limit}") };
+        assert_eq!(refused, "no memory is exported");
+        for limit in [9, 24, 1 << 8, 101 << 8] {
+            let said = ended(limit, b"half a wo");
             assert!(said.contains("gave up on it") && said.contains("500 ms"), "{said}");
         }
-        let other = ended(1 << 8, b"no such file");
-        assert!(matches!(other, Failed::Child(_)), "{other:?}");
     }
 }

@@ -10,7 +10,9 @@ mod service;
 mod stats;
 mod store;
 
-pub(crate) use compiler::{COMMAND as COMPILE_COMMAND, REFUSED as COMPILE_REFUSED};
+pub(crate) use compiler::{
+    COMMAND as COMPILE_COMMAND, GREETING as COMPILE_GREETING, REFUSED as COMPILE_REFUSED,
+};
 pub(crate) use logs::LogLine;
 pub(crate) use service::TransformService;
 pub(crate) use stats::{TransformReport, TransformStats};
