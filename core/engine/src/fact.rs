@@ -11,7 +11,7 @@
 //!   6 ProducerIdsReserved first id not reserved i64
 //!   7 OffsetsCommitted    group str | count u32 x (key | offset i64 | epoch i32 | time i64 | str?)
 //!   8 OffsetsDeleted      group str | all u8 | count u32 x key
-//!   9 TransformDeployed   see transform.rs
+//!   9 TransformDeployed   see transform.rs; without parts (read)
 //!  10 TransformDeleted    name str
 //!  11 TransformPaused     name str | paused u8
 //!  12 InputsCounted       key | records given to transforms so far u64
@@ -25,6 +25,7 @@
 //!  20 Lost                key | first offset not lost i64
 //!  40 to 44              groups, see group_fact.rs
 //!  48, 49                settings of the node, see setting.rs
+//!  50 TransformDeployed   see transform.rs; with parts
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -191,7 +192,7 @@ impl Fact {
             Fact::ProducerIdsReserved { .. } => 6,
             Fact::OffsetsCommitted { .. } => 7,
             Fact::OffsetsDeleted { .. } => 8,
-            Fact::TransformDeployed(_) => 9,
+            Fact::TransformDeployed(_) => 50,
             Fact::TransformDeleted { .. } => 10,
             Fact::TransformPaused { .. } => 11,
             Fact::InputsCounted { .. } => 12,
@@ -308,7 +309,8 @@ impl Fact {
                 let keys = take_keys(take)?;
                 Fact::OffsetsDeleted { group, partitions: (!all).then_some(keys) }
             }
-            9 => Fact::TransformDeployed(Deployment::take(take)?),
+            9 => Fact::TransformDeployed(Deployment::take(take, false)?),
+            50 => Fact::TransformDeployed(Deployment::take(take, true)?),
             10 => Fact::TransformDeleted { name: take.string("transform name")? },
             11 => Fact::TransformPaused {
                 name: take.string("transform name")?,

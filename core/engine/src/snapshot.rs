@@ -2,7 +2,7 @@
 //! Checksums are the storage's. A newer version is refused, never guessed at.
 //!
 //! ```text
-//! version u16 = 6 | last entry u64 | producer ids reserved below i64
+//! version u16 = 7 | last entry u64 | producer ids reserved below i64
 //! topics     u32 x (id 16 | name str | configs | u32 x partition)
 //!   partition  log start i64 | log end i64 | leader epoch i32
 //!              | newest timestamp i64 | its batch i64 | inputs u64
@@ -25,7 +25,8 @@
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled, version 4 with the expiries, version 5 with the settings; all are read. Up to version 5
+//! unsettled, version 4 with the expiries, version 5 with the settings; up to version 6 deployments have no
+//! parts; all are read. Up to version 5
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
@@ -48,13 +49,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// The version of the snapshot format that is written.
-pub const SNAPSHOT_VERSION: u16 = 6;
+pub const SNAPSHOT_VERSION: u16 = 7;
 /// The oldest version that is read.
 const FIRST_SNAPSHOT_VERSION: u16 = 1;
 /// The first that ends with the settings of the node.
 const SETTINGS_VERSION: u16 = 5;
 /// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
+/// The first whose deployments have parts.
+const PARTS_VERSION: u16 = 7;
 
 /// Why a snapshot cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,7 +160,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         }
         state.offsets.restore(id, group);
     }
-    state.transforms = TransformTable::take(&mut take)?;
+    state.transforms = TransformTable::take(&mut take, version >= PARTS_VERSION)?;
     if version > FIRST_SNAPSHOT_VERSION {
         take_losses(&mut take, &mut state)?;
     }

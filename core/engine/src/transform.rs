@@ -1,9 +1,18 @@
 //! Transforms as the engine sees them: which are deployed where, the jobs it asks for and what
 //! comes back. It never runs a module and never looks into a specification beyond topics and order.
+//!
+//! ```text
+//! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
+//!             varint x (tag u8 | length varint | body), in ascending order of tags
+//! part  1 mode   u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//! ```
+//! A part that is not there stands for the default. An unknown part is refused, never skipped.
 
-use crate::codec::{CodecError, Take, put_count, put_option_string, put_string, put_strings};
+use crate::codec::{
+    CodecError, Take, put_count, put_option_string, put_string, put_strings, put_varint,
+};
 use crate::units::{PartitionKey, Ticket, TransformId};
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::record::Batch;
 use std::collections::BTreeMap;
@@ -31,6 +40,30 @@ pub struct TransformSpec {
     pub dead_letter_topic: Option<String>,
     /// Transforms of a topic run in ascending order, then in order of deployment.
     pub order: i32,
+    /// Before records are stored, or from what is stored and committed.
+    pub mode: Mode,
+}
+
+/// When a transform runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// In the produce path: what it makes of a batch is stored in the batch's place.
+    #[default]
+    Inline,
+    /// On what is stored and committed; what it makes goes to its outputs.
+    Derive(DeriveStart),
+}
+
+/// Where a transform that derives begins, when it has not read a partition yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeriveStart {
+    /// With what is appended after it was deployed.
+    #[default]
+    Latest,
+    /// With what the log begins with.
+    Earliest,
+    /// With the first record that is not older than this, ms since 1970.
+    TimestampMs(i64),
 }
 
 /// The failure policy of a transform.
@@ -244,12 +277,12 @@ impl TransformTable {
         }
     }
 
-    pub(crate) fn take(take: &mut Take) -> Result<TransformTable, CodecError> {
+    pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<TransformTable, CodecError> {
         let next_id = take.u64("next transform id")?;
         let count = take.count("transforms", 1)?;
         let mut table = TransformTable { by_id: BTreeMap::new(), next_id };
         for _ in 0..count {
-            let deployment = Deployment::take(take)?;
+            let deployment = Deployment::take(take, has_parts)?;
             table.by_id.insert(deployment.id, deployment);
         }
         Ok(table)
@@ -282,9 +315,40 @@ impl Deployment {
         out.put_u8(spec.on_failure.then as u8);
         put_option_string(out, spec.dead_letter_topic.as_deref());
         out.put_i32_le(spec.order);
+        self.put_parts(out);
     }
 
-    pub(crate) fn take(take: &mut Take) -> Result<Deployment, CodecError> {
+    fn put_parts(&self, out: &mut impl BufMut) {
+        let parts: Vec<(u8, BytesMut)> = [(PART_MODE, self.spec.mode.part())]
+            .into_iter()
+            .filter_map(|(tag, body)| Some((tag, body?)))
+            .collect();
+        put_varint(out, parts.len() as u64);
+        for (tag, body) in parts {
+            out.put_u8(tag);
+            put_varint(out, body.len() as u64);
+            out.put_slice(&body);
+        }
+    }
+
+    fn take_parts(&mut self, take: &mut Take) -> Result<(), CodecError> {
+        for _ in 0..take.varint_count("deployment parts", 2)? {
+            let tag = take.u8("deployment part")?;
+            let len = take.varint_count("deployment part", 1)?;
+            let mut body = Take::new(take.slice("deployment part", len)?);
+            match tag {
+                PART_MODE => self.spec.mode = Mode::take(&mut body)?,
+                value => {
+                    let what = "deployment part";
+                    return Err(CodecError::Impossible { what, value: value.into() });
+                }
+            }
+            body.end("deployment part")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<Deployment, CodecError> {
         let id = TransformId(take.u64("transform id")?);
         let paused = take.bool("paused")?;
         let name = take.string("transform name")?;
@@ -323,7 +387,82 @@ impl Deployment {
             on_failure,
             dead_letter_topic,
             order,
+            mode: Mode::Inline,
         };
-        Ok(Deployment { id, spec, paused })
+        let mut deployment = Deployment { id, spec, paused };
+        if has_parts {
+            deployment.take_parts(take)?;
+        }
+        Ok(deployment)
+    }
+}
+
+/// The part that says the mode.
+const PART_MODE: u8 = 1;
+
+impl Mode {
+    fn part(self) -> Option<BytesMut> {
+        let Mode::Derive(start) = self else { return None };
+        let mut out = BytesMut::new();
+        out.put_u8(1);
+        match start {
+            DeriveStart::Latest => out.put_u8(0),
+            DeriveStart::Earliest => out.put_u8(1),
+            DeriveStart::TimestampMs(timestamp_ms) => {
+                out.put_u8(2);
+                out.put_i64_le(timestamp_ms);
+            }
+        }
+        Some(out)
+    }
+
+    fn take(take: &mut Take) -> Result<Mode, CodecError> {
+        let impossible = |what, value: u8| CodecError::Impossible { what, value: value.into() };
+        match take.u8("transform mode")? {
+            1 => {}
+            value => return Err(impossible("transform mode", value)),
+        }
+        Ok(Mode::Derive(match take.u8("derive start")? {
+            0 => DeriveStart::Latest,
+            1 => DeriveStart::Earliest,
+            2 => DeriveStart::TimestampMs(take.i64("derive start")?),
+            value => return Err(impossible("derive start", value)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(mode: Mode) -> Deployment {
+        let spec = TransformSpec { name: "mean".into(), mode, ..TransformSpec::default() };
+        Deployment { id: TransformId(7), spec, paused: true }
+    }
+
+    fn written(deployment: &Deployment) -> BytesMut {
+        let mut out = BytesMut::new();
+        deployment.put(&mut out);
+        out
+    }
+
+    #[test]
+    fn a_deployment_reads_as_it_was_written_in_every_mode() {
+        let starts = [DeriveStart::Latest, DeriveStart::Earliest, DeriveStart::TimestampMs(-5)];
+        for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
+            let deployment = deployment(mode);
+            let mut take = Take::new(written(&deployment).freeze());
+            assert_eq!(Deployment::take(&mut take, true), Ok(deployment));
+            assert_eq!(take.end("deployment"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_newer_version_is_refused() {
+        let mut bytes = written(&deployment(Mode::Inline));
+        // One part in place of none: tag 200, no body.
+        bytes.truncate(bytes.len() - 1);
+        bytes.put_slice(&[1, 200, 0]);
+        assert!(Deployment::take(&mut Take::new(bytes.freeze()), true).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millpond_engine::transform::{Deployment, FailureAction, OnFailure, TransformSpec};
+use millpond_engine::transform::{Deployment, FailureAction, Mode, OnFailure, TransformSpec};
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +133,7 @@ impl Description {
             on_failure: OnFailure { retries: self.retries, then: self.on_failure.into() },
             dead_letter_topic: self.dead_letter_topic,
             order: self.order,
+            mode: Mode::Inline,
         }
     }
 
