@@ -4,7 +4,9 @@
 //! ```text
 //! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
 //!             varint x (tag u8 | length varint | body), in ascending order of tags
-//! part  1 mode   u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//! part  1 mode         u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//!       2 route by key no body
+//!       3 keeps state  no body
 //! ```
 //! A part that is not there stands for the default. An unknown part is refused, never skipped.
 
@@ -42,7 +44,30 @@ pub struct TransformSpec {
     pub order: i32,
     /// Before records are stored, or from what is stored and committed.
     pub mode: Mode,
+    /// Records for other topics go to the partition of their key, as producers would send them.
+    pub route_by_key: bool,
+    /// The module keeps state: its batches of a partition run one by one, each after the result of
+    /// the one before is in the journal's order.
+    pub keeps_state: bool,
 }
+
+impl TransformSpec {
+    /// Whether it works on what is stored and committed.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        matches!(self.mode, Mode::Derive(_))
+    }
+
+    /// Silence after which the module is told of the time that passes, ms; `None`: never.
+    #[must_use]
+    pub fn idle_timeout_ms(&self) -> Option<u64> {
+        let ms = self.limits.get(IDLE_TIMEOUT_MS).copied().filter(|ms| *ms > 0)?;
+        self.keeps_state.then_some(ms)
+    }
+}
+
+/// The limit that lets time pass for a module that keeps state when no records come.
+pub const IDLE_TIMEOUT_MS: &str = "idle_timeout_ms";
 
 /// When a transform runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,23 +137,36 @@ pub struct TransformJob {
     pub partition: PartitionKey,
     /// The transforms to run, in order; never empty.
     pub chain: Vec<TransformId>,
-    /// As it came.
-    pub batch: Batch,
+    /// From what is stored and committed: jobs of one derived transform and partition are a line of
+    /// their own, beside that of the partition's inline chain.
+    pub is_derived: bool,
+    /// As it came; `None`: nothing came, but time passed.
+    pub batch: Option<Batch>,
+    /// Without a batch: for how long nothing came, ms.
+    pub idle_ms: Option<u64>,
     /// Records that this partition gave to transforms before this batch: seeds the randomness.
     pub input_count: u64,
+    /// Rises when a result was not committed. A worker that remembers another one must forget the
+    /// state that it has in memory and read it again.
+    pub state_epoch: u64,
 }
 
 /// What became of a batch.
 #[derive(Clone, Debug)]
 pub enum TransformOutcome {
     /// Every record was kept as it was: the batch is stored byte for byte.
-    Untouched,
+    Untouched {
+        /// What became of the state; journalled with the batch.
+        state: Vec<StateBatch>,
+    },
     /// These batches take its place; none of them carries a producer id.
     Changed {
         /// In order; empty when every record was dropped.
         outputs: Vec<Output>,
+        /// What became of the state; journalled with the outputs.
+        state: Vec<StateBatch>,
     },
-    /// The produce is refused and nothing of it is stored.
+    /// The produce is refused and nothing of it is stored. What is derived is tried again later.
     Rejected {
         /// What the client is told.
         code: ErrorCode,
@@ -146,16 +184,31 @@ pub struct Output {
     pub batch: Batch,
 }
 
-/// Where an output goes. The partition is that of the source, modulo the target's count.
+/// Changes of the state of one transform: records with the state's key, and with its value or none
+/// where it is gone.
+#[derive(Clone, Debug)]
+pub struct StateBatch {
+    /// Whose state.
+    pub transform: TransformId,
+    /// For the changelog of the transform and its source topic; with producer id -1.
+    pub batch: Batch,
+}
+
+/// Where an output goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputTopic {
-    /// The topic that the batch was sent to.
+    /// The partition that the batch was sent to. Of what is derived: the transform's first output.
     Same,
-    /// Another topic; created in the same entry if it does not exist.
+    /// Another topic, which is created in the same entry if it does not exist. The partition is that
+    /// of the source, modulo the target's count.
     Named(String),
+    /// The same, but each record goes to the partition that Kafka's producers would choose for its
+    /// key; without a key as above.
+    ByKey(String),
 }
 
 /// A request over HTTP that concerns transforms.
+#[expect(clippy::large_enum_variant, reason = "one at a time, from people")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
     /// Put a specification in force, in place of one of the same name.
@@ -204,6 +257,14 @@ pub enum AdminError {
     /// A cap is reached.
     #[error("{0} transforms are deployed, which is the limit; delete one first")]
     TooMany(usize),
+}
+
+/// A transform that keeps state, as whoever commits its changes knows it: by its name, under which
+/// the state outlives its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keeper {
+    pub(crate) id: TransformId,
+    pub(crate) name: String,
 }
 
 /// All deployments of the node.
@@ -258,12 +319,29 @@ impl TransformTable {
         all
     }
 
-    /// The chain of a topic, in order; empty when nothing runs on it.
+    pub(crate) fn get(&self, id: TransformId) -> Option<&Deployment> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Deployment> {
+        self.by_id.values()
+    }
+
+    /// Those of a chain that keep state.
+    pub(crate) fn keepers(&self, chain: &[TransformId]) -> Vec<Keeper> {
+        let found = chain.iter().filter_map(|id| self.by_id.get(id));
+        let keeping = found.filter(|one| one.spec.keeps_state);
+        keeping.map(|one| Keeper { id: one.id, name: one.spec.name.clone() }).collect()
+    }
+
+    /// The inline chain of a topic, in order; empty when nothing runs on it.
     pub(crate) fn chain(&self, topic: &str) -> Vec<TransformId> {
         if self.by_id.is_empty() {
             return Vec::new();
         }
-        let runs_on = |d: &&Deployment| !d.paused && d.spec.topics.iter().any(|t| t == topic);
+        let runs_on = |d: &&Deployment| {
+            !d.paused && !d.spec.is_derived() && d.spec.topics.iter().any(|t| t == topic)
+        };
         let mut chain: Vec<&Deployment> = self.by_id.values().filter(runs_on).collect();
         chain.sort_by_key(|deployment| (deployment.spec.order, deployment.id));
         chain.into_iter().map(|deployment| deployment.id).collect()
@@ -319,10 +397,15 @@ impl Deployment {
     }
 
     fn put_parts(&self, out: &mut impl BufMut) {
-        let parts: Vec<(u8, BytesMut)> = [(PART_MODE, self.spec.mode.part())]
-            .into_iter()
-            .filter_map(|(tag, body)| Some((tag, body?)))
-            .collect();
+        let flag = |is_set: bool| is_set.then(BytesMut::new);
+        let parts: Vec<(u8, BytesMut)> = [
+            (PART_MODE, self.spec.mode.part()),
+            (PART_ROUTE_BY_KEY, flag(self.spec.route_by_key)),
+            (PART_KEEPS_STATE, flag(self.spec.keeps_state)),
+        ]
+        .into_iter()
+        .filter_map(|(tag, body)| Some((tag, body?)))
+        .collect();
         put_varint(out, parts.len() as u64);
         for (tag, body) in parts {
             out.put_u8(tag);
@@ -338,6 +421,8 @@ impl Deployment {
             let mut body = Take::new(take.slice("deployment part", len)?);
             match tag {
                 PART_MODE => self.spec.mode = Mode::take(&mut body)?,
+                PART_ROUTE_BY_KEY => self.spec.route_by_key = true,
+                PART_KEEPS_STATE => self.spec.keeps_state = true,
                 value => {
                     let what = "deployment part";
                     return Err(CodecError::Impossible { what, value: value.into() });
@@ -388,6 +473,8 @@ impl Deployment {
             dead_letter_topic,
             order,
             mode: Mode::Inline,
+            route_by_key: false,
+            keeps_state: false,
         };
         let mut deployment = Deployment { id, spec, paused };
         if has_parts {
@@ -399,6 +486,10 @@ impl Deployment {
 
 /// The part that says the mode.
 const PART_MODE: u8 = 1;
+/// The part that is there when records are routed by key.
+const PART_ROUTE_BY_KEY: u8 = 2;
+/// The part that is there when the module keeps state.
+const PART_KEEPS_STATE: u8 = 3;
 
 impl Mode {
     fn part(self) -> Option<BytesMut> {
@@ -450,7 +541,9 @@ mod tests {
     fn a_deployment_reads_as_it_was_written_in_every_mode() {
         let starts = [DeriveStart::Latest, DeriveStart::Earliest, DeriveStart::TimestampMs(-5)];
         for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
-            let deployment = deployment(mode);
+            let mut deployment = deployment(mode);
+            deployment.spec.route_by_key = mode == Mode::Inline;
+            deployment.spec.keeps_state = mode != Mode::Inline;
             let mut take = Take::new(written(&deployment).freeze());
             assert_eq!(Deployment::take(&mut take, true), Ok(deployment));
             assert_eq!(take.end("deployment"), Ok(()));

@@ -13,9 +13,7 @@ impl Engine {
         let before = self.current_seq();
         let result = match request {
             AdminRequest::DeployTransform(spec) => self.deploy(spec),
-            AdminRequest::DeleteTransform { name } => {
-                self.change(&name, |name| Fact::TransformDeleted { name })
-            }
+            AdminRequest::DeleteTransform { name } => self.delete_transform(&name),
             AdminRequest::PauseTransform { name, paused } => {
                 self.change(&name, |name| Fact::TransformPaused { name, paused })
             }
@@ -51,8 +49,27 @@ impl Engine {
         Ok(AdminResponse::Done)
     }
 
+    /// Its state goes with it.
+    fn delete_transform(&mut self, name: &str) -> Result<AdminResponse, AdminError> {
+        let topics = self.state.transforms.find(name).map(|one| one.spec.topics.clone());
+        let done = self.change(name, |name| Fact::TransformDeleted { name })?;
+        for topic in topics.unwrap_or_default() {
+            let keys = self.state.catalog.by_name(&topic).map(|t| t.keys().collect::<Vec<_>>());
+            for key in keys.into_iter().flatten() {
+                if let Some(log) = self.state.catalog.partition_mut(key) {
+                    log.pending.forget_keeper(name);
+                }
+            }
+        }
+        for (_, changelog) in self.changelogs(Some(name), None) {
+            self.delete_topic(changelog);
+        }
+        Ok(done)
+    }
+
     fn deploy(&mut self, spec: TransformSpec) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
+        self.check_mode(&spec)?;
         let is_new = self.state.transforms.find(&spec.name).is_none();
         if is_new && self.state.transforms.len() >= limits::TRANSFORMS_MAX {
             return Err(AdminError::TooMany(limits::TRANSFORMS_MAX));
@@ -65,8 +82,10 @@ impl Engine {
             }
         }
         let id = self.state.transforms.next_id();
+        let before = self.state.transforms.find(&spec.name).map(|before| before.spec.clone());
         let deployment = Deployment { id, spec, paused: false };
         self.commit(Fact::TransformDeployed(deployment.clone()));
+        self.begin_lanes(&deployment.spec, before.as_ref());
         Ok(AdminResponse::Transform(Box::new(deployment)))
     }
 }

@@ -42,12 +42,14 @@ async fn deploy(
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
-    let hash = state
+    let admitted = state
         .transforms
         .admit(&description, module)
         .await
         .map_err(|e| Problem::bad_request(e.to_string()))?;
-    let request = AdminRequest::DeployTransform(description.into_spec(hash));
+    let mut spec = description.into_spec(admitted.hash);
+    spec.keeps_state = admitted.keeps_state;
+    let request = AdminRequest::DeployTransform(spec);
     match state.admin(request).await? {
         AdminResponse::Transform(deployment) => {
             Ok((StatusCode::CREATED, Json(state.show(&deployment))))

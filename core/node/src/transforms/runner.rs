@@ -1,12 +1,13 @@
 //! Running one partition's chain on one batch, and saying it in the engine's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
-    FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
+    FailureAction, IDLE_TIMEOUT_MS, Output, OutputTopic, StateBatch, TransformJob,
+    TransformOutcome, TransformSpec as EngineSpec,
 };
 use millpond_transform::{
     Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome,
@@ -16,6 +17,7 @@ use millpond_wire::ErrorCode;
 
 use super::logs::LogLine;
 use super::service::{Deployed, TransformService, lock};
+use super::stateful;
 use super::stats::TransformStats;
 
 /// The chain of one partition, with its instances; empty until its first batch.
@@ -24,6 +26,8 @@ pub(super) struct Runner {
     ids: Vec<TransformId>,
     deployed: Vec<Arc<Deployed>>,
     chain: Option<Chain>,
+    /// As of the job before: another one means that state in memory is not what is journalled.
+    state_epoch: u64,
 }
 
 impl Runner {
@@ -50,9 +54,29 @@ impl Runner {
         let Some(chain) = &mut self.chain else {
             return unavailable(&job.topic, "it has no chain");
         };
-        let report = millpond_transform::run(chain, &job.batch, job.input_count).await;
+        if std::mem::replace(&mut self.state_epoch, job.state_epoch) != job.state_epoch {
+            stateful::forget(chain);
+        }
+        if let Err(reason) = stateful::load(&service.engine, chain, &job).await {
+            return unavailable(&job.topic, &reason);
+        }
+        let report = stateful::run(chain, &job).await;
         self.record(&report);
-        outcome(report.outcome)
+        let state = match stateful::changes(&report, &job) {
+            Ok(state) => state,
+            Err(reason) => {
+                stateful::forget(chain);
+                return unavailable(&job.topic, &reason);
+            }
+        };
+        outcome(report.outcome, state, &self.by_key())
+    }
+
+    /// Topics to which records go by their key.
+    fn by_key(&self) -> BTreeSet<&str> {
+        let specs = self.deployed.iter().map(|deployed| &deployed.deployment.spec);
+        let keyed = specs.filter(|spec| spec.route_by_key);
+        keyed.flat_map(|spec| spec.outputs.iter().map(String::as_str)).collect()
     }
 
     fn record(&self, report: &Report) {
@@ -84,7 +108,8 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
     }
     let chain =
         Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
-    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain) })
+    let state_epoch = job.state_epoch;
+    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain), state_epoch })
 }
 
 /// The node cannot run what the topic demands. Records must not pass unseen: the producer is told
@@ -97,16 +122,20 @@ fn unavailable(topic: &str, reason: &str) -> TransformOutcome {
     }
 }
 
-fn outcome(outcome: Outcome) -> TransformOutcome {
+fn outcome(outcome: Outcome, state: Vec<StateBatch>, by_key: &BTreeSet<&str>) -> TransformOutcome {
     match outcome {
-        Outcome::Untouched => TransformOutcome::Untouched,
+        Outcome::Untouched => TransformOutcome::Untouched { state },
         Outcome::Rejected { code, message } => TransformOutcome::Rejected { code, message },
         Outcome::Changed { outputs } => TransformOutcome::Changed {
+            state,
             outputs: outputs
                 .into_iter()
                 .map(|output| Output {
                     topic: match output.topic {
                         GuestTopic::Same => OutputTopic::Same,
+                        GuestTopic::Named(name) if by_key.contains(name.as_str()) => {
+                            OutputTopic::ByKey(name)
+                        }
                         GuestTopic::Named(name) => OutputTopic::Named(name),
                     },
                     batch: output.batch,
@@ -140,7 +169,8 @@ fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
 }
 
 /// The names of limits that a description may set.
-pub(super) const LIMITS: [&str; 3] = ["memory_bytes", "cpu_ms_per_batch", "output_ratio"];
+pub(super) const LIMITS: [&str; 4] =
+    ["memory_bytes", "cpu_ms_per_batch", "output_ratio", IDLE_TIMEOUT_MS];
 
 /// The host's form of a specification.
 ///
@@ -176,6 +206,8 @@ fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
             "memory_bytes" => limits.memory_bytes = size,
             "cpu_ms_per_batch" => limits.cpu_ms_per_batch = *value,
             "output_ratio" => limits.output_ratio = size,
+            // The engine's: it says when time passes.
+            IDLE_TIMEOUT_MS => {}
             _ => {
                 return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", ")));
             }

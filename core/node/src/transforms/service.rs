@@ -17,9 +17,10 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::compiler::Compiler;
-use super::lanes::{Lanes, Queued};
+use super::lanes::{LaneKey, Lanes, Queued};
 use super::logs::{Log, LogLine};
 use super::runner::{Runner, host_spec};
+use super::stateful;
 use super::stats::{TransformReport, TransformStats};
 use super::store::{ModuleHash, ModuleStore, StoreError};
 use crate::config::Transforms;
@@ -36,7 +37,7 @@ pub(crate) struct TransformService {
     host: Host,
     store: ModuleStore,
     compiler: Compiler,
-    engine: EngineHandle,
+    pub(super) engine: EngineHandle,
     workers: Handle,
     log_lines: usize,
     lanes: Lanes,
@@ -64,6 +65,15 @@ pub(super) struct Deployed {
 pub(super) struct Record {
     pub(super) stats: Mutex<TransformStats>,
     pub(super) log: Mutex<Log>,
+}
+
+/// A module that can be deployed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    /// Its address.
+    pub(crate) hash: ModuleHash,
+    /// Whether it asks for state.
+    pub(crate) keeps_state: bool,
 }
 
 /// Why a module is not admitted.
@@ -108,13 +118,14 @@ impl TransformService {
         }))
     }
 
-    /// Checks, compiles, starts and stores a module, so that it can be deployed. Gives its address.
+    /// Checks, compiles, starts and stores a module, so that it can be deployed.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         description: &Description,
         wasm: Bytes,
-    ) -> Result<ModuleHash, AdmitError> {
+    ) -> Result<Admitted, AdmitError> {
         let module = self.compiler.ready(wasm.clone()).await.map_err(AdmitError::Module)?;
+        let keeps_state = stateful::keeps_state(&module);
         let spec = host_spec(&description.clone().into_spec(module.hash().0))
             .map_err(AdmitError::Module)?;
         Transform::deploy(&self.host, spec, module.clone())
@@ -128,7 +139,7 @@ impl TransformService {
             table.recent.pop_front();
         }
         table.recent.push_back(module);
-        Ok(hash)
+        Ok(Admitted { hash, keeps_state })
     }
 
     /// The engine says which transforms are in force from here on.
@@ -225,9 +236,9 @@ impl TransformService {
         }
     }
 
-    /// Runs the batches of one partition, in order, until there are none.
+    /// Runs the batches of one lane, in order, until there are none.
     async fn work(self: Arc<Self>, job: TransformJob, runner: Runner) {
-        let partition = job.partition;
+        let lane = LaneKey::of(&job);
         let mut next = Some((job, runner));
         while let Some((job, mut runner)) = next {
             let ticket = job.ticket;
@@ -235,7 +246,7 @@ impl TransformService {
             if self.engine.transformed(ticket, outcome).await.is_err() {
                 return;
             }
-            next = self.lanes.next(partition, runner);
+            next = self.lanes.next(lane, runner);
         }
     }
 
