@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::http_client::HttpClient;
 use super::table::Table;
 use super::{CliError, text};
-use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
+use crate::http::{Action, DEPLOY_HEADER, Description, ModeName, Shown, Start};
 use crate::transforms::LogLine;
 
 /// `millpond transform`.
@@ -16,11 +16,13 @@ use crate::transforms::LogLine;
 #[command(after_help = "Examples:
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
+  millpond transform deploy mean --module mean.wasm --topic readings --derive --output means --from earliest
   millpond transform list
   millpond transform logs hot
   millpond transform delete hot
 
-A transform runs on what is produced to its topics, before it is stored.")]
+A transform runs on what is produced to its topics, before it is stored; with --derive on what is
+stored and committed, and what it makes goes to its outputs.")]
 pub(super) struct TransformArgs {
     /// The node's HTTP address.
     #[arg(long, global = true, default_value = "http://127.0.0.1:9644", value_name = "URL")]
@@ -101,6 +103,15 @@ struct DeployArgs {
     /// Transforms of a topic run in ascending order.
     #[arg(long, default_value_t = 0)]
     order: i32,
+    /// Run on what is stored and committed; what the module keeps goes to the first output.
+    #[arg(long, requires = "outputs")]
+    derive: bool,
+    /// Where to begin with --derive: latest, earliest, or a time in ms since 1970 [default: latest].
+    #[arg(long, value_name = "START", requires = "derive", allow_negative_numbers = true)]
+    from: Option<Start>,
+    /// Send records for other topics to the partition of their key.
+    #[arg(long)]
+    route_by_key: bool,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -169,6 +180,9 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
         retries: args.retries,
         dead_letter_topic: args.dead_letter_topic,
         order: args.order,
+        mode: if args.derive { ModeName::Derive } else { ModeName::Inline },
+        start: args.from,
+        route_by_key: args.route_by_key,
     };
     let header =
         serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
@@ -251,6 +265,9 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         line("fault", fault);
     }
     line("topics", &d.topics.join(", "));
+    if d.mode == ModeName::Derive {
+        line("mode", "derive");
+    }
     if !d.outputs.is_empty() {
         line("outputs", &d.outputs.join(", "));
     }

@@ -31,6 +31,7 @@ pub(crate) fn render(
     space(&mut out, &snapshot.space);
     connections(&mut out, counters);
     transform(&mut out, transforms);
+    super::derive::render(&mut out, &snapshot.derives, &snapshot.engine);
     process_state(&mut out, uptime);
     out.encode()
 }

@@ -65,7 +65,8 @@ impl Runner {
         let state = match stateful::changes(&report, &job) {
             Ok(state) => state,
             Err(reason) => {
-                stateful::forget(chain);
+                // With its memory, which is ahead of what can be journalled.
+                *self = Self::default();
                 return unavailable(&job.topic, &reason);
             }
         };
