@@ -95,6 +95,9 @@ pub fn state_batches<'a>(
 pub fn read_state(records: &[Bytes], state: &mut BTreeMap<Bytes, Bytes>) -> Result<(), BatchError> {
     for bytes in records {
         for log in LogBatch::split(bytes.clone(), limits::BATCHES_PER_SPLIT_MAX)? {
+            if log.attributes().is_control() {
+                continue;
+            }
             let batch = log.unplaced_batch()?;
             let section = batch.decompress(limits::DECOMPRESSED_BYTES_MAX)?;
             for record in batch.records(&section) {

@@ -7,7 +7,9 @@ use millpond_wire::limits::{
     DECOMPRESSED_BYTES_MAX, DEFAULT_MAX_MESSAGE_BYTES, DERIVE_MERGE_BYTES,
     TRANSFORM_INPUT_RECORDS_MAX,
 };
-use millpond_wire::record::{Batch, BatchBuilder, BatchError, BuildError, LogBatch, TimestampType};
+use millpond_wire::record::{
+    Batch, BatchBuilder, BatchError, BuildError, Codec, LogBatch, TimestampType,
+};
 
 /// Why records cannot be given to a transform.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +37,12 @@ pub(super) fn counts(log: &Partition, batch: &LogBatch) -> bool {
     })
 }
 
-/// Whether a batch is given together with those before it, which hold `bytes`.
+/// Whether a batch is given together with those before it, which hold `bytes`. What is compressed stays
+/// as it is: what it grows to is for the worker to bear.
 pub(super) fn joins(first: &LogBatch, bytes: usize, next: &LogBatch) -> bool {
     let fits = bytes + next.size_bytes() <= DERIVE_MERGE_BYTES;
-    fits && first.attributes().codec() == next.attributes().codec()
+    let is_plain = |batch: &LogBatch| batch.attributes().codec() == Ok(Codec::None);
+    fits && is_plain(first) && is_plain(next)
 }
 
 /// The records of some batches from an offset on, not too many at once; `None` if there are none.
@@ -110,7 +114,6 @@ fn add(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millpond_wire::record::Codec;
 
     fn log(base: i64, values: &[&str]) -> LogBatch {
         let mut builder = BatchBuilder::new(Codec::None, None).with_producer(7, 0, 3);

@@ -189,6 +189,9 @@ fn clients_may_read_a_changelog_and_nothing_else() {
     assert_eq!(values_of(&rig.fetch(&name, 0, 0)), [(0, "1".to_owned())]);
     let refused = rig.produce(&name, 0, &["x"]).error_code;
     assert_eq!(refused, ErrorCode::InvalidTopicException.code());
+    let client = Client::start(&mut rig, "tx", false);
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(client.add(&mut rig, &name, 0), unknown, "nor a marker");
     let request =
         DeleteTopicsRequest { topic_names: vec![name.clone()], ..DeleteTopicsRequest::default() };
     match rig.call(Request::DeleteTopics(request), 5) {
