@@ -69,7 +69,8 @@ impl Engine {
         let within = within.inspect_err(|_| self.remember_refused(key, range, leaves_gap))?;
         let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
         let log = self.state.catalog.partition(key).ok_or_else(missing)?;
-        let chain = topic.chain.clone();
+        let (transforms, partitions) = (&self.state.transforms, topic.partitions.len());
+        let chain = transforms.on_partition(&topic.chain, key.partition, partitions);
         let must_wait = !log.pending.is_empty();
         if let (Some(range), Some(from)) = (range, missing_from) {
             self.take_gap(key, range, from);

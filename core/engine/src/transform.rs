@@ -4,7 +4,9 @@
 //! ```text
 //! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
 //!             varint x (tag u8 | length varint | body), in ascending order of tags
-//! part  1 mode   u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//! part  1 mode      u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//!       3 previous  a specification: its fields of version 1, then its own parts
+//!       4 canary    transform id u64 | share in percent u8 | a specification
 //! ```
 //! A part that is not there stands for the default. An unknown part is refused, never skipped.
 
@@ -99,6 +101,30 @@ pub struct Deployment {
     pub spec: TransformSpec,
     /// A paused transform lets batches pass as if it were not there.
     pub paused: bool,
+    /// What was in force before, and is again after a roll-back.
+    pub previous: Option<Box<TransformSpec>>,
+    /// A newer version that runs on a share of the partitions.
+    pub canary: Option<Box<Canary>>,
+}
+
+/// A version that is tried on a share of the partitions before it runs on all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Canary {
+    /// Never used twice, as that of a deployment.
+    pub id: TransformId,
+    /// Of the same name as the one in force.
+    pub spec: TransformSpec,
+    /// 1 to 99: on so many of each topic's partitions, rounded up, those with the lowest numbers.
+    pub share_percent: u8,
+}
+
+impl Canary {
+    /// Whether it runs on this partition of a topic.
+    #[must_use]
+    pub fn has(&self, partition: i32, partitions: usize) -> bool {
+        let share = (partitions * usize::from(self.share_percent)).div_ceil(100);
+        usize::try_from(partition).is_ok_and(|partition| partition < share)
+    }
 }
 
 /// A batch to be transformed.
@@ -160,6 +186,25 @@ pub enum OutputTopic {
 pub enum AdminRequest {
     /// Put a specification in force, in place of one of the same name.
     DeployTransform(TransformSpec),
+    /// Try a specification on a share of the partitions, beside the one in force of the same name.
+    CanaryTransform {
+        /// What is tried.
+        spec: TransformSpec,
+        /// 1 to 99.
+        share_percent: u8,
+    },
+    /// Put the canary in force on all partitions.
+    PromoteTransform {
+        /// Of the transform.
+        name: String,
+    },
+    /// Take the canary out of force, or without one: put the previous version in force again.
+    RollBackTransform {
+        /// Of the transform.
+        name: String,
+        /// Only if this version is in force still, as canary or on all partitions.
+        of: Option<TransformId>,
+    },
     /// Take a transform out of force.
     DeleteTransform {
         /// Of the transform.
@@ -201,6 +246,20 @@ pub enum AdminError {
     /// The specification cannot be accepted.
     #[error("the transform cannot be deployed: {0}")]
     InvalidSpec(String),
+    /// There is nothing to go back to.
+    #[error("the transform {0:?} has no canary and no previous version to go back to")]
+    NoPrevious(String),
+    /// There is nothing to promote.
+    #[error("the transform {0:?} has no canary; `millpond transform deploy --canary` starts one")]
+    NoCanary(String),
+    /// Somebody was faster.
+    #[error("version {of} of the transform {name:?} is not in force any more")]
+    Superseded {
+        /// Of the transform.
+        name: String,
+        /// The version that was meant.
+        of: TransformId,
+    },
     /// A cap is reached.
     #[error("{0} transforms are deployed, which is the limit; delete one first")]
     TooMany(usize),
@@ -235,7 +294,8 @@ impl TransformTable {
 
     pub(crate) fn deploy(&mut self, deployment: Deployment) {
         self.remove(&deployment.spec.name);
-        self.next_id = self.next_id.max(deployment.id.0);
+        let canary = deployment.canary.as_ref().map_or(0, |canary| canary.id.0);
+        self.next_id = self.next_id.max(deployment.id.0).max(canary);
         self.by_id.insert(deployment.id, deployment);
     }
 
@@ -256,6 +316,22 @@ impl TransformTable {
         let mut all: Vec<Deployment> = self.by_id.values().cloned().collect();
         all.sort_by_key(|deployment| (deployment.spec.order, deployment.id));
         all
+    }
+
+    /// Which version of each transform of a chain runs on one partition of a topic.
+    pub(crate) fn on_partition(
+        &self,
+        chain: &[TransformId],
+        partition: i32,
+        partitions: usize,
+    ) -> Vec<TransformId> {
+        let running = |id: &TransformId| {
+            let canary = self.by_id.get(id).and_then(|deployment| deployment.canary.as_ref());
+            canary
+                .filter(|canary| canary.has(partition, partitions))
+                .map_or(*id, |canary| canary.id)
+        };
+        chain.iter().map(running).collect()
     }
 
     /// The chain of a topic, in order; empty when nothing runs on it.
@@ -291,66 +367,93 @@ impl TransformTable {
 
 impl Deployment {
     pub(crate) fn put(&self, out: &mut impl BufMut) {
-        let spec = &self.spec;
         out.put_u64_le(self.id.0);
         out.put_u8(u8::from(self.paused));
-        put_string(out, &spec.name);
-        put_string(out, &spec.version);
-        out.put_slice(&spec.module);
-        put_strings(out, &spec.settings);
-        put_count(out, spec.topics.len());
-        for topic in &spec.topics {
-            put_string(out, topic);
-        }
-        put_count(out, spec.outputs.len());
-        for topic in &spec.outputs {
-            put_string(out, topic);
-        }
-        put_count(out, spec.limits.len());
-        for (name, value) in &spec.limits {
-            put_string(out, name);
-            out.put_u64_le(*value);
-        }
-        out.put_u32_le(spec.on_failure.retries);
-        out.put_u8(spec.on_failure.then as u8);
-        put_option_string(out, spec.dead_letter_topic.as_deref());
-        out.put_i32_le(spec.order);
-        self.put_parts(out);
+        self.spec.put_fields(out);
+        put_parts(out, self.parts());
     }
 
-    fn put_parts(&self, out: &mut impl BufMut) {
-        let parts: Vec<(u8, BytesMut)> = [(PART_MODE, self.spec.mode.part())]
-            .into_iter()
-            .filter_map(|(tag, body)| Some((tag, body?)))
-            .collect();
-        put_varint(out, parts.len() as u64);
-        for (tag, body) in parts {
-            out.put_u8(tag);
-            put_varint(out, body.len() as u64);
-            out.put_slice(&body);
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = self.spec.parts();
+        if let Some(previous) = &self.previous {
+            let mut body = BytesMut::new();
+            previous.put(&mut body);
+            parts.push((PART_PREVIOUS, body));
         }
-    }
-
-    fn take_parts(&mut self, take: &mut Take) -> Result<(), CodecError> {
-        for _ in 0..take.varint_count("deployment parts", 2)? {
-            let tag = take.u8("deployment part")?;
-            let len = take.varint_count("deployment part", 1)?;
-            let mut body = Take::new(take.slice("deployment part", len)?);
-            match tag {
-                PART_MODE => self.spec.mode = Mode::take(&mut body)?,
-                value => {
-                    let what = "deployment part";
-                    return Err(CodecError::Impossible { what, value: value.into() });
-                }
-            }
-            body.end("deployment part")?;
+        if let Some(canary) = &self.canary {
+            let mut body = BytesMut::new();
+            body.put_u64_le(canary.id.0);
+            body.put_u8(canary.share_percent);
+            canary.spec.put(&mut body);
+            parts.push((PART_CANARY, body));
         }
-        Ok(())
+        parts
     }
 
     pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<Deployment, CodecError> {
         let id = TransformId(take.u64("transform id")?);
         let paused = take.bool("paused")?;
+        let spec = TransformSpec::take_fields(take)?;
+        let mut deployment = Deployment { id, spec, paused, ..Deployment::default() };
+        if has_parts {
+            take_parts(take, |tag, body| deployment.take_part(tag, body))?;
+        }
+        Ok(deployment)
+    }
+
+    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
+        match tag {
+            PART_PREVIOUS => self.previous = Some(Box::new(TransformSpec::take(body)?)),
+            PART_CANARY => {
+                let id = TransformId(body.u64("transform id of a canary")?);
+                let share_percent = body.u8("share of a canary")?;
+                let spec = TransformSpec::take(body)?;
+                self.canary = Some(Box::new(Canary { id, spec, share_percent }));
+            }
+            tag => self.spec.take_part(tag, body)?,
+        }
+        Ok(())
+    }
+}
+
+impl TransformSpec {
+    /// A specification that is part of something else.
+    fn put(&self, out: &mut impl BufMut) {
+        self.put_fields(out);
+        put_parts(out, self.parts());
+    }
+
+    fn take(take: &mut Take) -> Result<TransformSpec, CodecError> {
+        let mut spec = TransformSpec::take_fields(take)?;
+        take_parts(take, |tag, body| spec.take_part(tag, body))?;
+        Ok(spec)
+    }
+
+    fn put_fields(&self, out: &mut impl BufMut) {
+        put_string(out, &self.name);
+        put_string(out, &self.version);
+        out.put_slice(&self.module);
+        put_strings(out, &self.settings);
+        put_count(out, self.topics.len());
+        for topic in &self.topics {
+            put_string(out, topic);
+        }
+        put_count(out, self.outputs.len());
+        for topic in &self.outputs {
+            put_string(out, topic);
+        }
+        put_count(out, self.limits.len());
+        for (name, value) in &self.limits {
+            put_string(out, name);
+            out.put_u64_le(*value);
+        }
+        out.put_u32_le(self.on_failure.retries);
+        out.put_u8(self.on_failure.then as u8);
+        put_option_string(out, self.dead_letter_topic.as_deref());
+        out.put_i32_le(self.order);
+    }
+
+    fn take_fields(take: &mut Take) -> Result<TransformSpec, CodecError> {
         let name = take.string("transform name")?;
         let version = take.string("transform version")?;
         let module = take.array::<32>("module hash")?;
@@ -363,20 +466,11 @@ impl Deployment {
         let limits = (0..count)
             .map(|_| Ok((take.string("limit")?, take.u64("limit")?)))
             .collect::<Result<_, CodecError>>()?;
-        let retries = take.u32("retries")?;
-        let then = match take.u8("failure action")? {
-            0 => FailureAction::DeadLetter,
-            1 => FailureAction::Skip,
-            2 => FailureAction::Pass,
-            3 => FailureAction::Reject,
-            value => {
-                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
-            }
-        };
+        let on_failure =
+            OnFailure { retries: take.u32("retries")?, then: FailureAction::take(take)? };
         let dead_letter_topic = take.option_string("dead letter topic")?;
         let order = take.i32("order")?;
-        let on_failure = OnFailure { retries, then };
-        let spec = TransformSpec {
+        Ok(TransformSpec {
             name,
             version,
             module,
@@ -388,15 +482,70 @@ impl Deployment {
             dead_letter_topic,
             order,
             mode: Mode::Inline,
-        };
-        let mut deployment = Deployment { id, spec, paused };
-        if has_parts {
-            deployment.take_parts(take)?;
+        })
+    }
+
+    /// What differs from the defaults.
+    fn parts(&self) -> Vec<Part> {
+        self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect()
+    }
+
+    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
+        match tag {
+            PART_MODE => self.mode = Mode::take(body)?,
+            value => {
+                let what = "deployment part";
+                return Err(CodecError::Impossible { what, value: value.into() });
+            }
         }
-        Ok(deployment)
+        Ok(())
     }
 }
 
+impl FailureAction {
+    fn take(take: &mut Take) -> Result<FailureAction, CodecError> {
+        Ok(match take.u8("failure action")? {
+            0 => FailureAction::DeadLetter,
+            1 => FailureAction::Skip,
+            2 => FailureAction::Pass,
+            3 => FailureAction::Reject,
+            value => {
+                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
+            }
+        })
+    }
+}
+
+/// Tag and body.
+type Part = (u8, BytesMut);
+
+fn put_parts(out: &mut impl BufMut, parts: Vec<Part>) {
+    put_varint(out, parts.len() as u64);
+    for (tag, body) in parts {
+        out.put_u8(tag);
+        put_varint(out, body.len() as u64);
+        out.put_slice(&body);
+    }
+}
+
+fn take_parts(
+    take: &mut Take,
+    mut each: impl FnMut(u8, &mut Take) -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
+    for _ in 0..take.varint_count("deployment parts", 2)? {
+        let tag = take.u8("deployment part")?;
+        let len = take.varint_count("deployment part", 1)?;
+        let mut body = Take::new(take.slice("deployment part", len)?);
+        each(tag, &mut body)?;
+        body.end("deployment part")?;
+    }
+    Ok(())
+}
+
+/// The part with the specification that was in force before.
+const PART_PREVIOUS: u8 = 3;
+/// The part with the version that is tried.
+const PART_CANARY: u8 = 4;
 /// The part that says the mode.
 const PART_MODE: u8 = 1;
 
@@ -437,7 +586,7 @@ mod tests {
 
     fn deployment(mode: Mode) -> Deployment {
         let spec = TransformSpec { name: "mean".into(), mode, ..TransformSpec::default() };
-        Deployment { id: TransformId(7), spec, paused: true }
+        Deployment { id: TransformId(7), spec, paused: true, ..Deployment::default() }
     }
 
     fn written(deployment: &Deployment) -> BytesMut {
@@ -450,7 +599,11 @@ mod tests {
     fn a_deployment_reads_as_it_was_written_in_every_mode() {
         let starts = [DeriveStart::Latest, DeriveStart::Earliest, DeriveStart::TimestampMs(-5)];
         for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
-            let deployment = deployment(mode);
+            let mut deployment = deployment(mode);
+            deployment.previous = Some(Box::new(deployment.spec.clone()));
+            let spec = TransformSpec { version: "2".into(), ..deployment.spec.clone() };
+            deployment.canary =
+                Some(Box::new(Canary { id: TransformId(8), spec, share_percent: 30 }));
             let mut take = Take::new(written(&deployment).freeze());
             assert_eq!(Deployment::take(&mut take, true), Ok(deployment));
             assert_eq!(take.end("deployment"), Ok(()));
