@@ -15,4 +15,4 @@ pub(crate) use compiler::{
 };
 pub(crate) use logs::LogLine;
 pub(crate) use service::TransformService;
-pub(crate) use stats::{TransformReport, TransformStats};
+pub(crate) use stats::{TransformReport, TransformStats, VersionReport};

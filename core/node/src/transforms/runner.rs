@@ -43,7 +43,10 @@ impl Runner {
         }
         if self.chain.is_none() {
             match build(service, &job).await {
-                Ok(built) => *self = built,
+                Ok(built) => {
+                    built.note_versions(&job);
+                    *self = built;
+                }
                 Err(reason) => return unavailable(&job.topic, &reason),
             }
         }
@@ -55,15 +58,36 @@ impl Runner {
         outcome(report.outcome)
     }
 
+    /// Says in the logs from which input on another version has the partition.
+    fn note_versions(&self, job: &TransformJob) {
+        for deployed in &self.deployed {
+            let (id, spec) = (deployed.deployment.id, &deployed.deployment.spec);
+            let before = lock(&deployed.record.running).insert(job.partition, id);
+            if before != Some(id) {
+                lock(&deployed.record.log).push(LogLine {
+                    number: 0,
+                    wall_ms: wall_ms(),
+                    level: "info".to_owned(),
+                    partition: job.partition.partition,
+                    text: format!(
+                        "version {} (deployment {id}) has {}-{} from input {} on",
+                        spec.version, job.topic, job.partition.partition, job.input_count
+                    ),
+                });
+            }
+        }
+    }
+
     fn record(&self, report: &Report) {
         for (deployed, stage) in self.deployed.iter().zip(&report.stages) {
-            lock(&deployed.record.stats).add(&stats(stage));
+            let stats = stats(stage);
+            lock(&deployed.record.stats).add(&stats);
+            lock(&deployed.stats).add(&stats);
         }
         if report.logs.is_empty() {
             return;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = wall_ms();
         for line in &report.logs {
             let of = self.deployed.iter().find(|d| d.deployment.spec.name == line.transform);
             if let Some(deployed) = of {
@@ -71,6 +95,11 @@ impl Runner {
             }
         }
     }
+}
+
+fn wall_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Runner, String> {
@@ -132,6 +161,7 @@ fn stats(stage: &StageStats) -> TransformStats {
 
 fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
     LogLine {
+        number: 0,
         wall_ms,
         level: line.level.name().to_owned(),
         partition: line.partition,

@@ -1,4 +1,6 @@
-//! `millpond transform`.
+//! `millpond transform`: deploying and looking after transforms of a running node.
+
+mod logs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,16 +10,18 @@ use clap::{Args, Subcommand};
 use super::http_client::HttpClient;
 use super::table::Table;
 use super::{CliError, text};
-use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
-use crate::transforms::LogLine;
+use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, Shown};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
+  millpond transform deploy hot --module better.wasm --topic readings --canary 25
+  millpond transform promote hot
+  millpond transform alter hot --limit memory_bytes=8_388_608
   millpond transform list
-  millpond transform logs hot
+  millpond transform logs hot --follow
   millpond transform delete hot
 
 A transform runs on what is produced to its topics, before it is stored.")]
@@ -57,14 +61,39 @@ enum TransformCommand {
         /// Its name.
         name: String,
     },
-    /// Show what a transform logged.
-    Logs {
+    /// Change settings or limits of a transform: a new version with the same module.
+    #[command(disable_version_flag = true)]
+    Alter(AlterArgs),
+    /// Put a canary in force on all partitions.
+    Promote {
         /// Its name.
         name: String,
-        /// The newest lines.
-        #[arg(long, short = 'n', default_value_t = 100)]
-        lines: usize,
     },
+    /// Take the canary out of force, or without one put the previous version in force again.
+    Rollback {
+        /// Its name.
+        name: String,
+    },
+    /// Show what a transform logged.
+    Logs(logs::LogsArgs),
+}
+
+#[derive(Debug, Args)]
+struct AlterArgs {
+    /// Its name.
+    name: String,
+    /// A setting to add or replace, KEY=VALUE; may be repeated.
+    #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
+    /// A setting or limit to take away; may be repeated.
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// A limit to add or replace, NAME=NUMBER; may be repeated.
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
+    limits: Vec<(String, u64)>,
+    /// A label for the new version.
+    #[arg(long)]
+    version: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +130,9 @@ struct DeployArgs {
     /// Transforms of a topic run in ascending order.
     #[arg(long, default_value_t = 0)]
     order: i32,
+    /// Try it on this share of the partitions first, 1 to 99, beside the version in force.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    canary: Option<u8>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -134,9 +166,16 @@ pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
             node.post(&path(&name, "/resume")?)?;
             said(json, "resumed", &name)
         }
-        TransformCommand::Logs { name, lines } => {
-            logs(&node.get::<Vec<LogLine>>(&path(&name, &format!("/logs?lines={lines}"))?)?, json)
+        TransformCommand::Alter(args) => alter(&node, args, json),
+        TransformCommand::Promote { name } => {
+            node.post(&path(&name, "/promote")?)?;
+            said(json, "promoted", &name)
         }
+        TransformCommand::Rollback { name } => {
+            node.post(&path(&name, "/rollback")?)?;
+            said(json, "rolled back", &name)
+        }
+        TransformCommand::Logs(args) => logs::run(&node, &args, json),
     }
 }
 
@@ -172,13 +211,37 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
     };
     let header =
         serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
-    let shown: Shown =
-        node.post_bytes("/v1/transforms", (DEPLOY_HEADER, &ascii(&header)), &module)?;
+    let url = match args.canary {
+        Some(percent) => format!("/v1/transforms?canary_percent={percent}"),
+        None => "/v1/transforms".to_owned(),
+    };
+    let shown: Shown = node.post_bytes(&url, (DEPLOY_HEADER, &ascii(&header)), &module)?;
     if json {
         return text::print_json(&shown);
     }
-    let name = &shown.description.name;
-    text::print(&format!("deployed transform {name} on {}\n", shown.description.topics.join(", ")))
+    let (name, topics) = (&shown.description.name, shown.description.topics.join(", "));
+    match args.canary {
+        Some(percent) => text::print(&format!(
+            "version {} of transform {name} runs on {percent} % of the partitions of {topics}; then \
+             `millpond transform promote {name}` or `rollback {name}`\n",
+            shown.canary.map(|canary| canary.description.version).unwrap_or_default(),
+        )),
+        None => text::print(&format!("deployed transform {name} on {topics}\n")),
+    }
+}
+
+fn alter(node: &HttpClient, args: AlterArgs, json: bool) -> Result<(), CliError> {
+    let alteration = Alteration {
+        version: args.version,
+        settings: args.settings.into_iter().collect(),
+        unset: args.unset,
+        limits: args.limits.into_iter().collect(),
+    };
+    let shown: Shown = node.patch(&path(&args.name, "")?, &alteration)?;
+    if json {
+        return text::print_json(&shown);
+    }
+    text::print(&format!("altered transform {}: deployment {}\n", args.name, shown.id))
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>, CliError> {
@@ -233,10 +296,11 @@ fn list(all: &[Shown], json: bool) -> Result<(), CliError> {
 }
 
 fn state(shown: &Shown) -> &'static str {
-    match (&shown.fault, shown.paused) {
-        (Some(_), _) => "broken",
-        (None, true) => "paused",
-        (None, false) => "running",
+    match (&shown.fault, shown.paused, &shown.canary) {
+        (Some(_), ..) => "broken",
+        (None, true, _) => "paused",
+        (None, false, Some(_)) => "canary",
+        (None, false, None) => "running",
     }
 }
 
@@ -261,6 +325,14 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     for (key, value) in &d.limits {
         line("limit", &format!("{key} = {value}"));
     }
+    if let Some(previous) = &shown.previous {
+        line("previous", &format!("version {}, module {}", previous.version, previous.module));
+    }
+    if let Some(canary) = &shown.canary {
+        let (d, s) = (&canary.description, &canary.stats);
+        line("canary", &format!("version {} on {} %", d.version, canary.share_percent));
+        line("", &format!("{} in, {} failed", s.records_in, s.records_failed));
+    }
     let s = &shown.stats;
     line(
         "batches",
@@ -278,24 +350,6 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     );
     line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
     text::print(&out)
-}
-
-fn logs(lines: &[LogLine], json: bool) -> Result<(), CliError> {
-    if json {
-        return text::print_json(&lines);
-    }
-    let text: String = lines
-        .iter()
-        .map(|l| format!("{}  {:<5}  [{}] {}\n", clock(l.wall_ms), l.level, l.partition, l.text))
-        .collect();
-    text::print(&text)
-}
-
-/// The time of day in UTC, to the millisecond.
-fn clock(wall_ms: i64) -> String {
-    let of_day = wall_ms.rem_euclid(86_400_000);
-    let (seconds, ms) = (of_day / 1000, of_day % 1000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]
@@ -326,11 +380,5 @@ mod tests {
     fn limits_are_numbers() {
         assert_eq!(key_number("memory_bytes=16_777_216"), Ok(("memory_bytes".into(), 16_777_216)));
         assert!(key_number("memory_bytes=16MiB").is_err());
-    }
-
-    #[test]
-    fn the_clock_shows_the_time_of_day() {
-        assert_eq!(clock(0), "00:00:00.000");
-        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
     }
 }
