@@ -176,7 +176,7 @@ pub(super) const LIMITS: [&str; 3] = ["memory_bytes", "cpu_ms_per_batch", "outpu
 ///
 /// # Errors
 /// A limit that does not exist.
-pub(super) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
+pub(crate) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
     Ok(TransformSpec {
         name: spec.name.clone(),
         version: spec.version.clone(),

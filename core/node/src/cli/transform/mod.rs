@@ -1,6 +1,11 @@
 //! `millpond transform`: deploying and looking after transforms of a running node.
 
+mod check;
+mod local;
 mod logs;
+mod project;
+mod replay;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +14,14 @@ use clap::{Args, Subcommand};
 
 use super::http_client::HttpClient;
 use super::table::Table;
-use super::{CliError, text};
+use super::{CliError, session, text};
 use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, Shown};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  millpond transform init hot && millpond transform build hot && millpond transform test hot
+  millpond transform try --module hot --topic readings --set limit=70
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
   millpond transform deploy hot --module better.wasm --topic readings --canary 25
@@ -76,6 +83,16 @@ enum TransformCommand {
     },
     /// Show what a transform logged.
     Logs(logs::LogsArgs),
+    /// Make a project for a module, which builds at once.
+    Init(project::InitArgs),
+    /// Build a project's module.
+    Build(project::BuildArgs),
+    /// Run a module against the cases in a file beside it.
+    Test(check::TestArgs),
+    /// See what a module would do with real records, and at what cost.
+    Try(Box<trial::TryArgs>),
+    /// Send records that a transform failed on back to where they came from.
+    Replay(replay::ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +117,7 @@ struct AlterArgs {
 struct DeployArgs {
     /// A name for it: letters, digits, dots, dashes, underscores.
     name: String,
-    /// The module, a .wasm file.
+    /// The module, a .wasm file, or a project in which it was built.
     #[arg(long, short, value_name = "FILE")]
     module: PathBuf,
     /// A topic that it runs on; may be repeated.
@@ -176,6 +193,11 @@ pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
             said(json, "rolled back", &name)
         }
         TransformCommand::Logs(args) => logs::run(&node, &args, json),
+        TransformCommand::Init(args) => project::init(&args, json),
+        TransformCommand::Build(args) => project::build(&args, json),
+        TransformCommand::Test(args) => session::block_on(check::run(args, json)),
+        TransformCommand::Try(args) => session::block_on(trial::run(*args, json)),
+        TransformCommand::Replay(args) => session::block_on(replay::run(args, json)),
     }
 }
 
@@ -196,7 +218,7 @@ fn said(json: bool, what: &str, name: &str) -> Result<(), CliError> {
 }
 
 fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliError> {
-    let module = read_module(&args.module)?;
+    let module = read_module(&project::module_of(&args.module)?)?;
     let description = Description {
         name: args.name,
         version: args.version,
@@ -247,7 +269,7 @@ fn alter(node: &HttpClient, args: AlterArgs, json: bool) -> Result<(), CliError>
 fn read_module(path: &Path) -> Result<Vec<u8>, CliError> {
     std::fs::read(path).map_err(|e| {
         CliError::usage(format!("cannot read the module {}: {e}", path.display()))
-            .hint("build it with `cargo build --release --target wasm32-unknown-unknown`")
+            .hint("`millpond transform build` builds a project's module")
     })
 }
 
