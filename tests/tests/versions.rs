@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millpond_guests as guests;
-use millpond_tests::broker::{Broker, PATIENCE};
+use millpond_tests::broker::{Broker, PATIENCE, Setup};
 use millpond_tests::kafka::Kafka;
 use serde_json::Value;
 
@@ -236,4 +236,44 @@ fn the_module_of_the_previous_version_is_kept_for_a_roll_back_and_older_ones_are
     assert_eq!(kept(&broker).len(), 2);
     transform(&broker, &["rollback", "stamp"]);
     kafka(&broker).produce("t", 0, &[b"{\"n\":\"b\"}"]).unwrap();
+}
+
+#[test]
+fn where_signatures_are_demanded_only_packages_of_a_trusted_key_come_in_and_none_older() {
+    let plain = Broker::start();
+    let key = |name: &str| {
+        let file = plain.file(name, b"");
+        std::fs::remove_file(&file).unwrap();
+        (transform(&plain, &["keygen", &file]).trim().to_owned(), file)
+    };
+    let ((ours, own_key), (_, other_key)) = (key("own.pem"), key("other.pem"));
+    let signed = |key: &str, name: &str, counter: &str| {
+        let module = plain.file(&format!("{name}-{counter}.wasm"), guests::THRESHOLD);
+        let words = ["sign", &module, "--key", key, "--name", name, "--counter", counter];
+        transform(&plain, &[&words[..], &["--version", counter]].concat());
+        module
+    };
+    let broker =
+        Setup::default().config(&format!("[transforms]\ntrusted_keys = [\"{ours}\"]\n")).start();
+    kafka(&broker).create_topic("t", 1).unwrap();
+    let http = broker.http();
+    let deploy = |module: &str| {
+        let words = ["transform", "--http", &http, "deploy", "hot", "--module", module];
+        broker.cli(&[&words[..], &["--topic", "t", "--set", "field=n", "--set", "min=1"]].concat())
+    };
+    let unsigned = plain.file("unsigned.wasm", guests::THRESHOLD);
+    assert!(deploy(&unsigned).expect_failure().contains("not signed"));
+    assert!(deploy(&signed(&other_key, "hot", "9")).expect_failure().contains("trusted_keys"));
+    assert!(deploy(&signed(&own_key, "cold", "9")).expect_failure().contains("\"cold\""));
+    let mut bytes = std::fs::read(signed(&own_key, "hot", "7")).unwrap();
+    bytes[60] ^= 1;
+    assert!(deploy(&plain.file("changed.wasm", &bytes)).expect_failure().contains("changed"));
+    deploy(&signed(&own_key, "hot", "7")).expect_success();
+    assert!(deploy(&signed(&own_key, "hot", "6")).expect_failure().contains("counter 6"));
+    deploy(&signed(&own_key, "hot", "8")).expect_success();
+    let shown: Value =
+        serde_json::from_str(&transform(&broker, &["describe", "hot", "--json"])).unwrap();
+    assert_eq!(shown["description"]["version"], "8", "the version is the signed one");
+    transform(&broker, &["rollback", "hot"]);
+    transform(&broker, &["alter", "hot", "--set", "min=2"]);
 }

@@ -6,6 +6,7 @@
 //!             varint x (tag u8 | length varint | body), in ascending order of tags
 //! part  1 mode      u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
 //!       3 previous  a specification: its fields of version 1, then its own parts
+//!       5 counter   of the signed package that it came in u64
 //!       4 canary    transform id u64 | share in percent u8 | a specification
 //! ```
 //! A part that is not there stands for the default. An unknown part is refused, never skipped.
@@ -44,6 +45,8 @@ pub struct TransformSpec {
     pub order: i32,
     /// Before records are stored, or from what is stored and committed.
     pub mode: Mode,
+    /// Of the signed package that it came in, which grows with each release; 0: it was not signed.
+    pub package_counter: u64,
 }
 
 /// When a transform runs.
@@ -252,6 +255,19 @@ pub enum AdminError {
     /// There is nothing to promote.
     #[error("the transform {0:?} has no canary; `millpond transform deploy --canary` starts one")]
     NoCanary(String),
+    /// The signed package is older than one that was in force before.
+    #[error(
+        "the package of the transform {name:?} has counter {counter}, and one with {highest} was \
+         deployed here before; sign a newer one, or roll back to the previous version"
+    )]
+    OldPackage {
+        /// Of the transform.
+        name: String,
+        /// Of the package.
+        counter: u64,
+        /// The highest so far.
+        highest: u64,
+    },
     /// Somebody was faster.
     #[error("version {of} of the transform {name:?} is not in force any more")]
     Superseded {
@@ -270,6 +286,8 @@ pub enum AdminError {
 pub(crate) struct TransformTable {
     by_id: BTreeMap<TransformId, Deployment>,
     next_id: u64,
+    /// The highest counter of a signed package that each name ever had; outlives its deletion.
+    counters: BTreeMap<String, u64>,
 }
 
 impl TransformTable {
@@ -292,8 +310,24 @@ impl TransformTable {
         self.by_id.values().filter(runs_on).count()
     }
 
+    /// The highest counter of a signed package of this name so far.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// Names with a counter.
+    pub(crate) fn counters_len(&self) -> usize {
+        self.counters.len()
+    }
+
     pub(crate) fn deploy(&mut self, deployment: Deployment) {
         self.remove(&deployment.spec.name);
+        let canary = deployment.canary.as_ref().map(|canary| &canary.spec);
+        for spec in canary.into_iter().chain([&deployment.spec]) {
+            if spec.package_counter > self.counter(&spec.name) {
+                self.counters.insert(spec.name.clone(), spec.package_counter);
+            }
+        }
         let canary = deployment.canary.as_ref().map_or(0, |canary| canary.id.0);
         self.next_id = self.next_id.max(deployment.id.0).max(canary);
         self.by_id.insert(deployment.id, deployment);
@@ -351,15 +385,26 @@ impl TransformTable {
         for deployment in self.by_id.values() {
             deployment.put(out);
         }
+        put_count(out, self.counters.len());
+        for (name, counter) in &self.counters {
+            put_string(out, name);
+            out.put_u64_le(*counter);
+        }
     }
 
     pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<TransformTable, CodecError> {
         let next_id = take.u64("next transform id")?;
         let count = take.count("transforms", 1)?;
-        let mut table = TransformTable { by_id: BTreeMap::new(), next_id };
+        let mut table = TransformTable { next_id, ..TransformTable::default() };
         for _ in 0..count {
             let deployment = Deployment::take(take, has_parts)?;
             table.by_id.insert(deployment.id, deployment);
+        }
+        if has_parts {
+            for _ in 0..take.count("package counters", 12)? {
+                let name = take.string("name of a package")?;
+                table.counters.insert(name, take.u64("package counter")?);
+            }
         }
         Ok(table)
     }
@@ -482,17 +527,26 @@ impl TransformSpec {
             dead_letter_topic,
             order,
             mode: Mode::Inline,
+            package_counter: 0,
         })
     }
 
     /// What differs from the defaults.
     fn parts(&self) -> Vec<Part> {
-        self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect()
+        let mut parts: Vec<Part> =
+            self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect();
+        if self.package_counter > 0 {
+            let mut body = BytesMut::new();
+            body.put_u64_le(self.package_counter);
+            parts.push((PART_COUNTER, body));
+        }
+        parts
     }
 
     fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
         match tag {
             PART_MODE => self.mode = Mode::take(body)?,
+            PART_COUNTER => self.package_counter = body.u64("package counter")?,
             value => {
                 let what = "deployment part";
                 return Err(CodecError::Impossible { what, value: value.into() });
@@ -544,6 +598,8 @@ fn take_parts(
 
 /// The part with the specification that was in force before.
 const PART_PREVIOUS: u8 = 3;
+/// The part with the counter of its package.
+const PART_COUNTER: u8 = 5;
 /// The part with the version that is tried.
 const PART_CANARY: u8 = 4;
 /// The part that says the mode.
@@ -601,7 +657,8 @@ mod tests {
         for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
             let mut deployment = deployment(mode);
             deployment.previous = Some(Box::new(deployment.spec.clone()));
-            let spec = TransformSpec { version: "2".into(), ..deployment.spec.clone() };
+            let version = "2".to_owned();
+            let spec = TransformSpec { version, package_counter: 9, ..deployment.spec.clone() };
             deployment.canary =
                 Some(Box::new(Canary { id: TransformId(8), spec, share_percent: 30 }));
             let mut take = Take::new(written(&deployment).freeze());

@@ -340,6 +340,8 @@ pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
 pub const TRANSFORM_NAME_BYTES_MAX: usize = 128;
 /// Most transforms of one node.
 pub const TRANSFORMS_MAX: usize = 256;
+/// Names of signed packages whose counters a node remembers, deleted transforms included.
+pub const PACKAGE_COUNTERS_MAX: usize = 4_096;
 /// Most transforms in the chain of one topic.
 pub const TRANSFORMS_PER_TOPIC_MAX: usize = 8;
 /// Most topics that one transform names.

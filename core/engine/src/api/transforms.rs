@@ -60,6 +60,7 @@ impl Engine {
 
     fn deploy(&mut self, spec: TransformSpec) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
+        self.check_counter(&spec)?;
         let is_new = self.state.transforms.find(&spec.name).is_none();
         if is_new && self.state.transforms.len() >= limits::TRANSFORMS_MAX {
             return Err(AdminError::TooMany(limits::TRANSFORMS_MAX));
@@ -73,6 +74,22 @@ impl Engine {
         }
         let previous = self.state.transforms.find(&spec.name).map(|now| Box::new(now.spec.clone()));
         Ok(self.put_in_force(spec, previous))
+    }
+
+    /// A signed package never takes the place of a newer one, but that in force may be altered, also
+    /// after a roll-back. Whether packages must be signed is the node's affair.
+    fn check_counter(&self, spec: &TransformSpec) -> Result<(), AdminError> {
+        let (counter, highest) = (spec.package_counter, self.state.transforms.counter(&spec.name));
+        let now = self.state.transforms.find(&spec.name);
+        let is_altered = now.is_some_and(|now| now.spec.module == spec.module);
+        if counter > 0 && counter < highest && !is_altered {
+            return Err(AdminError::OldPackage { name: spec.name.clone(), counter, highest });
+        }
+        let is_new = counter > 0 && highest == 0;
+        if is_new && self.state.transforms.counters_len() >= limits::PACKAGE_COUNTERS_MAX {
+            return Err(AdminError::TooMany(limits::PACKAGE_COUNTERS_MAX));
+        }
+        Ok(())
     }
 
     /// On all partitions, not paused.
@@ -96,6 +113,7 @@ impl Engine {
         share_percent: u8,
     ) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
+        self.check_counter(&spec)?;
         let invalid = |message: &str| Err(AdminError::InvalidSpec(message.to_owned()));
         if !(1..=99).contains(&share_percent) {
             return invalid("a canary's share is from 1 to 99 percent of the partitions");

@@ -127,3 +127,38 @@ fn a_canary_keeps_to_the_topics_of_the_version_in_force() {
     let refused = rig.admin(AdminRequest::CanaryTransform { spec: unknown, share_percent: 10 });
     assert_eq!(refused, Err(AdminError::UnknownTransform("other".to_owned())));
 }
+
+#[test]
+fn a_signed_package_never_takes_the_place_of_a_newer_one_not_even_after_a_deletion() {
+    let mut rig = rig();
+    let package = |counter| TransformSpec { package_counter: counter, ..spec("signed") };
+    asked(&mut rig, AdminRequest::DeployTransform(package(5)));
+    asked(&mut rig, AdminRequest::DeployTransform(package(7)));
+    rig.admin(AdminRequest::DeleteTransform { name: "filter".to_owned() }).expect("deleted");
+    let old = AdminError::OldPackage { name: "filter".to_owned(), counter: 5, highest: 7 };
+    for snapshot in [None, Some(rig.engine.snapshot())] {
+        let mut reborn = rig.reborn(snapshot);
+        let refused = reborn.admin(AdminRequest::DeployTransform(package(5)));
+        assert_eq!(refused, Err(old.clone()));
+        asked(&mut reborn, AdminRequest::DeployTransform(package(7)));
+    }
+}
+
+#[test]
+fn rolling_back_may_go_to_an_older_package_that_was_in_force_and_which_can_be_altered_then() {
+    let mut rig = rig();
+    let package = |counter: u8| TransformSpec {
+        package_counter: counter.into(),
+        module: [counter; 32],
+        ..spec("signed")
+    };
+    for counter in [5, 7] {
+        asked(&mut rig, AdminRequest::DeployTransform(package(counter)));
+    }
+    let Ok(AdminResponse::Transform(now)) = roll_back(&mut rig, None) else { panic!("no answer") };
+    assert_eq!(now.spec.package_counter, 5);
+    let altered = TransformSpec { order: 3, ..package(5) };
+    assert_eq!(asked(&mut rig, AdminRequest::DeployTransform(altered)).spec.order, 3);
+    let other = TransformSpec { module: [6; 32], ..package(5) };
+    assert!(rig.admin(AdminRequest::DeployTransform(other)).is_err());
+}

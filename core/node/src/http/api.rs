@@ -52,12 +52,8 @@ async fn deploy(
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
-    let hash = state
-        .transforms
-        .admit(&description, module)
-        .await
-        .map_err(|e| Problem::bad_request(e.to_string()))?;
-    let spec = description.into_spec(hash);
+    let admitted = state.transforms.admit(description, module).await;
+    let spec = admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
     let request = match query.canary_percent {
         Some(share_percent) => AdminRequest::CanaryTransform { spec, share_percent },
         None => AdminRequest::DeployTransform(spec),
@@ -88,10 +84,11 @@ async fn alter(
     let now = state.admin(AdminRequest::DescribeTransform { name }).await?;
     let AdminResponse::Transform(now) = now else { return Err(unexpected(&now)) };
     let description = alteration.of(Description::of(&now.spec)).map_err(Problem::bad_request)?;
-    let module = now.spec.module;
+    let (module, package_counter) = (now.spec.module, now.spec.package_counter);
     let admitted = state.transforms.readmit(&description, module).await;
     admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
-    let request = AdminRequest::DeployTransform(description.into_spec(module));
+    let spec = TransformSpec { package_counter, ..description.into_spec(module) };
+    let request = AdminRequest::DeployTransform(spec);
     Ok(Json(state.transform(request).await?))
 }
 

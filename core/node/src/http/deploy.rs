@@ -206,6 +206,7 @@ impl Description {
             dead_letter_topic: self.dead_letter_topic,
             order: self.order,
             mode: Mode::Inline,
+            package_counter: 0,
         }
     }
 

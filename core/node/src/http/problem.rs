@@ -36,6 +36,7 @@ impl From<AdminError> for Problem {
             AdminError::TooMany(_)
             | AdminError::NoPrevious(_)
             | AdminError::NoCanary(_)
+            | AdminError::OldPackage { .. }
             | AdminError::Superseded { .. } => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())

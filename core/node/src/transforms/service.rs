@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use millpond_engine::transform::{Deployment, TransformJob, TransformOutcome};
+use millpond_engine::transform::{Deployment, TransformJob, TransformOutcome, TransformSpec};
 use millpond_engine::{PartitionKey, TransformId};
+use millpond_security::{Manifest, Package, PackageError, PublicKey};
 use millpond_transform::{CompiledModule, Host, HostConfig, Transform};
 use millpond_wire::ErrorCode;
 use tokio::runtime::Handle;
@@ -38,6 +39,8 @@ pub(crate) struct TransformService {
     compiler: Compiler,
     engine: EngineHandle,
     workers: Handle,
+    /// Whoever may sign modules; nobody: they need no signature.
+    trusted: Vec<PublicKey>,
     log_lines: usize,
     lanes: Lanes,
     table: Mutex<Table>,
@@ -77,6 +80,10 @@ pub(crate) enum AdmitError {
     #[error("{0}")]
     Module(String),
     #[error("{0}")]
+    Signature(#[from] PackageError),
+    #[error("the module is signed for a transform named {signed:?}, not for {name:?}")]
+    OtherName { name: String, signed: String },
+    #[error("{0}")]
     Store(#[from] StoreError),
     #[error("the node is stopping")]
     Stopping,
@@ -89,6 +96,12 @@ pub(crate) enum ServiceError {
     Host(String),
     #[error("the modules cannot be reached: {0}")]
     Store(#[from] StoreError),
+    #[error("transforms.trusted_keys: {0}")]
+    Key(#[from] PackageError),
+}
+
+fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, PackageError> {
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 impl TransformService {
@@ -107,20 +120,26 @@ impl TransformService {
             store,
             engine,
             workers: Handle::current(),
+            trusted: trusted_keys(&config.trusted_keys)?,
             log_lines: config.log_lines,
             lanes: Lanes::default(),
             table: Mutex::default(),
         }))
     }
 
-    /// Checks, compiles, starts and stores a module, so that it can be deployed. Gives its address.
+    /// Checks, compiles, starts and stores a module, so that it can be deployed as it is described;
+    /// a signed one in the version that was signed. Gives what is to be deployed.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        description: &Description,
+        mut description: Description,
         wasm: Bytes,
-    ) -> Result<ModuleHash, AdmitError> {
+    ) -> Result<TransformSpec, AdmitError> {
+        let manifest = self.check_signature(&description.name, &wasm)?;
+        if let Some(manifest) = &manifest {
+            description.version.clone_from(&manifest.version);
+        }
         let module = self.compiler.ready(wasm.clone()).await.map_err(AdmitError::Module)?;
-        self.try_start(description, &module).await?;
+        self.try_start(&description, &module).await?;
         let store = self.store.clone();
         let stored = self.workers.spawn_blocking(move || store.put(&wasm)).await;
         let hash = stored.map_err(|_| AdmitError::Stopping)??;
@@ -129,7 +148,23 @@ impl TransformService {
             table.recent.pop_front();
         }
         table.recent.push_back(module);
-        Ok(hash)
+        let package_counter = manifest.map_or(0, |manifest| manifest.counter);
+        Ok(TransformSpec { package_counter, ..description.into_spec(hash) })
+    }
+
+    /// What was signed, where signatures are demanded.
+    fn check_signature(&self, name: &str, wasm: &[u8]) -> Result<Option<Manifest>, AdmitError> {
+        if self.trusted.is_empty() {
+            return Ok(None);
+        }
+        let package = Package::open(wasm)?;
+        let manifest = package.verify(&self.trusted)?;
+        match manifest.name == name {
+            true => Ok(Some(manifest.clone())),
+            false => {
+                Err(AdmitError::OtherName { name: name.to_owned(), signed: manifest.name.clone() })
+            }
+        }
     }
 
     /// The same for a module that is stored, under another description.

@@ -5,6 +5,7 @@ mod local;
 mod logs;
 mod project;
 mod replay;
+mod sign;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -93,6 +94,10 @@ enum TransformCommand {
     Try(Box<trial::TryArgs>),
     /// Send records that a transform failed on back to where they came from.
     Replay(replay::ReplayArgs),
+    /// Make a key to sign modules with.
+    Keygen(sign::KeygenArgs),
+    /// Sign a module, for nodes that demand it.
+    Sign(sign::SignArgs),
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +202,8 @@ pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
         TransformCommand::Build(args) => project::build(&args, json),
         TransformCommand::Test(args) => session::block_on(check::run(args, json)),
         TransformCommand::Try(args) => session::block_on(trial::run(*args, json)),
+        TransformCommand::Keygen(args) => sign::keygen(&args, json),
+        TransformCommand::Sign(args) => sign::run(&args, json),
         TransformCommand::Replay(args) => session::block_on(replay::run(args, json)),
     }
 }
