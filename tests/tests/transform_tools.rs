@@ -51,11 +51,11 @@ fn a_project_builds_at_once_passes_its_cases_and_runs_on_a_node() {
     let told = transform(&broker, &["test", &hot]);
     assert_eq!(told.matches("ok  ").count(), 3, "{told}");
     transform(&broker, &["deploy", "hot", "--module", &hot, "--topic", "readings"]);
-    let records: [&[u8]; 2] = [b"{\"temperature\": 80.5}", b"{\"temperature\": 79}"];
+    let records: [&[u8]; 2] = [b"{\"celsius\": 80.5}", b"{\"celsius\": 69}"];
     client.produce("readings", 0, &records).unwrap();
     let found = client.read("readings", 0, 0).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].text(), "{\"temperature\": 80.5}");
+    assert_eq!(found[0].text(), "{\"celsius\": 80.5}");
 }
 
 #[test]

@@ -151,24 +151,23 @@ const CARGO_CONFIG: &str = r#"[target.wasm32-unknown-unknown]
 rustflags = ["-C", "target-feature=+simd128"]
 "#;
 
-const SOURCE: &str = r#"//! Keeps the records whose `temperature` is above a limit.
+const SOURCE: &str = r#"//! Keeps the records whose `celsius` is above a limit.
 
 use millpond_sdk::{Failure, Output, Record, Settings, Transform, Verdict, json, register};
 
-/// The setting `limit`, 80 unless it is set.
+/// The setting `above`, 70 unless it is set.
 struct Hot {
-    limit: f64,
+    above: f64,
 }
 
 impl Transform for Hot {
     fn new(settings: &Settings) -> Result<Self, Failure> {
-        Ok(Hot { limit: settings.parse("limit")?.unwrap_or(80.0) })
+        Ok(Hot { above: settings.parse("above")?.unwrap_or(70.0) })
     }
 
     fn on_record(&mut self, record: &Record<'_>, _: &mut Output) -> Result<Verdict, Failure> {
-        let value = record.value_or_empty();
-        let temperature = json::number(value, "temperature").ok_or("no `temperature`")?;
-        Ok(if temperature > self.limit { Verdict::Keep } else { Verdict::Drop })
+        let celsius = json::number(record.value_or_empty(), "celsius").ok_or("no celsius")?;
+        Ok(if celsius > self.above { Verdict::Keep } else { Verdict::Drop })
     }
 }
 
@@ -181,19 +180,19 @@ const CASES: &str = r#"{
     {
       "name": "what is hot is kept as it is, what is cold is dropped",
       "records": [
-        { "key": "pump-1", "value": { "json": { "temperature": 81.5 } } },
-        { "key": "pump-1", "value": { "json": { "temperature": 31.5 } } }
+        { "key": "pump-1", "value": { "json": { "celsius": 81.5 } } },
+        { "key": "pump-1", "value": { "json": { "celsius": 31.5 } } }
       ],
-      "expect": [{ "key": "pump-1", "value": { "json": { "temperature": 81.5 } } }]
+      "expect": [{ "key": "pump-1", "value": { "json": { "celsius": 81.5 } } }]
     },
     {
       "name": "the limit is a setting",
-      "settings": { "limit": "20" },
-      "records": [{ "value": { "json": { "temperature": 31.5 } } }],
-      "expect": [{ "value": { "json": { "temperature": 31.5 } } }]
+      "settings": { "above": "20" },
+      "records": [{ "value": { "json": { "celsius": 31.5 } } }],
+      "expect": [{ "value": { "json": { "celsius": 31.5 } } }]
     },
     {
-      "name": "a record without a temperature is a dead letter",
+      "name": "a record without degrees is a dead letter",
       "records": [{ "value": "hello" }],
       "expect": [{ "topic": "readings.dead-letter", "value": "hello" }]
     }
