@@ -82,10 +82,12 @@ impl Transform {
         };
         let topic = transform.spec.topics.first().map_or("", String::as_str);
         let running = host.running();
-        let started = Guest::start(&transform, transform.spec.limits.memory_bytes, topic).await.map_err(|fault| match fault {
-            Fault::Init(cause) => *cause,
-            other => other,
-        });
+        let started = Guest::start(&transform, transform.spec.limits.memory_bytes, topic)
+            .await
+            .map_err(|fault| match fault {
+                Fault::Init(cause) => *cause,
+                other => other,
+            });
         drop(running);
         started.map_err(DeployError::Start)?;
         Ok(Arc::new(transform))

@@ -30,10 +30,10 @@ impl Guest {
         Ok(match transform.module().contract() {
             Contract::Millpond => {
                 Guest::Flat(Box::new(Instance::start(transform, memory_bytes).await?))
-            },
+            }
             Contract::Redpanda => {
                 Guest::Pull(Box::new(PullGuest::start(transform, memory_bytes, topic).await?))
-            },
+            }
         })
     }
 

@@ -177,12 +177,13 @@ fn engine_config(host: &HostConfig) -> wasmtime::Result<Config> {
 }
 
 /// The interpreter's bytecode, in the width and order of bytes of this machine.
-const INTERPRETER_TARGET: &str = match (cfg!(target_pointer_width = "64"), cfg!(target_endian = "big")) {
-    (true, false) => "pulley64",
-    (true, true) => "pulley64be",
-    (false, false) => "pulley32",
-    (false, true) => "pulley32be",
-};
+const INTERPRETER_TARGET: &str =
+    match (cfg!(target_pointer_width = "64"), cfg!(target_endian = "big")) {
+        (true, false) => "pulley64",
+        (true, true) => "pulley64be",
+        (false, false) => "pulley32",
+        (false, true) => "pulley32be",
+    };
 
 /// The interpreter checks every access by itself.
 fn guard_bytes(engine: EngineKind) -> u64 {

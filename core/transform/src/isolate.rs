@@ -277,12 +277,7 @@ struct Budget {
 
 impl Budget {
     fn of(batch_ms: u64, records: usize) -> Self {
-        Budget {
-            records,
-            batch_ms,
-            spent_ms: 0,
-            calls_left: caps::TRANSFORM_ISOLATION_RUNS_MAX,
-        }
+        Budget { records, batch_ms, spent_ms: 0, calls_left: caps::TRANSFORM_ISOLATION_RUNS_MAX }
     }
 
     /// CPU time in ms for a call on so many records: their share of the batch's, but not less

@@ -218,8 +218,7 @@ impl Flow {
             ..StageStats::default()
         };
         let mut logs = LogBuffer::default();
-        let mut at =
-            At { transform: &transform, place, stats: &mut stats, logs: &mut logs };
+        let mut at = At { transform: &transform, place, stats: &mut stats, logs: &mut logs };
         let running = transform.host().running();
         let result = self.run_records_and_timers(stage, &mut at).await;
         drop(running);

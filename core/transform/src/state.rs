@@ -197,12 +197,7 @@ impl State {
         self.entries.get(self.scratch.as_slice())?.get(EXPIRY_BYTES..)
     }
 
-    pub(crate) fn put(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        expires_ms: i64,
-    ) -> Result<(), Refused> {
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], expires_ms: i64) -> Result<(), Refused> {
         if key.len() > caps::TRANSFORM_STATE_KEY_BYTES_MAX
             || value.len() > caps::TRANSFORM_STATE_VALUE_BYTES_MAX
         {
@@ -338,7 +333,8 @@ impl State {
         let bounds = (Bound::Included(&[OF_TIMER][..]), Bound::Excluded(end.as_slice()));
         // The least key of a timer is longer than its first byte, so the bounds may be equal only
         // where there is nothing between them.
-        let range = (end.as_slice() > &[OF_TIMER][..]).then(|| self.entries.range::<[u8], _>(bounds));
+        let range =
+            (end.as_slice() > &[OF_TIMER][..]).then(|| self.entries.range::<[u8], _>(bounds));
         range.into_iter().flatten().map(|(key, _)| key)
     }
 

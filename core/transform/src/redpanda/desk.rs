@@ -276,7 +276,13 @@ impl Batch {
         let mut refused = self.refused.iter().peekable();
         for (index, at) in range.enumerate() {
             let Some(row) = self.rows.get(index).filter(|_| index < self.next) else {
-                gathered.decide(at, Decision::Failed(FailureReason::Verdict, "the module did not read it".to_owned()));
+                gathered.decide(
+                    at,
+                    Decision::Failed(
+                        FailureReason::Verdict,
+                        "the module did not read it".to_owned(),
+                    ),
+                );
                 continue;
             };
             let start = gathered.emitted.len();
