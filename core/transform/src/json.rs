@@ -413,3 +413,215 @@ impl Name<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, Value};
+
+    /// SplitMix64: the same numbers each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        fn below(&mut self, end: u64) -> u64 {
+            self.next() % end
+        }
+
+        fn text(&mut self) -> String {
+            const PIECES: [&str; 14] = [
+                "a",
+                "b",
+                "~",
+                "/",
+                "\"",
+                "\\",
+                "{",
+                "]",
+                "\n",
+                "\u{1}",
+                "\u{e9}",
+                "\u{1f600}",
+                " ",
+                "0",
+            ];
+            (0..self.below(4)).map(|_| PIECES[self.below(14) as usize]).collect()
+        }
+
+        fn value(&mut self, depth: u64) -> Value {
+            match self.below(if depth == 0 { 5 } else { 8 }) {
+                0 => Value::Null,
+                1 => Value::Bool(self.below(2) == 0),
+                2 => Value::from(self.next() as i64),
+                // The other reader is a digit off on most others.
+                3 => Value::from(f64::from(self.next() as i32) / 8.0),
+                4 => Value::String(self.text()),
+                5 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
+                _ => {
+                    let fields = (0..self.below(4)).map(|_| (self.text(), self.value(depth - 1)));
+                    Value::Object(fields.collect::<Map<_, _>>())
+                }
+            }
+        }
+
+        /// A pointer to something in the value, or nearly.
+        fn pointer(&mut self, value: &Value) -> String {
+            let mut pointer = String::new();
+            let mut at = value;
+            while self.below(5) > 0 {
+                let token = match at {
+                    Value::Array(items) => self.below(items.len() as u64 + 1).to_string(),
+                    Value::Object(fields) if !fields.is_empty() && self.below(9) > 0 => {
+                        let keys: Vec<_> = fields.keys().collect();
+                        keys[self.below(keys.len() as u64) as usize].clone()
+                    }
+                    _ => self.text(),
+                };
+                pointer += &format!("/{}", token.replace('~', "~0").replace('/', "~1"));
+                at = value.pointer(&pointer).unwrap_or(&Value::Null);
+            }
+            pointer
+        }
+
+        /// White space between tokens, and escapes where none are needed.
+        fn write(&mut self, value: &Value, out: &mut String) {
+            let space = [" ", "", "\n\t", "\r"][self.below(4) as usize];
+            out.push_str(space);
+            match value {
+                Value::Array(items) => {
+                    out.push('[');
+                    for (index, item) in items.iter().enumerate() {
+                        out.push_str(if index > 0 { "," } else { "" });
+                        self.write(item, out);
+                    }
+                    out.push_str(&format!("{space}]"));
+                }
+                Value::Object(fields) => {
+                    out.push('{');
+                    for (index, (key, field)) in fields.iter().enumerate() {
+                        out.push_str(if index > 0 { "," } else { "" });
+                        self.write(&Value::String(key.clone()), out);
+                        out.push_str(&format!("{space}:"));
+                        self.write(field, out);
+                    }
+                    out.push_str(&format!("{space}}}"));
+                }
+                Value::String(text) if self.below(3) == 0 => {
+                    let units = text.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+                    out.push_str(&format!("\"{}\"", units.collect::<String>()));
+                }
+                plain => out.push_str(&plain.to_string()),
+            }
+            out.push_str(space);
+        }
+    }
+
+    fn read(document: &str, field: &Field) -> Value {
+        let raw = &document[field.place.clone()];
+        let text = match field.kind {
+            Kind::String => format!("\"{raw}\""),
+            _ => raw.to_owned(),
+        };
+        serde_json::from_str(&text).expect("what is found is JSON")
+    }
+
+    #[test]
+    fn it_finds_what_another_reader_finds() {
+        let mut found = 0;
+        for seed in 0..30_000 {
+            let mut numbers = Numbers(seed);
+            let value = numbers.value(4);
+            let mut document = String::new();
+            numbers.write(&value, &mut document);
+            let pointer = numbers.pointer(&value);
+            match (find(document.as_bytes(), pointer.as_bytes()), value.pointer(&pointer)) {
+                (Ok(field), Some(expected)) => {
+                    found += 1;
+                    let read = read(&document, &field);
+                    if let (Some(float), Kind::Number) = (expected.as_f64(), field.kind) {
+                        let number = number(document[field.place].as_bytes());
+                        assert_eq!(number, Some(float), "seed {seed}: {document} {pointer}");
+                    } else {
+                        assert_eq!(&read, expected, "seed {seed}: {document} {pointer}");
+                    }
+                }
+                (Err(Refused::NotFound), None) => {}
+                other => panic!("seed {seed}: {document} {pointer}: {other:?}"),
+            }
+        }
+        assert!(found > 5_000, "{found}");
+    }
+
+    #[test]
+    fn whatever_the_bytes_it_ends_within_them() {
+        let mut invalid = 0;
+        for seed in 0..40_000 {
+            let mut numbers = Numbers(seed);
+            let value = numbers.value(3);
+            let mut document = String::new();
+            numbers.write(&value, &mut document);
+            let pointer = numbers.pointer(&value);
+            let mut document = document.into_bytes();
+            for _ in 0..1 + numbers.below(3) {
+                let at = numbers.below(document.len() as u64 + 1) as usize;
+                const BYTES: &[u8] = b"\"\\{}[],:0-e.tn \xff\x02";
+                let byte = BYTES[numbers.below(BYTES.len() as u64) as usize];
+                match numbers.below(3) {
+                    0 => document.truncate(at),
+                    1 => document.insert(at, byte),
+                    _ => document.iter_mut().skip(at).take(1).for_each(|place| *place = byte),
+                }
+            }
+            let whole = serde_json::from_slice::<Value>(&document);
+            match find(&document, pointer.as_bytes()) {
+                Ok(field) => assert!(field.place.end <= document.len()),
+                Err(Refused::Invalid) => {
+                    invalid += 1;
+                    assert!(whole.is_err(), "seed {seed}: {}", document.escape_ascii());
+                }
+                Err(Refused::NotFound) => {}
+            }
+        }
+        assert!(invalid > 5_000, "{invalid}");
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let max = caps::TRANSFORM_JSON_DEPTH_MAX;
+        assert!(find(nested(max).as_bytes(), b"").is_ok());
+        assert_eq!(find(nested(max + 1).as_bytes(), b""), Err(Refused::Invalid));
+        assert_eq!(find(&vec![b'['; 1 << 20], b""), Err(Refused::Invalid));
+        let deep = "/0".repeat(max);
+        assert!(find(nested(max).as_bytes(), deep.as_bytes()).is_ok());
+        let deeper = "/0".repeat(1 << 18);
+        assert!(find(nested(max).as_bytes(), deeper.as_bytes()).is_err());
+        assert_eq!(find(b"[{]}", b""), Err(Refused::Invalid));
+    }
+
+    #[test]
+    fn numbers_are_those_of_json() {
+        for good in ["0", "-0", "10", "1.5", "-1e3", "2E+2", "0.1e-2"] {
+            let found = find(good.as_bytes(), b"").map(|field| field.kind);
+            assert_eq!(found, Ok(Kind::Number), "{good}");
+            assert_eq!(number(good.as_bytes()), good.parse().ok(), "{good}");
+        }
+        for bad in ["01", "-", "+1", "1.", ".5", "1e", "0x1", "1-1", "NaN", "Infinity", "", "--1"] {
+            assert!(find(bad.as_bytes(), b"").is_err(), "{bad}");
+        }
+        assert_eq!(number(b"1e999"), None);
+        let mut numbers = Numbers(1);
+        for _ in 0..10_000 {
+            let float = f64::from_bits(numbers.next());
+            if float.is_finite() {
+                assert_eq!(number(format!("{float:e}").as_bytes()), Some(float));
+            }
+        }
+    }
+}

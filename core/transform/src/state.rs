@@ -485,3 +485,210 @@ fn check_entry(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         _ => Err("a key of a kind that this version does not know"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SplitMix64: the same numbers each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % end
+        }
+
+        fn key(&mut self) -> Vec<u8> {
+            let bytes = self.below(4);
+            (0..bytes).map(|_| [0, 1, b'a', 255][self.below(4) as usize]).collect()
+        }
+    }
+
+    /// The same, as simply as it can be said.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    struct Model {
+        entries: BTreeMap<Vec<u8>, (i64, Vec<u8>)>,
+        timers: BTreeSet<(i64, Vec<u8>)>,
+        times: Option<(i64, i64)>,
+    }
+
+    impl Model {
+        fn journal(&self) -> BTreeMap<Bytes, Bytes> {
+            let mut all = BTreeMap::new();
+            for (key, (expires, value)) in &self.entries {
+                let stored = [&expires.to_le_bytes()[..], value].concat();
+                all.insert([&[0], key.as_slice()].concat().into(), stored.into());
+            }
+            for (at_ms, key) in &self.timers {
+                let time = (*at_ms as u64 ^ (1 << 63)).to_be_bytes();
+                all.insert([&[1], &time[..], key].concat().into(), vec![0; 8].into());
+            }
+            if let Some((greatest, watermark)) = self.times {
+                let value = [[0; 8], greatest.to_le_bytes(), watermark.to_le_bytes()].concat();
+                all.insert(WATERMARK_KEY.into(), value.into());
+            }
+            all
+        }
+    }
+
+    fn step(numbers: &mut Numbers, state: &mut State, model: &mut Model) {
+        let key = numbers.key();
+        match numbers.below(10) {
+            0..=2 => {
+                let value = vec![7; numbers.below(20) as usize];
+                let expires = [0, 5, 50, -3][numbers.below(4) as usize];
+                assert_eq!(state.put(&key, &value, expires), Ok(()));
+                model.entries.insert(key, (expires, value));
+            }
+            3 => {
+                let there = model.entries.remove(&key).is_some();
+                assert_eq!(state.delete(&key), Ok(there));
+            }
+            4 => {
+                let found = model.entries.get(&key).map(|(_, value)| value.as_slice());
+                assert_eq!(state.get(&key), found);
+            }
+            5 => check_range(numbers, state, model),
+            6 => {
+                let at_ms = numbers.below(80) as i64 - 20;
+                assert_eq!(state.set_timer(at_ms, &key), Ok(()));
+                model.timers.insert((at_ms, key));
+            }
+            7 => {
+                let at_ms = numbers.below(80) as i64 - 20;
+                let there = model.timers.remove(&(at_ms, key.clone()));
+                assert_eq!(state.delete_timer(at_ms, &key), Ok(there));
+            }
+            8 => {
+                let seen = numbers.below(60) as i64;
+                let idle = numbers.below(9);
+                state.advance(Some(seen), idle, 3);
+                let greatest = model.times.map_or(seen, |(greatest, _)| greatest.max(seen));
+                let now = greatest + idle as i64 - 3;
+                let watermark = model.times.map_or(now, |(_, watermark)| watermark.max(now));
+                model.times = Some((greatest, watermark));
+            }
+            _ => {
+                let watermark = model.times.map_or(i64::MIN, |(_, watermark)| watermark);
+                let max = numbers.below(5) as usize;
+                for timer in state.take_due(max) {
+                    let first = model.timers.pop_first().expect("a timer");
+                    assert_eq!(first, (timer.at_ms, timer.key.to_vec()));
+                    assert!(timer.at_ms <= watermark);
+                }
+                let due = model.timers.first().is_some_and(|(at_ms, _)| *at_ms <= watermark);
+                assert_eq!(state.has_due(), due);
+                state.expire(usize::MAX);
+                model.entries.retain(|_, (at_ms, _)| *at_ms == 0 || *at_ms > watermark);
+            }
+        }
+    }
+
+    fn check_range(numbers: &mut Numbers, state: &State, model: &Model) {
+        let (mut from, to) = (numbers.key(), (numbers.below(4) > 0).then(|| numbers.key()));
+        let mut room = vec![0; 40 + numbers.below(60) as usize];
+        let expected: Vec<_> = model
+            .entries
+            .iter()
+            .filter(|(key, _)| **key >= from && to.as_ref().is_none_or(|to| *key < to))
+            .map(|(key, (_, value))| (key.clone(), value.clone()))
+            .collect();
+        let mut found = Vec::new();
+        loop {
+            let written = state.range(&from, to.as_deref(), &mut room).expect("one entry fits");
+            let mut packed = &room[..written];
+            while let Some((lengths, rest)) = packed.split_first_chunk::<8>() {
+                let word = |at: usize| {
+                    u32::from_le_bytes(lengths[at..at + 4].try_into().expect("4 bytes")) as usize
+                };
+                let (key, rest) = rest.split_at(word(0));
+                let (value, rest) = rest.split_at(word(4));
+                found.push((key.to_vec(), value.to_vec()));
+                packed = rest;
+            }
+            match found.last().filter(|_| written > 0) {
+                Some((last, _)) => from = [last.as_slice(), &[0]].concat(),
+                None => break,
+            }
+        }
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn it_is_a_map_whatever_is_done_and_undone() {
+        for seed in 0..200 {
+            let mut numbers = Numbers(seed);
+            let mut state = State::default();
+            let mut model = Model::default();
+            // What a log of all committed runs holds.
+            let mut log = BTreeMap::new();
+            for _ in 0..20 {
+                state.begin_run(usize::MAX);
+                let before_run = model.clone();
+                for _ in 0..numbers.below(4) {
+                    state.begin_call();
+                    let before_call = model.clone();
+                    (0..numbers.below(12)).for_each(|_| step(&mut numbers, &mut state, &mut model));
+                    if numbers.below(3) == 0 {
+                        state.roll_back_call();
+                        model = before_call;
+                    }
+                }
+                if numbers.below(4) == 0 {
+                    state.roll_back_run();
+                    model = before_run;
+                } else {
+                    for StateChange { key, value } in state.commit_run() {
+                        let before = match value.clone() {
+                            Some(value) => log.insert(key, value),
+                            None => log.remove(&key),
+                        };
+                        assert_ne!(before, value, "seed {seed}: a change that changes nothing");
+                    }
+                }
+                let journal = model.journal();
+                assert_eq!(state.entries, journal, "seed {seed}");
+                assert_eq!(log, journal, "seed {seed}");
+                let bytes: usize =
+                    journal.iter().map(|(key, value)| counted(key, value.len())).sum();
+                assert_eq!((state.bytes(), state.changed_bytes), (bytes, 0), "seed {seed}");
+                let expiring = model.entries.values().filter(|(at_ms, _)| *at_ms != 0).count();
+                assert_eq!(state.expiries.len(), expiring, "seed {seed}");
+                if numbers.below(5) == 0 {
+                    state = State::load(log.clone(), "subject").expect("it loads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_longer_than_any_key_bound_as_they_should() {
+        let mut state = State::default();
+        state.begin_run(usize::MAX);
+        let longest = vec![b'k'; caps::TRANSFORM_STATE_KEY_BYTES_MAX];
+        state.put(&longest, b"v", 0).expect("it fits");
+        let mut room = [0; 2_000];
+        let after = [longest.as_slice(), &[0]].concat();
+        let far = [longest.as_slice(), &[9; 500]].concat();
+        assert!(state.range(&longest, Some(&after), &mut room).is_ok_and(|bytes| bytes > 0));
+        assert_eq!(state.range(&after, None, &mut room), Ok(0));
+        assert_eq!(state.range(&far, None, &mut room), Ok(0));
+        assert!(state.range(b"", Some(&far), &mut room).is_ok_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn extreme_times_neither_overflow_nor_come_out_of_order() {
+        let mut state = State::default();
+        state.begin_run(usize::MAX);
+        for at_ms in [i64::MAX, 0, i64::MIN, -1, 1] {
+            state.set_timer(at_ms, b"").expect("it fits");
+        }
+        assert!(!state.has_due(), "there is no watermark yet");
+        state.advance(Some(i64::MAX), u64::MAX, 0);
+        let due: Vec<_> = state.take_due(9).into_iter().map(|timer| timer.at_ms).collect();
+        assert_eq!(due, [i64::MIN, -1, 0, 1, i64::MAX]);
+    }
+}

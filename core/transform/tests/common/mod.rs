@@ -37,6 +37,10 @@ pub(crate) fn compiled_for(engine: EngineKind, wasm: &[u8]) -> CompiledModule {
     modules.entry((engine.name(), Sha256::of(wasm))).or_insert_with(compile).clone()
 }
 
+pub(crate) fn compiled(wasm: &[u8]) -> CompiledModule {
+    compiled_for(EngineKind::Native, wasm)
+}
+
 /// A declaration that a test changes, and the transform of it.
 pub(crate) async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
     deploy_on(EngineKind::Native, wasm, change).await
