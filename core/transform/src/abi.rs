@@ -37,18 +37,20 @@
 //!
 //! Each transform has for each partition a map of keys to values, and timers. They outlive the
 //! instance, which may be thrown away between any two calls. What a call changes stands at once
-//! for that call and is undone if the call fails. The state functions may be called from
-//! `millpond_transform_v1` and `millpond_timer_v1`, not from `millpond_init`, where there is no
-//! state yet: there nothing is found, and what would be put is answered with [`STATE_FULL`].
+//! for that call and is undone if the call fails (a trap, a panic, CPU time); a verdict of failed
+//! undoes nothing. If the batch is refused, all is undone, that of other stages too. The state
+//! functions may be called from `millpond_transform_v1` and `millpond_timer_v1`; in
+//! `millpond_init` there is no state yet: nothing is found, and what would be put is answered with
+//! [`STATE_FULL`], as is what is more than one batch may change.
 //!
 //! `state_range` packs whole entries one behind the other, without padding: `u32 key length`,
 //! `u32 value length`, key, value. To go on after them, ask from the last key with a zero byte
 //! behind it.
 //!
 //! The watermark of a partition is the greatest timestamp seen less a delay; it never goes back.
-//! After each batch it advances; entries whose `expires_ms` it has reached are gone, and timers
-//! that it has reached are given to `millpond_timer_v1`, in the order of (`at_ms`, key). The record
-//! of a timer has its key as key, its `at_ms` as timestamp, no value and no headers. Keep and drop
+//! After each batch it advances. First the timers that it has reached are given to
+//! `millpond_timer_v1`, in the order of (`at_ms`, key); then the entries whose `expires_ms` it has
+//! reached are gone: a timer may still read what ends with it. The record of a timer has its key as key, its `at_ms` as timestamp, no value and no headers. Keep and drop
 //! mean the same for it: it is spent. What is emitted for it goes on in the chain. A timer whose
 //! verdict is failed, or that makes the call trap, is spent too. A timer that is set for a time
 //! which the watermark has reached fires in a further call. A module without `millpond_timer_v1`

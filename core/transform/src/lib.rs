@@ -11,6 +11,10 @@
 //! - [`Transform::deploy`]: a declaration ([`TransformSpec`]) and a module, tried once.
 //! - [`Chain`]: the transforms of one partition; [`run`] runs it on a batch.
 //!
+//! A stage may keep state (`state.rs`): a cache in memory in front of a changelog that the caller
+//! journals with the outcome. [`Chain::state_wanted`] says what must be loaded before a run,
+//! [`Report::state`] what the run changed; [`Chain::forget_state`] where that was not journalled.
+//!
 //! It must never trust a pointer, a length or a count of a guest, let one run longer than its
 //! budget, or change a batch of which it kept all records. It knows nothing of the engine: what
 //! becomes of an [`Outcome`] is decided there.

@@ -119,7 +119,9 @@ impl State {
         for (key, value) in entries {
             check_entry(&key, &value)
                 .map_err(|what| StateError::BadEntry { transform: transform.to_string(), what })?;
-            state.set(key, Some(value));
+            // Copied: a piece of a batch would keep all of the batch in memory.
+            let copy = |piece: &Bytes| Bytes::copy_from_slice(piece);
+            state.set(copy(&key), Some(copy(&value)));
             // A limit may have been lowered; what is there stays.
             let max = caps::TRANSFORM_STATE_BYTES_MAX + 2 * caps::TRANSFORM_STATE_CHANGE_BYTES_MAX;
             if state.bytes > max {

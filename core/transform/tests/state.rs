@@ -223,6 +223,35 @@ async fn a_chain_whose_state_is_not_loaded_refuses_the_batch() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_given_up_half_way_leaves_state_to_be_loaded_and_none_that_is_wrong() {
+    let first = deploy(HOSTILE_STATE, |spec| spec.name = "first".into()).await;
+    let second = deploy(HOSTILE_STATE, |spec| {
+        spec.name = "second".into();
+        spec.limits.cpu_ms_per_batch = 10_000;
+    })
+    .await;
+    let mut chain = Chain::new(vec![first, second], TOPIC, 0).unwrap();
+    let mut log = Changelog::default();
+    log.load(&mut chain);
+    log.append(&run_once(&mut chain, &batch_at(&[(1, "count n")])).await.state);
+    let bytes = chain.state_bytes();
+    let came = batch_at(&[(2, "count n\nput m 1 0")]);
+    let endless = batch_at(&[(2, "count n\nput m 1 0"), (2, "say loop")]);
+    let started = std::time::Instant::now();
+    tokio::select! {
+        biased;
+        _ = run_once(&mut chain, &endless) => panic!("it never ends"),
+        () = async { while started.elapsed().as_millis() < 30 { tokio::task::yield_now().await } } => {}
+    }
+    // The guest that was in the middle has taken its state with it.
+    assert_eq!(chain.state_wanted(), [1]);
+    log.load(&mut chain);
+    log.append(&run_once(&mut chain, &came).await.state);
+    assert_eq!(log.of_guest()["n"], "2");
+    assert!(chain.state_bytes() > bytes);
+}
+
+#[tokio::test]
 async fn state_that_no_changelog_holds_is_refused() {
     let mut chain = chain(HOSTILE_STATE, |_| {}).await;
     let value = |bytes: usize| Bytes::from(vec![0; bytes]);

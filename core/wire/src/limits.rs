@@ -426,8 +426,8 @@ pub const TRANSFORM_RECORD_CPU_MS_MIN: u64 = 5;
 pub const TRANSFORM_STATE_KEY_BYTES_MAX: usize = KIB;
 /// Longest value of a transform's state.
 pub const TRANSFORM_STATE_VALUE_BYTES_MAX: usize = 256 * KIB;
-/// What an entry of the state is counted with beside its key and value.
-pub const TRANSFORM_STATE_ENTRY_BYTES: usize = 96;
+/// What an entry of the state is counted with beside its key and value: about what the map takes.
+pub const TRANSFORM_STATE_ENTRY_BYTES: usize = 192;
 /// State of one transform on one partition unless the transform says otherwise.
 pub const DEFAULT_TRANSFORM_STATE_BYTES: usize = 4 * MIB;
 /// Most state on one partition that a transform may ask for.
