@@ -9,7 +9,7 @@ use millpond_engine::transform::{
     FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
 };
 use millpond_transform::{
-    Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome,
+    Chain, FailurePolicy, Input, Limits, LogLine as GuestLine, OnFailure, Outcome,
     OutputTopic as GuestTopic, Report, Sha256, StageStats, TransformSpec,
 };
 use millpond_wire::ErrorCode;
@@ -53,7 +53,8 @@ impl Runner {
         let Some(chain) = &mut self.chain else {
             return unavailable(&job.topic, "it has no chain");
         };
-        let report = millpond_transform::run(chain, &job.batch, job.input_count).await;
+        let input = Input { batch: Some(&job.batch), input_count: job.input_count, idle_ms: None };
+        let report = millpond_transform::run(chain, input).await;
         self.record(&report);
         outcome(report.outcome)
     }
@@ -147,7 +148,7 @@ fn outcome(outcome: Outcome) -> TransformOutcome {
 
 fn stats(stage: &StageStats) -> TransformStats {
     TransformStats {
-        batches: 1,
+        batches: u64::from(stage.calls > 0),
         records_in: stage.records_in,
         records_kept: stage.kept,
         records_dropped: stage.dropped,
@@ -168,9 +169,6 @@ fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
         text: line.text.clone(),
     }
 }
-
-/// The names of limits that a description may set.
-pub(super) const LIMITS: [&str; 3] = ["memory_bytes", "cpu_ms_per_batch", "output_ratio"];
 
 /// The host's form of a specification.
 ///
@@ -201,14 +199,9 @@ pub(crate) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
 fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
     let mut limits = Limits::default();
     for (name, value) in set {
-        let size = usize::try_from(*value).unwrap_or(usize::MAX);
-        match name.as_str() {
-            "memory_bytes" => limits.memory_bytes = size,
-            "cpu_ms_per_batch" => limits.cpu_ms_per_batch = *value,
-            "output_ratio" => limits.output_ratio = size,
-            _ => {
-                return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", ")));
-            }
+        if !limits.set(name, *value) {
+            let names = Limits::NAMES.join(", ");
+            return Err(format!("there is no limit {name:?}; there are {names}"));
         }
     }
     Ok(limits)
@@ -220,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_limit_that_is_named_exists_and_others_are_refused() {
-        for name in LIMITS {
+        for name in Limits::NAMES {
             assert!(limits(&BTreeMap::from([(name.to_owned(), 7)])).is_ok());
         }
         assert!(
