@@ -29,6 +29,9 @@ pub const HOSTILE_LIES: &[u8] = module!("hostile_lies");
 /// Floods the log on a record that starts with `log`.
 pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
 
+/// Does with its state, timers and the host's helpers what a record says: `put KEY VALUE EXPIRES`.
+pub const HOSTILE_STATE: &[u8] = module!("hostile_state");
+
 /// The modules that ship, by the name that a deployment gives.
 pub const SHIPPED: [(&str, &[u8]); 4] =
     [("threshold", THRESHOLD), ("projection", PROJECTION), ("split", SPLIT), ("route", ROUTE)];
@@ -39,7 +42,8 @@ mod tests {
 
     #[test]
     fn every_module_is_webassembly_of_a_modest_size() {
-        let hostile = [HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, HOSTILE_LIES, HOSTILE_LOG];
+        let hostile =
+            [HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, HOSTILE_LIES, HOSTILE_LOG, HOSTILE_STATE];
         for module in SHIPPED.iter().map(|(_, module)| *module).chain(hostile) {
             assert!(module.starts_with(b"\0asm\x01\0\0\0"));
             assert!(module.len() < 256 * 1024, "{} bytes", module.len());

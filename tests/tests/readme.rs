@@ -2,12 +2,10 @@
 //! filters. Nothing of it is repeated here, so it cannot drift.
 
 use std::path::Path;
-use std::time::Duration;
 
-use millpond_tests::binary::{repository, scratch};
+use millpond_tests::binary::repository;
 use millpond_tests::broker::{Broker, PATIENCE, Setup};
 use millpond_tests::clients;
-use millpond_tests::command::Program;
 use millpond_tests::kafka::Kafka;
 
 /// The fenced block of a language that contains a text.
@@ -41,15 +39,20 @@ fn the_python_of_the_tour_runs_against_a_broker_without_configuration() {
 }
 
 #[test]
-fn the_filter_of_the_tour_builds_and_filters() {
-    let home = scratch();
-    let module = build(home.path());
+fn the_filter_of_the_tour_is_the_one_that_init_makes_and_it_builds_and_filters() {
     let broker = Broker::start();
     kafka(&broker).create_topic("readings", 1).unwrap();
     let http = broker.http();
-    let words = ["transform", "--http", &http, "deploy", "hot", "--topic", "readings"];
-    let more = ["--set", "above=60", "--module", &module];
-    broker.cli(&[&words[..], &more[..]].concat()).expect_success();
+    let transform = |words: &[&str]| {
+        broker.cli(&[&["transform", "--http", &http][..], words].concat()).expect_success()
+    };
+    transform(&["init", "hot"]);
+    let source = Path::new(&broker.file("here", b"")).with_file_name("hot/src/lib.rs");
+    let made = std::fs::read_to_string(&source).unwrap_or_else(|e| panic!("{source:?}: {e}"));
+    assert_eq!(made, block("rust", "impl Transform for Hot"));
+    transform(&["build", "hot"]);
+    transform(&["test", "hot"]);
+    transform(&["deploy", "hot", "--module", "hot", "--topic", "readings", "--set", "above=60"]);
     let values: [&[u8]; 3] = [b"{\"celsius\":12}", b"{\"celsius\":71.5}", b"{\"fahrenheit\":99}"];
     let mut client = kafka(&broker);
     client.produce("readings", 0, &values).unwrap();
@@ -59,27 +62,4 @@ fn the_filter_of_the_tour_builds_and_filters() {
     assert_eq!(letters.len(), 1);
     let error = letters[0].header("millpond.error").unwrap_or_default();
     assert!(error.contains("no celsius"), "{error}");
-}
-
-/// The README's crate, built; the path of the module.
-fn build(home: &Path) -> String {
-    let sdk = format!("path = \"{}\"", repository().join("wasm-sdk").display());
-    // A workspace of its own: the scratch directory stands inside another one.
-    let manifest = block("toml", "cdylib").replace("path = \"../millpond/wasm-sdk\"", &sdk);
-    let manifest = format!("{manifest}\n[workspace]\n");
-    let write = |name: &str, text: &str| {
-        std::fs::write(home.join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    };
-    write("Cargo.toml", &manifest);
-    std::fs::create_dir(home.join("src")).unwrap();
-    write("src/lib.rs", &block("rust", "impl Transform for Hot"));
-    let target = home.join("target").display().to_string();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let words = ["build", "--release", "--offline", "--target", "wasm32-unknown-unknown"];
-    let words = [&words[..], &["--target-dir", &target]].concat();
-    Program::new(Path::new(&cargo), words)
-        .in_dir(home)
-        .run(Duration::from_secs(300))
-        .expect_success();
-    format!("{target}/wasm32-unknown-unknown/release/hot.wasm")
 }

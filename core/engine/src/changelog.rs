@@ -128,7 +128,7 @@ impl Engine {
         let mut missing = Vec::new();
         for one in state {
             let Some(keeper) = keepers.iter().find(|keeper| keeper.id == one.transform) else {
-                if self.state.transforms.get(one.transform).is_none() {
+                if self.state.transforms.spec(one.transform).is_none() {
                     continue;
                 }
                 let message = "a transform that was deployed as one without state has changed state: \

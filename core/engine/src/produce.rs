@@ -137,8 +137,7 @@ impl Engine {
 
     /// Sends an admitted batch through its transforms, or at once into the log.
     fn start(&mut self, key: PartitionKey, mut admitted: Admitted) {
-        let topic = self.state.catalog.by_id(key.topic_id);
-        let chain = topic.map(|topic| topic.chain.clone()).unwrap_or_default();
+        let chain = self.running_chain(key);
         let Some(log) = self.state.catalog.partition(key) else { return };
         let must_wait = !log.pending.is_empty();
         if chain.is_empty() {
@@ -160,8 +159,7 @@ impl Engine {
     /// Sends the oldest batch of a partition through the transforms that its topic has by now, if it
     /// waited for those before it. True: it is done already, as there are none any more.
     fn start_held(&mut self, key: PartitionKey) -> bool {
-        let topic = self.state.catalog.by_id(key.topic_id);
-        let chain = topic.map(|topic| topic.chain.clone()).unwrap_or_default();
+        let chain = self.running_chain(key);
         let Some(log) = self.state.catalog.partition_mut(key) else { return false };
         let inputs = log.inputs_admitted;
         let Some(held) = log.pending.held_mut() else { return false };
@@ -190,11 +188,16 @@ impl Engine {
         is_done
     }
 
+    /// The versions of the transforms that run inline on a partition, in order.
+    pub(crate) fn running_chain(&self, key: PartitionKey) -> Vec<TransformId> {
+        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return Vec::new() };
+        let partitions = topic.partitions.len();
+        self.state.transforms.on_partition(&topic.chain, key.partition, partitions)
+    }
+
     /// State that is read and written within a transaction would belong to none or to two.
     fn check_stateless(&self, key: PartitionKey) -> Result<(), Refusal> {
-        let topic = self.state.catalog.by_id(key.topic_id);
-        let chain = topic.map(|topic| topic.chain.as_slice()).unwrap_or_default();
-        if self.state.transforms.keepers(chain).is_empty() {
+        if self.state.transforms.keepers(&self.running_chain(key)).is_empty() {
             return Ok(());
         }
         Err(refuse(ErrorCode::InvalidTxnState, STATE_IN_TRANSACTION))

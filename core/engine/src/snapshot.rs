@@ -8,7 +8,7 @@
 //!              | newest timestamp i64 | its batch i64 | inputs u64
 //! producers  u32 x (key | producer id i64 | epoch i16 | touched u64 | u32 x (entry u64 | sent | append time i64))
 //! offsets    u32 x (group str | last entry u64 | u32 x (key | committed offset))
-//! transforms next id u64 | u32 x deployment
+//! transforms next id u64 | u32 x deployment | u32 x (name str | highest package counter u64)
 //! losses     u32 x (key | u32 x (first lost offset i64 | first after i64))
 //! doubtful   u32 x (key | producer id i64): what these sent last may be lost
 //! transactions    u32 x (id str | producer id i64 | epoch i16 | pair | has next u8 | [next i64]
@@ -27,7 +27,7 @@
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings, version 6 with the rosters, and its
-//! deployments have no parts; all are read. Up to version 5
+//! deployments have no parts and there are no package counters; all are read. Up to version 5
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `fact.rs`.
 

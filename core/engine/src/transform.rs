@@ -4,9 +4,12 @@
 //! ```text
 //! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
 //!             varint x (tag u8 | length varint | body), in ascending order of tags
-//! part  1 mode         u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
-//!       2 route by key no body
-//!       3 keeps state  no body
+//! part  1 mode      u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//!       2 route by key, no body
+//!       3 previous  a specification: its fields of version 1, then its own parts
+//!       5 counter   of the signed package that it came in u64
+//!       4 canary    transform id u64 | share in percent u8 | a specification
+//!       6 keeps state, no body
 //! ```
 //! A part that is not there stands for the default. An unknown part is refused, never skipped.
 
@@ -44,6 +47,8 @@ pub struct TransformSpec {
     pub order: i32,
     /// Before records are stored, or from what is stored and committed.
     pub mode: Mode,
+    /// Of the signed package that it came in, which grows with each release; 0: it was not signed.
+    pub package_counter: u64,
     /// Records for other topics go to the partition of their key, as producers would send them.
     pub route_by_key: bool,
     /// The module keeps state: its batches of a partition run one by one, each after the result of
@@ -124,6 +129,30 @@ pub struct Deployment {
     pub spec: TransformSpec,
     /// A paused transform lets batches pass as if it were not there.
     pub paused: bool,
+    /// What was in force before, and is again after a roll-back.
+    pub previous: Option<Box<TransformSpec>>,
+    /// A newer version that runs on a share of the partitions.
+    pub canary: Option<Box<Canary>>,
+}
+
+/// A version that is tried on a share of the partitions before it runs on all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Canary {
+    /// Never used twice, as that of a deployment.
+    pub id: TransformId,
+    /// Of the same name as the one in force.
+    pub spec: TransformSpec,
+    /// 1 to 99: on so many of each topic's partitions, rounded up, those with the lowest numbers.
+    pub share_percent: u8,
+}
+
+impl Canary {
+    /// Whether it runs on this partition of a topic.
+    #[must_use]
+    pub fn has(&self, partition: i32, partitions: usize) -> bool {
+        let share = (partitions * usize::from(self.share_percent)).div_ceil(100);
+        usize::try_from(partition).is_ok_and(|partition| partition < share)
+    }
 }
 
 /// A batch to be transformed.
@@ -208,11 +237,29 @@ pub enum OutputTopic {
 }
 
 /// A request over HTTP that concerns transforms.
-#[expect(clippy::large_enum_variant, reason = "one at a time, from people")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
     /// Put a specification in force, in place of one of the same name.
     DeployTransform(TransformSpec),
+    /// Try a specification on a share of the partitions, beside the one in force of the same name.
+    CanaryTransform {
+        /// What is tried.
+        spec: TransformSpec,
+        /// 1 to 99.
+        share_percent: u8,
+    },
+    /// Put the canary in force on all partitions.
+    PromoteTransform {
+        /// Of the transform.
+        name: String,
+    },
+    /// Take the canary out of force, or without one: put the previous version in force again.
+    RollBackTransform {
+        /// Of the transform.
+        name: String,
+        /// Only if this version is in force still, as canary or on all partitions.
+        of: Option<TransformId>,
+    },
     /// Take a transform out of force.
     DeleteTransform {
         /// Of the transform.
@@ -254,6 +301,33 @@ pub enum AdminError {
     /// The specification cannot be accepted.
     #[error("the transform cannot be deployed: {0}")]
     InvalidSpec(String),
+    /// There is nothing to go back to.
+    #[error("the transform {0:?} has no canary and no previous version to go back to")]
+    NoPrevious(String),
+    /// There is nothing to promote.
+    #[error("the transform {0:?} has no canary; `millpond transform deploy --canary` starts one")]
+    NoCanary(String),
+    /// The signed package is older than one that was in force before.
+    #[error(
+        "the package of the transform {name:?} has counter {counter}, and one with {highest} was \
+         deployed here before; sign a newer one, or roll back to the previous version"
+    )]
+    OldPackage {
+        /// Of the transform.
+        name: String,
+        /// Of the package.
+        counter: u64,
+        /// The highest so far.
+        highest: u64,
+    },
+    /// Somebody was faster.
+    #[error("version {of} of the transform {name:?} is not in force any more")]
+    Superseded {
+        /// Of the transform.
+        name: String,
+        /// The version that was meant.
+        of: TransformId,
+    },
     /// A cap is reached.
     #[error("{0} transforms are deployed, which is the limit; delete one first")]
     TooMany(usize),
@@ -272,6 +346,8 @@ pub(crate) struct Keeper {
 pub(crate) struct TransformTable {
     by_id: BTreeMap<TransformId, Deployment>,
     next_id: u64,
+    /// The highest counter of a signed package that each name ever had; outlives its deletion.
+    counters: BTreeMap<String, u64>,
 }
 
 impl TransformTable {
@@ -294,9 +370,26 @@ impl TransformTable {
         self.by_id.values().filter(runs_on).count()
     }
 
+    /// The highest counter of a signed package of this name so far.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// Names with a counter.
+    pub(crate) fn counters_len(&self) -> usize {
+        self.counters.len()
+    }
+
     pub(crate) fn deploy(&mut self, deployment: Deployment) {
         self.remove(&deployment.spec.name);
-        self.next_id = self.next_id.max(deployment.id.0);
+        let canary = deployment.canary.as_ref().map(|canary| &canary.spec);
+        for spec in canary.into_iter().chain([&deployment.spec]) {
+            if spec.package_counter > self.counter(&spec.name) {
+                self.counters.insert(spec.name.clone(), spec.package_counter);
+            }
+        }
+        let canary = deployment.canary.as_ref().map_or(0, |canary| canary.id.0);
+        self.next_id = self.next_id.max(deployment.id.0).max(canary);
         self.by_id.insert(deployment.id, deployment);
     }
 
@@ -319,8 +412,13 @@ impl TransformTable {
         all
     }
 
-    pub(crate) fn get(&self, id: TransformId) -> Option<&Deployment> {
-        self.by_id.get(&id)
+    /// The specification of a version in force, as canary or on all other partitions.
+    pub(crate) fn spec(&self, id: TransformId) -> Option<&TransformSpec> {
+        if let Some(deployment) = self.by_id.get(&id) {
+            return Some(&deployment.spec);
+        }
+        let mut canaries = self.by_id.values().filter_map(|one| one.canary.as_ref());
+        canaries.find(|canary| canary.id == id).map(|canary| &canary.spec)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Deployment> {
@@ -329,9 +427,25 @@ impl TransformTable {
 
     /// Those of a chain that keep state.
     pub(crate) fn keepers(&self, chain: &[TransformId]) -> Vec<Keeper> {
-        let found = chain.iter().filter_map(|id| self.by_id.get(id));
-        let keeping = found.filter(|one| one.spec.keeps_state);
-        keeping.map(|one| Keeper { id: one.id, name: one.spec.name.clone() }).collect()
+        let found = chain.iter().filter_map(|id| Some((*id, self.spec(*id)?)));
+        let keeping = found.filter(|(_, spec)| spec.keeps_state);
+        keeping.map(|(id, spec)| Keeper { id, name: spec.name.clone() }).collect()
+    }
+
+    /// Which version of each transform of a chain runs on one partition of a topic.
+    pub(crate) fn on_partition(
+        &self,
+        chain: &[TransformId],
+        partition: i32,
+        partitions: usize,
+    ) -> Vec<TransformId> {
+        let running = |id: &TransformId| {
+            let canary = self.by_id.get(id).and_then(|deployment| deployment.canary.as_ref());
+            canary
+                .filter(|canary| canary.has(partition, partitions))
+                .map_or(*id, |canary| canary.id)
+        };
+        chain.iter().map(running).collect()
     }
 
     /// The inline chain of a topic, in order; empty when nothing runs on it.
@@ -353,15 +467,26 @@ impl TransformTable {
         for deployment in self.by_id.values() {
             deployment.put(out);
         }
+        put_count(out, self.counters.len());
+        for (name, counter) in &self.counters {
+            put_string(out, name);
+            out.put_u64_le(*counter);
+        }
     }
 
     pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<TransformTable, CodecError> {
         let next_id = take.u64("next transform id")?;
         let count = take.count("transforms", 1)?;
-        let mut table = TransformTable { by_id: BTreeMap::new(), next_id };
+        let mut table = TransformTable { next_id, ..TransformTable::default() };
         for _ in 0..count {
             let deployment = Deployment::take(take, has_parts)?;
             table.by_id.insert(deployment.id, deployment);
+        }
+        if has_parts {
+            for _ in 0..take.count("package counters", 12)? {
+                let name = take.string("name of a package")?;
+                table.counters.insert(name, take.u64("package counter")?);
+            }
         }
         Ok(table)
     }
@@ -369,73 +494,94 @@ impl TransformTable {
 
 impl Deployment {
     pub(crate) fn put(&self, out: &mut impl BufMut) {
-        let spec = &self.spec;
         out.put_u64_le(self.id.0);
         out.put_u8(u8::from(self.paused));
-        put_string(out, &spec.name);
-        put_string(out, &spec.version);
-        out.put_slice(&spec.module);
-        put_strings(out, &spec.settings);
-        put_count(out, spec.topics.len());
-        for topic in &spec.topics {
-            put_string(out, topic);
-        }
-        put_count(out, spec.outputs.len());
-        for topic in &spec.outputs {
-            put_string(out, topic);
-        }
-        put_count(out, spec.limits.len());
-        for (name, value) in &spec.limits {
-            put_string(out, name);
-            out.put_u64_le(*value);
-        }
-        out.put_u32_le(spec.on_failure.retries);
-        out.put_u8(spec.on_failure.then as u8);
-        put_option_string(out, spec.dead_letter_topic.as_deref());
-        out.put_i32_le(spec.order);
-        self.put_parts(out);
+        self.spec.put_fields(out);
+        put_parts(out, self.parts());
     }
 
-    fn put_parts(&self, out: &mut impl BufMut) {
-        let flag = |is_set: bool| is_set.then(BytesMut::new);
-        let parts: Vec<(u8, BytesMut)> = [
-            (PART_MODE, self.spec.mode.part()),
-            (PART_ROUTE_BY_KEY, flag(self.spec.route_by_key)),
-            (PART_KEEPS_STATE, flag(self.spec.keeps_state)),
-        ]
-        .into_iter()
-        .filter_map(|(tag, body)| Some((tag, body?)))
-        .collect();
-        put_varint(out, parts.len() as u64);
-        for (tag, body) in parts {
-            out.put_u8(tag);
-            put_varint(out, body.len() as u64);
-            out.put_slice(&body);
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = self.spec.parts();
+        if let Some(previous) = &self.previous {
+            let mut body = BytesMut::new();
+            previous.put(&mut body);
+            parts.push((PART_PREVIOUS, body));
         }
-    }
-
-    fn take_parts(&mut self, take: &mut Take) -> Result<(), CodecError> {
-        for _ in 0..take.varint_count("deployment parts", 2)? {
-            let tag = take.u8("deployment part")?;
-            let len = take.varint_count("deployment part", 1)?;
-            let mut body = Take::new(take.slice("deployment part", len)?);
-            match tag {
-                PART_MODE => self.spec.mode = Mode::take(&mut body)?,
-                PART_ROUTE_BY_KEY => self.spec.route_by_key = true,
-                PART_KEEPS_STATE => self.spec.keeps_state = true,
-                value => {
-                    let what = "deployment part";
-                    return Err(CodecError::Impossible { what, value: value.into() });
-                }
-            }
-            body.end("deployment part")?;
+        if let Some(canary) = &self.canary {
+            let mut body = BytesMut::new();
+            body.put_u64_le(canary.id.0);
+            body.put_u8(canary.share_percent);
+            canary.spec.put(&mut body);
+            parts.push((PART_CANARY, body));
         }
-        Ok(())
+        parts.sort_unstable_by_key(|(tag, _)| *tag);
+        parts
     }
 
     pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<Deployment, CodecError> {
         let id = TransformId(take.u64("transform id")?);
         let paused = take.bool("paused")?;
+        let spec = TransformSpec::take_fields(take)?;
+        let mut deployment = Deployment { id, spec, paused, ..Deployment::default() };
+        if has_parts {
+            take_parts(take, |tag, body| deployment.take_part(tag, body))?;
+        }
+        Ok(deployment)
+    }
+
+    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
+        match tag {
+            PART_PREVIOUS => self.previous = Some(Box::new(TransformSpec::take(body)?)),
+            PART_CANARY => {
+                let id = TransformId(body.u64("transform id of a canary")?);
+                let share_percent = body.u8("share of a canary")?;
+                let spec = TransformSpec::take(body)?;
+                self.canary = Some(Box::new(Canary { id, spec, share_percent }));
+            }
+            tag => self.spec.take_part(tag, body)?,
+        }
+        Ok(())
+    }
+}
+
+impl TransformSpec {
+    /// A specification that is part of something else.
+    fn put(&self, out: &mut impl BufMut) {
+        self.put_fields(out);
+        put_parts(out, self.parts());
+    }
+
+    fn take(take: &mut Take) -> Result<TransformSpec, CodecError> {
+        let mut spec = TransformSpec::take_fields(take)?;
+        take_parts(take, |tag, body| spec.take_part(tag, body))?;
+        Ok(spec)
+    }
+
+    fn put_fields(&self, out: &mut impl BufMut) {
+        put_string(out, &self.name);
+        put_string(out, &self.version);
+        out.put_slice(&self.module);
+        put_strings(out, &self.settings);
+        put_count(out, self.topics.len());
+        for topic in &self.topics {
+            put_string(out, topic);
+        }
+        put_count(out, self.outputs.len());
+        for topic in &self.outputs {
+            put_string(out, topic);
+        }
+        put_count(out, self.limits.len());
+        for (name, value) in &self.limits {
+            put_string(out, name);
+            out.put_u64_le(*value);
+        }
+        out.put_u32_le(self.on_failure.retries);
+        out.put_u8(self.on_failure.then as u8);
+        put_option_string(out, self.dead_letter_topic.as_deref());
+        out.put_i32_le(self.order);
+    }
+
+    fn take_fields(take: &mut Take) -> Result<TransformSpec, CodecError> {
         let name = take.string("transform name")?;
         let version = take.string("transform version")?;
         let module = take.array::<32>("module hash")?;
@@ -448,20 +594,11 @@ impl Deployment {
         let limits = (0..count)
             .map(|_| Ok((take.string("limit")?, take.u64("limit")?)))
             .collect::<Result<_, CodecError>>()?;
-        let retries = take.u32("retries")?;
-        let then = match take.u8("failure action")? {
-            0 => FailureAction::DeadLetter,
-            1 => FailureAction::Skip,
-            2 => FailureAction::Pass,
-            3 => FailureAction::Reject,
-            value => {
-                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
-            }
-        };
+        let on_failure =
+            OnFailure { retries: take.u32("retries")?, then: FailureAction::take(take)? };
         let dead_letter_topic = take.option_string("dead letter topic")?;
         let order = take.i32("order")?;
-        let on_failure = OnFailure { retries, then };
-        let spec = TransformSpec {
+        Ok(TransformSpec {
             name,
             version,
             module,
@@ -473,23 +610,97 @@ impl Deployment {
             dead_letter_topic,
             order,
             mode: Mode::Inline,
+            package_counter: 0,
             route_by_key: false,
             keeps_state: false,
-        };
-        let mut deployment = Deployment { id, spec, paused };
-        if has_parts {
-            deployment.take_parts(take)?;
+        })
+    }
+
+    /// What differs from the defaults.
+    fn parts(&self) -> Vec<Part> {
+        let mut parts: Vec<Part> =
+            self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect();
+        if self.route_by_key {
+            parts.push((PART_ROUTE_BY_KEY, BytesMut::new()));
         }
-        Ok(deployment)
+        if self.package_counter > 0 {
+            let mut body = BytesMut::new();
+            body.put_u64_le(self.package_counter);
+            parts.push((PART_COUNTER, body));
+        }
+        if self.keeps_state {
+            parts.push((PART_KEEPS_STATE, BytesMut::new()));
+        }
+        parts
+    }
+
+    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
+        match tag {
+            PART_MODE => self.mode = Mode::take(body)?,
+            PART_ROUTE_BY_KEY => self.route_by_key = true,
+            PART_KEEPS_STATE => self.keeps_state = true,
+            PART_COUNTER => self.package_counter = body.u64("package counter")?,
+            value => {
+                let what = "deployment part";
+                return Err(CodecError::Impossible { what, value: value.into() });
+            }
+        }
+        Ok(())
     }
 }
 
-/// The part that says the mode.
-const PART_MODE: u8 = 1;
+impl FailureAction {
+    fn take(take: &mut Take) -> Result<FailureAction, CodecError> {
+        Ok(match take.u8("failure action")? {
+            0 => FailureAction::DeadLetter,
+            1 => FailureAction::Skip,
+            2 => FailureAction::Pass,
+            3 => FailureAction::Reject,
+            value => {
+                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
+            }
+        })
+    }
+}
+
+/// Tag and body.
+type Part = (u8, BytesMut);
+
+fn put_parts(out: &mut impl BufMut, parts: Vec<Part>) {
+    put_varint(out, parts.len() as u64);
+    for (tag, body) in parts {
+        out.put_u8(tag);
+        put_varint(out, body.len() as u64);
+        out.put_slice(&body);
+    }
+}
+
+fn take_parts(
+    take: &mut Take,
+    mut each: impl FnMut(u8, &mut Take) -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
+    for _ in 0..take.varint_count("deployment parts", 2)? {
+        let tag = take.u8("deployment part")?;
+        let len = take.varint_count("deployment part", 1)?;
+        let mut body = Take::new(take.slice("deployment part", len)?);
+        each(tag, &mut body)?;
+        body.end("deployment part")?;
+    }
+    Ok(())
+}
+
+/// The part with the specification that was in force before.
+const PART_PREVIOUS: u8 = 3;
+/// The part with the counter of its package.
+const PART_COUNTER: u8 = 5;
+/// The part with the version that is tried.
+const PART_CANARY: u8 = 4;
 /// The part that is there when records are routed by key.
 const PART_ROUTE_BY_KEY: u8 = 2;
 /// The part that is there when the module keeps state.
-const PART_KEEPS_STATE: u8 = 3;
+const PART_KEEPS_STATE: u8 = 6;
+/// The part that says the mode.
+const PART_MODE: u8 = 1;
 
 impl Mode {
     fn part(self) -> Option<BytesMut> {
@@ -528,7 +739,7 @@ mod tests {
 
     fn deployment(mode: Mode) -> Deployment {
         let spec = TransformSpec { name: "mean".into(), mode, ..TransformSpec::default() };
-        Deployment { id: TransformId(7), spec, paused: true }
+        Deployment { id: TransformId(7), spec, paused: true, ..Deployment::default() }
     }
 
     fn written(deployment: &Deployment) -> BytesMut {
@@ -544,6 +755,11 @@ mod tests {
             let mut deployment = deployment(mode);
             deployment.spec.route_by_key = mode == Mode::Inline;
             deployment.spec.keeps_state = mode != Mode::Inline;
+            deployment.previous = Some(Box::new(deployment.spec.clone()));
+            let version = "2".to_owned();
+            let spec = TransformSpec { version, package_counter: 9, ..deployment.spec.clone() };
+            deployment.canary =
+                Some(Box::new(Canary { id: TransformId(8), spec, share_percent: 30 }));
             let mut take = Take::new(written(&deployment).freeze());
             assert_eq!(Deployment::take(&mut take, true), Ok(deployment));
             assert_eq!(take.end("deployment"), Ok(()));

@@ -19,6 +19,7 @@ pub mod development;
 pub mod fingerprint;
 pub mod identity;
 pub mod listener;
+pub mod package;
 pub mod pem;
 pub mod quic;
 pub mod server;
@@ -29,6 +30,7 @@ pub use development::{DevelopmentCertificate, DevelopmentError, development_cert
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::Identity;
 pub use listener::{ListenerLine, ListenerRefused, ListenerStanding, check_listener};
+pub use package::{Manifest, Package, PackageError, PackageKey, PublicKey, sign};
 pub use pem::{PemError, load_certificates, load_identity, load_private_key};
 pub use quic::quic_endpoint_config;
 pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};

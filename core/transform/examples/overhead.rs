@@ -7,7 +7,7 @@
 mod threshold;
 
 use millpond_sdk::testing::{Native, TestRecord, encode_input};
-use millpond_transform::{Chain, Host, HostConfig, Sha256, Transform, TransformSpec, run};
+use millpond_transform::{Chain, Host, HostConfig, Input, Sha256, Transform, TransformSpec, run};
 use millpond_wire::record::{Batch, BatchBuilder, Codec};
 use std::error::Error;
 use std::hint::black_box;
@@ -101,7 +101,8 @@ async fn inline(chain: &mut Chain, batch: &Batch) -> (f64, f64) {
     let mut whole = Vec::new();
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let report = black_box(run(chain, batch, 0).await);
+        let input = Input { batch: Some(batch), input_count: 0, idle_ms: None };
+        let report = black_box(run(chain, input).await);
         whole.push(started.elapsed());
         calls.extend(report.stages.iter().map(|stage| stage.cpu));
     }

@@ -12,6 +12,7 @@
 //! | `millpond_alloc` | `(len: u32) -> ptr: u32` | room for one input; 0 = none; the last one given is void after the next call |
 //! | `millpond_transform_v1` | `(ptr: u32, len: u32) -> u64` | runs one batch; gives `ptr << 32 \| len` of an output, or 0: all records kept |
 //! | `millpond_init` | `() -> u32` | optional, once, first; 0 = ready |
+//! | `millpond_timer_v1` | `(ptr: u32, len: u32) -> u64` | optional: as `millpond_transform_v1`, but each record of the input is a timer that is due |
 //! | `millpond_progress` | `() -> ptr: u32` | optional: where a `u32` stands that holds the index of the record in hand. A hint for finding the culprit after a trap, nothing more |
 //!
 //! | import from `millpond` | signature | |
@@ -19,11 +20,41 @@
 //! | `log` | `(level: u32, ptr: u32, len: u32)` | one line; levels 0 debug, 1 info, 2 warn, 3 error; capped |
 //! | `abort` | `(ptr: u32, len: u32)` | ends the call as a trap with this message |
 //! | `setting` | `(key, key_len, buf, buf_len: u32) -> i32` | length of the value, -1 if unset; copied only if it fits |
+//! | `state_get` | `(key, key_len, buf, buf_len: u32) -> i32` | length of the value, -1 if there is none; copied only if it fits |
+//! | `state_put` | `(key, key_len, value, value_len: u32, expires_ms: i64) -> u32` | [`STATE_DONE`], [`STATE_FULL`] or [`STATE_TOO_LONG`]; `expires_ms` 0 = never, else the entry is gone once the watermark reaches it |
+//! | `state_delete` | `(key, key_len: u32) -> u32` | 1 if it was there |
+//! | `state_range` | `(from, from_len, to, to_len, buf, buf_len: u32) -> i32` | entries with from <= key < to, ascending (`to_len` [`NULL`]: to the end); bytes written, 0 = none left, -n = the first of them needs n bytes |
+//! | `timer_set` | `(at_ms: i64, key, key_len: u32) -> u32` | as `state_put`; (`at_ms`, key) is the timer: setting it twice is setting it once |
+//! | `timer_delete` | `(at_ms: i64, key, key_len: u32) -> u32` | 1 if it was there |
+//! | `json_field` | `(doc, doc_len, path, path_len, out: u32) -> i32` | finds a field by its JSON pointer (RFC 6901); writes `offset u32, len u32` of its raw value in the document to `out`; a `JSON_` kind, or below 0 |
+//! | `json_number` | `(doc, doc_len, path, path_len, out: u32) -> i32` | the same for a number: writes it as `f64` to `out`; 0 if there is one, or below 0 |
+//! | `hash64` | `(ptr, len: u32, seed: u64) -> u64` | XXH64 |
 //!
 //! There is no clock, no randomness, no file, no network. The clock is the record's timestamp,
-//! randomness comes from the `seed`, so that the same input gives the same output. The names
-//! `state_get`, `state_put`, `state_delete`, `state_range`, `timer_set` (imports) and
-//! `millpond_timer_v1` (export) are reserved.
+//! randomness comes from the `seed`, so that the same input gives the same output.
+//!
+//! # State
+//!
+//! Each transform has for each partition a map of keys to values, and timers. They outlive the
+//! instance, which may be thrown away between any two calls. What a call changes stands at once
+//! for that call and is undone if the call fails (a trap, a panic, CPU time); a verdict of failed
+//! undoes nothing. If the batch is refused, all is undone, that of other stages too. The state
+//! functions may be called from `millpond_transform_v1` and `millpond_timer_v1`; in
+//! `millpond_init` there is no state yet: nothing is found, and what would be put is answered with
+//! [`STATE_FULL`], as is what is more than one batch may change.
+//!
+//! `state_range` packs whole entries one behind the other, without padding: `u32 key length`,
+//! `u32 value length`, key, value. To go on after them, ask from the last key with a zero byte
+//! behind it.
+//!
+//! The watermark of a partition is the greatest timestamp seen less a delay; it never goes back.
+//! After each batch it advances. First the timers that it has reached are given to
+//! `millpond_timer_v1`, in the order of (`at_ms`, key); then the entries whose `expires_ms` it has
+//! reached are gone: a timer may still read what ends with it. The record of a timer has its key as key, its `at_ms` as timestamp, no value and no headers. Keep and drop
+//! mean the same for it: it is spent. What is emitted for it goes on in the chain. A timer whose
+//! verdict is failed, or that makes the call trap, is spent too. A timer that is set for a time
+//! which the watermark has reached fires in a further call. A module without `millpond_timer_v1`
+//! has no timers: `timer_set` answers [`STATE_FULL`].
 //!
 //! # Input
 //!
@@ -36,10 +67,12 @@
 //!   16 u32 offset of records 20 u32 bytes of one (48)
 //!   24 u32 offset of headers 28 u32 number of headers
 //!   32 u32 offset of topic   36 u32 bytes of topic
-//!   40 i32 partition         44 u32 0
+//!   40 i32 partition         44 u32 flags: bit 0 = a replay or a try, not stored; the rest 0
 //!   48 u64 input number of the batch's first record
 //!   56 u64 seed
-//!   64     0, 32 bytes: room for the watermark, state, timers due
+//!   64 i64 watermark before this batch, ms; i64::MIN: none yet
+//!   72 u64 bytes of state in use
+//!   80     0, 16 bytes
 //!
 //! record:
 //!    0 i64 timestamp, ms
@@ -66,7 +99,7 @@
 //!   12 ptr verdicts
 //!   16 u32 number of emitted records
 //!   20 ptr emitted records
-//!   24     0, 8 bytes: room for state
+//!   24     0, 8 bytes
 //!
 //! verdict:
 //!    0 u32 kind: 0 keep, 1 drop, 2 failed
@@ -92,6 +125,24 @@ pub(crate) const IMPORT_LOG: &str = "log";
 pub(crate) const IMPORT_ABORT: &str = "abort";
 /// Import: read a setting.
 pub(crate) const IMPORT_SETTING: &str = "setting";
+/// Import: reads an entry of the state.
+pub(crate) const IMPORT_STATE_GET: &str = "state_get";
+/// Import: writes an entry of the state.
+pub(crate) const IMPORT_STATE_PUT: &str = "state_put";
+/// Import: deletes an entry of the state.
+pub(crate) const IMPORT_STATE_DELETE: &str = "state_delete";
+/// Import: reads entries of the state in order.
+pub(crate) const IMPORT_STATE_RANGE: &str = "state_range";
+/// Import: sets a timer.
+pub(crate) const IMPORT_TIMER_SET: &str = "timer_set";
+/// Import: deletes a timer.
+pub(crate) const IMPORT_TIMER_DELETE: &str = "timer_delete";
+/// Import: finds a field of a JSON document.
+pub(crate) const IMPORT_JSON_FIELD: &str = "json_field";
+/// Import: reads a number of a JSON document.
+pub(crate) const IMPORT_JSON_NUMBER: &str = "json_number";
+/// Import: XXH64 of some bytes.
+pub(crate) const IMPORT_HASH64: &str = "hash64";
 
 /// Export: the one memory.
 pub(crate) const EXPORT_MEMORY: &str = "memory";
@@ -99,6 +150,8 @@ pub(crate) const EXPORT_MEMORY: &str = "memory";
 pub(crate) const EXPORT_ALLOC: &str = "millpond_alloc";
 /// Export: runs one batch. Its name is the version of the contract.
 pub(crate) const EXPORT_TRANSFORM: &str = "millpond_transform_v1";
+/// Export, optional: runs the timers that are due.
+pub(crate) const EXPORT_TIMER: &str = "millpond_timer_v1";
 /// Export, optional: reads the settings.
 pub(crate) const EXPORT_INIT: &str = "millpond_init";
 /// Export, optional: address of the index of the record in hand.
@@ -127,12 +180,45 @@ pub(crate) const INPUT_ALIGN: usize = 16;
 /// A length that says: there is none (not: it is empty).
 pub(crate) const NULL: u32 = u32::MAX;
 
+/// Flag of an input: what comes of it is not stored.
+pub(crate) const INPUT_FLAG_REPLAY: u32 = 1;
+/// A watermark that says: no record has been seen.
+pub(crate) const NO_WATERMARK: i64 = i64::MIN;
+
 /// Verdict: the record goes on as it is, then what was emitted for it.
 pub(crate) const VERDICT_KEEP: u32 = 0;
 /// Verdict: the record itself goes no further; what was emitted for it does.
 pub(crate) const VERDICT_DROP: u32 = 1;
 /// Verdict: the module could not make sense of the record; its failure policy applies.
 pub(crate) const VERDICT_FAILED: u32 = 2;
+
+/// `state_put`, `timer_set`: done.
+pub(crate) const STATE_DONE: u32 = 0;
+/// `state_put`, `timer_set`: the state is as large as its limit, `state_bytes`; nothing changed.
+pub(crate) const STATE_FULL: u32 = 1;
+/// `state_put`, `timer_set`: the key or the value is longer than any may be; nothing changed.
+pub(crate) const STATE_TOO_LONG: u32 = 2;
+/// Bytes in front of each entry that `state_range` packs.
+pub(crate) const STATE_ENTRY_BYTES: usize = 8;
+
+/// `json_field`: the value is `null`.
+pub(crate) const JSON_NULL: i32 = 1;
+/// `json_field`: the value is `true` or `false`.
+pub(crate) const JSON_BOOL: i32 = 2;
+/// `json_field`: the value is a number.
+pub(crate) const JSON_NUMBER: i32 = 3;
+/// `json_field`: the value is a string; given without its quotes, escapes as they stand.
+pub(crate) const JSON_STRING: i32 = 4;
+/// `json_field`: the value is an array.
+pub(crate) const JSON_ARRAY: i32 = 5;
+/// `json_field`: the value is an object.
+pub(crate) const JSON_OBJECT: i32 = 6;
+/// `json_field`, `json_number`: there is no such field.
+pub(crate) const JSON_NOT_FOUND: i32 = -1;
+/// `json_field`, `json_number`: what was read of the document is not JSON, or nests too deeply.
+pub(crate) const JSON_INVALID: i32 = -2;
+/// `json_number`: the field is something else.
+pub(crate) const JSON_NOT_A_NUMBER: i32 = -3;
 
 #[cfg(test)]
 mod tests {

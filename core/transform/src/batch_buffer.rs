@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// What a guest is to run on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Input<'a> {
+pub(crate) struct StageInput<'a> {
     pub(crate) rows: &'a [Row],
     pub(crate) arenas: &'a [Bytes],
     pub(crate) topic: &'a str,
@@ -18,12 +18,20 @@ pub(crate) struct Input<'a> {
     /// Input number of the record with origin 0.
     pub(crate) first_input: u64,
     pub(crate) seed: u64,
+    /// The records are timers that are due.
+    pub(crate) timers: bool,
+    /// What comes of it is not stored.
+    pub(crate) replay: bool,
+    /// Before these records.
+    pub(crate) watermark_ms: i64,
+    /// In use before these records.
+    pub(crate) state_bytes: usize,
 }
 
-impl<'a> Input<'a> {
+impl<'a> StageInput<'a> {
     /// Some of the records alone.
-    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Input<'a> {
-        Input { rows: self.rows.get(range).unwrap_or_default(), ..self }
+    pub(crate) fn part(self, range: std::ops::Range<usize>) -> StageInput<'a> {
+        StageInput { rows: self.rows.get(range).unwrap_or_default(), ..self }
     }
 }
 
@@ -37,7 +45,7 @@ pub(crate) struct Layout {
 }
 
 /// `None` if the records do not fit 32 bits.
-pub(crate) fn layout(input: &Input<'_>) -> Option<Layout> {
+pub(crate) fn layout(input: &StageInput<'_>) -> Option<Layout> {
     let mut header_count = 0;
     let mut data_bytes = input.topic.len();
     for row in input.rows {
@@ -51,7 +59,7 @@ pub(crate) fn layout(input: &Input<'_>) -> Option<Layout> {
 }
 
 /// Writes the input to `out`, which has the layout's size. `None` if it has not.
-pub(crate) fn write(input: &Input<'_>, layout: &Layout, out: &mut [u8]) -> Option<()> {
+pub(crate) fn write(input: &StageInput<'_>, layout: &Layout, out: &mut [u8]) -> Option<()> {
     let (index, data) = out.split_at_mut_checked(layout.data_at)?;
     let (index, headers) = index.split_at_mut_checked(layout.headers_at)?;
     let (header, records) = index.split_at_mut_checked(abi::INPUT_HEADER_BYTES)?;
@@ -68,7 +76,7 @@ pub(crate) fn write(input: &Input<'_>, layout: &Layout, out: &mut [u8]) -> Optio
 }
 
 fn write_header(
-    input: &Input<'_>,
+    input: &StageInput<'_>,
     layout: &Layout,
     topic: (u32, u32),
     header: &mut [u8],
@@ -87,7 +95,7 @@ fn write_header(
         topic.0,
         topic.1,
         input.partition as u32,
-        0,
+        if input.replay { abi::INPUT_FLAG_REPLAY } else { 0 },
     ];
     put_words(header, &words);
     let (_, numbers) = header.split_at_mut_checked(48)?;
@@ -98,6 +106,10 @@ fn write_header(
             (input.first_input >> 32) as u32,
             input.seed as u32,
             (input.seed >> 32) as u32,
+            input.watermark_ms as u32,
+            (input.watermark_ms >> 32) as u32,
+            input.state_bytes as u32,
+            (input.state_bytes as u64 >> 32) as u32,
         ],
     );
     Some(())

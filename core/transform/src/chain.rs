@@ -8,11 +8,13 @@ use crate::fault::Fault;
 use crate::guest::Guest;
 use crate::host::Host;
 use crate::logs::LogQuota;
-use crate::spec::{SpecError, TransformSpec};
+use crate::spec::{Limits, SpecError, TransformSpec};
+use crate::state::{State, StateError};
+use bytes::Bytes;
 use millpond_wire::limits as caps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// A declared transform with its module, shared by all partitions.
@@ -20,6 +22,8 @@ use thiserror::Error;
 pub struct Transform {
     host: Host,
     spec: TransformSpec,
+    /// Those in force: the declaration's until they are replaced.
+    limits: Mutex<Limits>,
     module: CompiledModule,
     settings: Arc<BTreeMap<String, String>>,
     log_quota: Arc<LogQuota>,
@@ -39,6 +43,14 @@ pub enum DeployError {
         found: crate::spec::Sha256,
         /// Of the declaration.
         wanted: crate::spec::Sha256,
+    },
+    /// The module needs more than the limit lets it have.
+    #[error("the module starts with {needed} bytes of memory; the limit is {limit}")]
+    Memory {
+        /// What it starts with.
+        needed: u64,
+        /// The limit.
+        limit: usize,
     },
     /// The module refused its settings, or failed.
     #[error("the module does not start with these settings: {0}")]
@@ -63,16 +75,19 @@ impl Transform {
         let transform = Transform {
             host: host.clone(),
             settings: Arc::new(spec.settings.clone()),
+            limits: Mutex::new(spec.limits),
             spec,
             module,
             log_quota: Arc::new(LogQuota::new()),
         };
         let topic = transform.spec.topics.first().map_or("", String::as_str);
         let running = host.running();
-        let started = Guest::start(&transform, topic).await.map_err(|fault| match fault {
-            Fault::Init(cause) => *cause,
-            other => other,
-        });
+        let started = Guest::start(&transform, transform.spec.limits.memory_bytes, topic)
+            .await
+            .map_err(|fault| match fault {
+                Fault::Init(cause) => *cause,
+                other => other,
+            });
         drop(running);
         started.map_err(DeployError::Start)?;
         Ok(Arc::new(transform))
@@ -86,6 +101,26 @@ impl Transform {
     /// The module.
     pub fn module(&self) -> &CompiledModule {
         &self.module
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the limits, for all partitions, from the next batch of each on. Nothing is compiled
+    /// or read again; an instance with another memory limit is made anew.
+    ///
+    /// # Errors
+    /// One is out of range, or below what the module starts with; then nothing has changed.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), DeployError> {
+        limits.check(self.host.config().reservation_bytes)?;
+        let needed = self.module.memory_bytes();
+        if needed > limits.memory_bytes as u64 {
+            return Err(DeployError::Memory { needed, limit: limits.memory_bytes });
+        }
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        Ok(())
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -122,6 +157,7 @@ pub struct Chain {
     pub(crate) stages: Vec<Stage>,
     pub(crate) topic: String,
     pub(crate) partition: i32,
+    pub(crate) replay: bool,
 }
 
 /// Why there is no such chain.
@@ -164,11 +200,13 @@ impl Chain {
             .into_iter()
             .map(|transform| Stage {
                 seed: seed(&transform.spec.name, topic, partition),
+                limits: transform.limits(),
                 transform,
                 instance: None,
+                state: None,
             })
             .collect();
-        Ok(Chain { stages, topic: topic.to_string(), partition })
+        Ok(Chain { stages, topic: topic.to_string(), partition, replay: false })
     }
 
     /// Throws the instances away and gives their memory back; the next batch makes new ones.
@@ -176,6 +214,65 @@ impl Chain {
         for stage in &mut self.stages {
             stage.instance = None;
         }
+    }
+
+    /// Indexes of the stages that keep state and have none in memory. It must be loaded before a
+    /// batch is run.
+    pub fn state_wanted(&self) -> Vec<usize> {
+        let wanted = |stage: &Stage| stage.transform.module.keeps_state() && stage.state.is_none();
+        let stages = self.stages.iter().enumerate();
+        stages.filter(|(_, stage)| wanted(stage)).map(|(index, _)| index).collect()
+    }
+
+    /// Gives a stage the state that its changelog has: the last value of each key that is not
+    /// deleted, keys and values as journalled. It replaces what was there.
+    ///
+    /// # Errors
+    /// The stage keeps no state, or this is none; then the stage has no state.
+    pub fn load_state(
+        &mut self,
+        stage: usize,
+        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), StateError> {
+        let place = self.stages.get_mut(stage).ok_or(StateError::NoStage(stage))?;
+        place.forget_state();
+        let name = &place.transform.spec.name;
+        if !place.transform.module.keeps_state() {
+            return Err(StateError::Stateless(name.clone()));
+        }
+        place.state = Some(Box::new(State::load(entries, name)?));
+        Ok(())
+    }
+
+    /// Throws the state away, because what a run changed was not committed, or to have the memory
+    /// back. The next batch needs it loaded again.
+    pub fn forget_state(&mut self) {
+        self.stages.iter_mut().for_each(Stage::forget_state);
+    }
+
+    /// State in memory: keys, values, and what each entry is counted with.
+    pub fn state_bytes(&self) -> usize {
+        self.stages.iter().map(Stage::state_bytes).sum()
+    }
+
+    /// Linear memory of its instances.
+    pub fn memory_bytes(&self) -> usize {
+        self.stages.iter().map(Stage::memory_bytes).sum()
+    }
+
+    /// Shortest time without records after which one of its stages wants a run without a batch, in
+    /// ms; `None`: none of them wants any.
+    pub fn idle_timeout_ms(&self) -> Option<u64> {
+        let of = |stage: &Stage| match stage.transform.module.has_timers() {
+            true => Some(stage.transform.limits().idle_timeout_ms).filter(|ms| *ms > 0),
+            false => None,
+        };
+        self.stages.iter().filter_map(of).min()
+    }
+
+    /// Tells the modules that what they make of the next batches is not stored: a replay, a try.
+    pub fn set_replay(&mut self, replay: bool) {
+        self.replay = replay;
     }
 
     /// How many instances are alive.
@@ -214,7 +311,61 @@ pub(crate) struct Stage {
     pub(crate) transform: Arc<Transform>,
     pub(crate) instance: Option<Guest>,
     pub(crate) seed: u64,
+    /// Those of the batch in hand.
+    pub(crate) limits: Limits,
+    /// `None`: it keeps none, or it must be loaded.
+    pub(crate) state: Option<Box<State>>,
 }
+
+impl Stage {
+    /// Starts a run.
+    ///
+    /// # Errors
+    /// Its state is not loaded.
+    pub(crate) fn begin_run(&mut self) -> Result<(), StateMissing> {
+        let limits = self.transform.limits();
+        if limits.memory_bytes != self.limits.memory_bytes {
+            self.instance = None;
+        }
+        self.limits = limits;
+        match &mut self.state {
+            Some(state) => state.begin_run(limits.state_bytes),
+            None if self.transform.module.keeps_state() => {
+                return Err(StateMissing(self.transform.spec.name.clone()));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a run whose outcome is a refusal: the state is as before. The instance has seen what
+    /// never was.
+    pub(crate) fn roll_back_run(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.roll_back_run();
+            self.instance = None;
+        }
+    }
+
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| state.bytes())
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.instance.as_ref().map_or(0, Guest::memory_bytes)
+    }
+
+    fn forget_state(&mut self) {
+        if self.transform.module.keeps_state() {
+            self.state = None;
+            self.instance = None;
+        }
+    }
+}
+
+/// A stage has no state although it keeps some; its transform's name.
+#[derive(Debug)]
+pub(crate) struct StateMissing(pub(crate) String);
 
 /// The same on every node and at every start (FNV-1a).
 fn seed(name: &str, topic: &str, partition: i32) -> u64 {

@@ -8,6 +8,7 @@ use crate::imports::GuestState;
 use crate::module_shape;
 use crate::redpanda;
 use crate::spec::Sha256;
+use crate::{helper_imports, state_imports};
 use millpond_wire::limits as caps;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,8 @@ pub enum Contract {
 pub struct CompiledModule {
     pub(crate) pre: InstancePre<GuestState>,
     contract: Contract,
+    keeps_state: bool,
+    has_timers: bool,
     hash: Sha256,
     wasm_bytes: usize,
     code_bytes: usize,
@@ -47,6 +50,8 @@ impl CompiledModule {
         CompiledModule {
             pre: ready.pre,
             contract: ready.contract,
+            keeps_state: ready.keeps_state,
+            has_timers: ready.has_timers,
             hash,
             wasm_bytes,
             code_bytes: module.text().len(),
@@ -58,6 +63,16 @@ impl CompiledModule {
     /// What it keeps to.
     pub fn contract(&self) -> Contract {
         self.contract
+    }
+
+    /// Whether it keeps state: it imports a function for that, or runs timers.
+    pub fn keeps_state(&self) -> bool {
+        self.keeps_state
+    }
+
+    /// Whether it runs timers.
+    pub fn has_timers(&self) -> bool {
+        self.has_timers
     }
 
     /// Its address.
@@ -170,6 +185,8 @@ pub(crate) fn module(engine: &Engine, wasm: &[u8]) -> Result<Module, CompileErro
 pub(crate) struct Ready {
     pre: InstancePre<GuestState>,
     contract: Contract,
+    keeps_state: bool,
+    has_timers: bool,
 }
 
 /// Checks that a module keeps to a contract.
@@ -178,7 +195,12 @@ pub(crate) fn ready(linker: &Linker<GuestState>, module: &Module) -> Result<Read
     let linker = check_imports(module, contract, linker)?;
     check_exports(module, contract)?;
     let pre = linker.instantiate_pre(module).map_err(invalid)?;
-    Ok(Ready { pre, contract })
+    let own = contract == Contract::Millpond;
+    let has_timers = own && module.get_export(abi::EXPORT_TIMER).is_some();
+    let asks = module.imports().any(|import| {
+        import.module() == abi::IMPORT_MODULE && state_imports::NAMES.contains(&import.name())
+    });
+    Ok(Ready { pre, contract, keeps_state: has_timers || asks, has_timers })
 }
 
 fn invalid(error: wasmtime::Error) -> CompileError {
@@ -219,7 +241,11 @@ fn check_imports(
     for import in module.imports() {
         let is_there = match contract {
             Contract::Millpond => {
-                import.module() == abi::IMPORT_MODULE && own.contains(&import.name())
+                let name = import.name();
+                import.module() == abi::IMPORT_MODULE
+                    && (own.contains(&name)
+                        || state_imports::NAMES.contains(&name)
+                        || helper_imports::NAMES.contains(&name))
             }
             Contract::Redpanda => redpanda::accept(&mut linker, &import),
         };
@@ -267,6 +293,7 @@ fn check_exports(module: &Module, contract: Contract) -> Result<(), CompileError
     let required = true;
     let own = [
         (abi::EXPORT_TRANSFORM, &[I32, I32][..], &[I64][..], "(i32, i32) -> i64", required),
+        (abi::EXPORT_TIMER, &[I32, I32], &[I64], "(i32, i32) -> i64", !required),
         (abi::EXPORT_ALLOC, &[I32], &[I32], "(i32) -> i32", required),
         (abi::EXPORT_INIT, &[], &[I32], "() -> i32", !required),
         (abi::EXPORT_PROGRESS, &[], &[I32], "() -> i32", !required),

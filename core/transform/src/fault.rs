@@ -38,6 +38,12 @@ pub enum Fault {
         /// Bytes or records.
         unit: &'static str,
     },
+    /// The guest changed more of its state than can be journalled with one batch.
+    #[error("more than {limit_bytes} bytes of state changed for one batch")]
+    TooMuchState {
+        /// The cap.
+        limit_bytes: usize,
+    },
     /// The guest did not start.
     #[error("cannot start: {0}")]
     Init(Box<Fault>),
@@ -114,6 +120,92 @@ pub enum Lie {
         /// What was asked for.
         bytes: usize,
     },
+}
+
+impl Fault {
+    /// What it counts as.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Fault::Trap(_) => FailureReason::Trap,
+            Fault::Abort(_) => FailureReason::Abort,
+            Fault::Overrun { .. } => FailureReason::Overrun,
+            Fault::Memory { .. } => FailureReason::Memory,
+            Fault::Lie(_) => FailureReason::Lie,
+            Fault::TooMuchOutput { .. } => FailureReason::Output,
+            Fault::TooMuchState { .. } => FailureReason::State,
+            Fault::Init(_) => FailureReason::Start,
+            Fault::NotTried => FailureReason::NotTried,
+            Fault::Unavailable { .. } => FailureReason::Unavailable,
+        }
+    }
+
+    /// Whether the same call may succeed at another time. All else that a guest does is decided by
+    /// its input; only CPU time depends on what else the machine does.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Fault::Overrun { .. })
+    }
+}
+
+/// Why a record failed, to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum FailureReason {
+    /// The module said so itself, or sent the record where it may not.
+    Verdict,
+    /// A trap.
+    Trap,
+    /// The module ended the call (a panic).
+    Abort,
+    /// CPU time.
+    Overrun,
+    /// Memory.
+    Memory,
+    /// An answer that is not by the contract.
+    Lie,
+    /// Too much output.
+    Output,
+    /// Too much state.
+    State,
+    /// The module did not start.
+    Start,
+    /// Too many records of the batch had failed before.
+    NotTried,
+    /// The node's lack.
+    Unavailable,
+}
+
+impl FailureReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [FailureReason; 11] = [
+        FailureReason::Verdict,
+        FailureReason::Trap,
+        FailureReason::Abort,
+        FailureReason::Overrun,
+        FailureReason::Memory,
+        FailureReason::Lie,
+        FailureReason::Output,
+        FailureReason::State,
+        FailureReason::Start,
+        FailureReason::NotTried,
+        FailureReason::Unavailable,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureReason::Verdict => "verdict",
+            FailureReason::Trap => "trap",
+            FailureReason::Abort => "abort",
+            FailureReason::Overrun => "overrun",
+            FailureReason::Memory => "memory",
+            FailureReason::Lie => "lie",
+            FailureReason::Output => "output",
+            FailureReason::State => "state",
+            FailureReason::Start => "start",
+            FailureReason::NotTried => "not_tried",
+            FailureReason::Unavailable => "unavailable",
+        }
+    }
 }
 
 impl From<Lie> for Fault {

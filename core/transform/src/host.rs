@@ -13,9 +13,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 use wasmtime::{Config, Engine, Inlining, Linker, OptLevel, Strategy};
 
+/// How modules are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineKind {
+    /// As machine code, compiled when a module is deployed.
+    #[default]
+    Native,
+    /// By an interpreter, some ten times slower: for systems that let no process make code for
+    /// itself. No page of the process is made executable.
+    Interpreter,
+}
+
+impl EngineKind {
+    /// The name in configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Native => "native",
+            EngineKind::Interpreter => "interpreter",
+        }
+    }
+
+    /// The engine of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [EngineKind::Native, EngineKind::Interpreter].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// What the host may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostConfig {
+    /// How modules are run.
+    pub engine: EngineKind,
     /// Address space reserved for an instance's memory, and the most that a transform may ask
     /// for.
     pub reservation_bytes: usize,
@@ -26,6 +54,7 @@ pub struct HostConfig {
 impl Default for HostConfig {
     fn default() -> Self {
         HostConfig {
+            engine: EngineKind::default(),
             reservation_bytes: caps::DEFAULT_TRANSFORM_RESERVATION_BYTES,
             memory_bytes: caps::DEFAULT_TRANSFORMS_MEMORY_BYTES,
         }
@@ -71,7 +100,7 @@ impl Host {
     /// The machine lacks something.
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let refuse = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&engine_config(&config)).map_err(refuse)?;
+        let engine = Engine::new(&engine_config(&config).map_err(refuse)?).map_err(refuse)?;
         let linker = imports::linker(&engine).map_err(refuse)?;
         let ticker = Ticker::start(engine.clone())?;
         let memory = Arc::new(MemoryPool { used: AtomicUsize::new(0), limit: config.memory_bytes });
@@ -114,8 +143,11 @@ impl Host {
     }
 }
 
-fn engine_config(host: &HostConfig) -> Config {
+fn engine_config(host: &HostConfig) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    if host.engine == EngineKind::Interpreter {
+        config.target(INTERPRETER_TARGET)?;
+    }
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
@@ -128,7 +160,7 @@ fn engine_config(host: &HostConfig) -> Config {
         .memory_reservation(host.reservation_bytes as u64)
         .memory_reservation_for_growth(0)
         .memory_may_move(false)
-        .memory_guard_size(64 * 1024)
+        .memory_guard_size(guard_bytes(host.engine))
         .guard_before_linear_memory(false);
     config
         .wasm_simd(true)
@@ -141,7 +173,24 @@ fn engine_config(host: &HostConfig) -> Config {
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .concurrency_support(false);
-    config
+    Ok(config)
+}
+
+/// The interpreter's bytecode, in the width and order of bytes of this machine.
+const INTERPRETER_TARGET: &str =
+    match (cfg!(target_pointer_width = "64"), cfg!(target_endian = "big")) {
+        (true, false) => "pulley64",
+        (true, true) => "pulley64be",
+        (false, false) => "pulley32",
+        (false, true) => "pulley32be",
+    };
+
+/// The interpreter checks every access by itself.
+fn guard_bytes(engine: EngineKind) -> u64 {
+    match engine {
+        EngineKind::Native => 64 * 1024,
+        EngineKind::Interpreter => 0,
+    }
 }
 
 /// The linear memory that all instances share.

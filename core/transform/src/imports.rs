@@ -8,11 +8,13 @@ use crate::fault::{Fault, Lie};
 use crate::host::MemoryPool;
 use crate::logs::{Level, LogBuffer, LogQuota, printable};
 use crate::redpanda::{self, Desk};
+use crate::state::State;
+use crate::{helper_imports, state_imports};
 use millpond_wire::limits as caps;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use thiserror::Error;
-use wasmtime::{Caller, Engine, Extern, Linker, ResourceLimiter, UpdateDeadline};
+use wasmtime::{Caller, Engine, Extern, Linker, Memory, ResourceLimiter, UpdateDeadline};
 
 /// What ends a call from within.
 #[derive(Debug, Error)]
@@ -33,6 +35,14 @@ pub(crate) struct GuestState {
     pub(crate) quota: Arc<LogQuota>,
     /// Beats that the call may still take.
     pub(crate) beats_left: u64,
+    /// Bytes that the host looked at for the guest, as far as no beat was taken for them.
+    pub(crate) helped_bytes: usize,
+    /// The guest's memory, once it was looked up.
+    pub(crate) exported: Option<Memory>,
+    /// What the guest remembers, lent to it for a call.
+    pub(crate) state: Option<Box<State>>,
+    /// Whether the guest runs timers.
+    pub(crate) has_timers: bool,
     /// Of a guest of Redpanda's contract.
     pub(crate) desk: Option<Arc<Mutex<Desk>>>,
 }
@@ -50,6 +60,21 @@ impl GuestState {
                 Err(wasmtime::Error::new(Stop::Overrun))
             }
         }
+    }
+
+    /// Takes CPU time for work of the host, which no beat interrupts, by its size.
+    pub(crate) fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.helped_bytes += bytes;
+        let beats = self.helped_bytes / caps::TRANSFORM_HELPER_BYTES_PER_MS;
+        if beats == 0 {
+            return Ok(());
+        }
+        self.helped_bytes %= caps::TRANSFORM_HELPER_BYTES_PER_MS;
+        self.beats_left = self.beats_left.saturating_sub(beats as u64);
+        if self.beats_left == 0 {
+            return Err(wasmtime::Error::new(Stop::Overrun));
+        }
+        Ok(())
     }
 }
 
@@ -81,6 +106,11 @@ impl MemoryLimit {
 
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit
+    }
+
+    /// Memory that the instance has.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.taken
     }
 }
 
@@ -138,6 +168,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_LOG, log)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_ABORT, abort)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_SETTING, setting)?;
+    state_imports::link(&mut linker)?;
+    helper_imports::link(&mut linker)?;
     redpanda::link(&mut linker)?;
     Ok(linker)
 }
@@ -188,8 +220,14 @@ fn setting(
 pub(crate) fn memory_and_state<'a>(
     caller: &'a mut Caller<'_, GuestState>,
 ) -> wasmtime::Result<(&'a mut [u8], &'a mut GuestState)> {
+    if let Some(memory) = caller.data().exported {
+        return Ok(memory.data_and_store_mut(caller));
+    }
     match caller.get_export(abi::EXPORT_MEMORY) {
-        Some(Extern::Memory(memory)) => Ok(memory.data_and_store_mut(caller)),
+        Some(Extern::Memory(memory)) => {
+            caller.data_mut().exported = Some(memory);
+            Ok(memory.data_and_store_mut(caller))
+        }
         // Only while a module's start function runs before its exports stand.
         _ => Err(wasmtime::Error::new(Stop::Abort("the memory is not exported".to_string()))),
     }

@@ -4,12 +4,13 @@
 //! its type, its one caller drops it.
 
 use crate::abi;
-use crate::batch_buffer::{self, Input};
+use crate::batch_buffer::{self, StageInput};
 use crate::chain::Transform;
 use crate::fault::{Fault, Lie};
 use crate::imports::{GuestState, MemoryLimit, Stop, range};
 use crate::logs::LogBuffer;
 use crate::redpanda::Desk;
+use crate::state::State;
 use crate::verdicts::{self, Gathered};
 use millpond_wire::limits as caps;
 use std::future::{Future, poll_fn};
@@ -25,6 +26,7 @@ pub(crate) struct Instance {
     memory: Memory,
     alloc: TypedFunc<u32, u32>,
     transform: TypedFunc<(u32, u32), u64>,
+    timer: Option<TypedFunc<(u32, u32), u64>>,
     /// Where the guest says which record is in hand.
     progress: Option<u32>,
     /// Whether no batch has been run on it.
@@ -43,8 +45,8 @@ pub(crate) struct CallFailure {
 
 impl Instance {
     /// Makes one and lets it read its settings.
-    pub(crate) async fn start(transform: &Transform) -> Result<Self, Fault> {
-        let mut store = new_store(transform, None);
+    pub(crate) async fn start(transform: &Transform, memory_bytes: usize) -> Result<Self, Fault> {
+        let mut store = new_store(transform, memory_bytes, None);
         let pre = &transform.module().pre;
         let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
@@ -58,6 +60,9 @@ impl Instance {
         let alloc = instance.get_typed_func(&mut store, abi::EXPORT_ALLOC).map_err(missing)?;
         let function =
             instance.get_typed_func(&mut store, abi::EXPORT_TRANSFORM).map_err(missing)?;
+        let timer = instance.get_typed_func(&mut store, abi::EXPORT_TIMER).ok();
+        store.data_mut().has_timers = timer.is_some();
+        store.data_mut().exported = Some(memory);
         let init = instance.get_typed_func::<(), u32>(&mut store, abi::EXPORT_INIT).ok();
         let where_progress =
             instance.get_typed_func::<(), u32>(&mut store, abi::EXPORT_PROGRESS).ok();
@@ -66,6 +71,7 @@ impl Instance {
             memory,
             alloc,
             transform: function,
+            timer,
             progress: None,
             fresh: true,
             beats: caps::TRANSFORM_INIT_CPU_MS,
@@ -91,7 +97,7 @@ impl Instance {
     /// Runs the records `range` of `whole` and takes the answer into `gathered`.
     pub(crate) async fn call(
         &mut self,
-        whole: Input<'_>,
+        whole: StageInput<'_>,
         range: Range<usize>,
         cpu_ms: u64,
         transform: &Transform,
@@ -101,6 +107,7 @@ impl Instance {
         self.beats = cpu_ms.max(1);
         let state = self.store.data_mut();
         state.beats_left = self.beats;
+        state.helped_bytes = 0;
         state.memory.start_call();
         self.store.set_epoch_deadline(1);
         let answer = match self.run(whole.part(range.clone())).await {
@@ -116,7 +123,7 @@ impl Instance {
             .map_err(|fault| CallFailure { fault, hint: None })
     }
 
-    async fn run(&mut self, input: Input<'_>) -> Result<u64, RunError> {
+    async fn run(&mut self, input: StageInput<'_>) -> Result<u64, RunError> {
         let no_room = |bytes| RunError::Fault(Lie::NoRoom { bytes }.into());
         let layout = batch_buffer::layout(&input).ok_or_else(|| no_room(usize::MAX))?;
         let bytes = layout.total_bytes;
@@ -132,7 +139,11 @@ impl Instance {
             .map_err(|lie| RunError::Fault(lie.into()))?;
         let room = memory.get_mut(place).unwrap_or_default();
         batch_buffer::write(&input, &layout, room).ok_or_else(|| no_room(bytes as usize))?;
-        Ok(self.transform.call_async(&mut self.store, (address, bytes)).await?)
+        let function = match &self.timer {
+            Some(timer) if input.timers => timer,
+            _ => &self.transform,
+        };
+        Ok(function.call_async(&mut self.store, (address, bytes)).await?)
     }
 
     fn hint(&self, records: usize) -> Option<usize> {
@@ -148,6 +159,21 @@ impl Instance {
         self.beats.saturating_sub(self.store.data().beats_left)
     }
 
+    /// Lends the guest what it remembers, for a call.
+    pub(crate) fn lend_state(&mut self, state: Option<Box<State>>) {
+        self.store.data_mut().state = state;
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn take_state(&mut self) -> Option<Box<State>> {
+        self.store.data_mut().state.take()
+    }
+
+    /// Its linear memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.taken_bytes()
+    }
+
     /// What was logged since the last time.
     pub(crate) fn take_logs(&mut self) -> LogBuffer {
         std::mem::take(&mut self.store.data_mut().logs)
@@ -157,15 +183,20 @@ impl Instance {
 /// The host's side of a guest, with its limits.
 pub(crate) fn new_store(
     transform: &Transform,
+    memory_bytes: usize,
     desk: Option<Arc<Mutex<Desk>>>,
 ) -> Store<GuestState> {
     let host = transform.host();
     let state = GuestState {
-        memory: MemoryLimit::new(host.memory_pool(), transform.spec().limits.memory_bytes),
+        memory: MemoryLimit::new(host.memory_pool(), memory_bytes),
         settings: transform.settings(),
         logs: LogBuffer::default(),
         quota: transform.log_quota(),
         beats_left: caps::TRANSFORM_INIT_CPU_MS,
+        helped_bytes: 0,
+        exported: None,
+        state: None,
+        has_timers: false,
         desk,
     };
     let mut store = Store::new(host.engine(), state);

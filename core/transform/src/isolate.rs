@@ -3,44 +3,52 @@
 //! Only they meet their policy; every other record gets its verdict. What may be spent on that is
 //! bounded. It must never give up on a batch without a decision for each record.
 
-use crate::batch_buffer::Input;
+use crate::batch_buffer::StageInput;
 use crate::chain::{Stage, Transform};
 use crate::fault::Fault;
 use crate::guest::Guest;
 use crate::instance::{CallFailure, timed};
 use crate::logs::LogBuffer;
+use crate::policy::FailurePolicy;
 use crate::stats::StageStats;
 use crate::verdicts::{Decision, Gathered};
 use millpond_wire::limits as caps;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Why a stage could not run at all: the node's lack, no record's.
 #[derive(Debug)]
 pub(crate) struct Unavailable(pub(crate) Fault);
 
-/// Decides on each record of `input`.
+/// Decides on each record of `input`. A call that fails leaves no trace in the stage's state, and
+/// records are always run in their order, so that the state is as if those that failed had never
+/// come.
 pub(crate) async fn run_stage(
     stage: &mut Stage,
-    input: Input<'_>,
+    input: StageInput<'_>,
     stats: &mut StageStats,
     logs: &mut LogBuffer,
 ) -> Result<Gathered, Unavailable> {
     let transform = std::sync::Arc::clone(&stage.transform);
-    let bytes = input.rows.iter().map(|row| row.payload_bytes()).sum();
-    let ratio = transform.spec().limits.output_ratio;
+    let limits = stage.limits;
+    let bytes = match input.timers {
+        true => input.rows.len() * caps::TRANSFORM_TIMER_INPUT_BYTES,
+        false => input.rows.iter().map(|row| row.payload_bytes()).sum(),
+    };
+    let records = input.rows.len();
     let mut run = Run {
-        gathered: Gathered::new(input.rows.len(), bytes, input.arenas.len(), ratio),
+        gathered: Gathered::new(records, bytes, input.arenas.len(), limits.output_ratio),
         stage,
         transform: &transform,
         input,
         stats,
         logs,
         trust_hints: true,
-        budget: Budget::of(&transform, input.rows.len()),
+        failed_before: false,
+        budget: Budget::of(limits.cpu_ms_per_batch, records),
     };
-    let whole = 0..input.rows.len();
-    let cpu_ms = transform.spec().limits.cpu_ms_per_batch;
-    let first = run.call(whole.clone(), cpu_ms).await?;
+    let whole = 0..records;
+    let first = run.call(whole.clone(), limits.cpu_ms_per_batch).await?;
     if let Err(failure) = first {
         run.isolate(whole, failure).await?;
     }
@@ -50,11 +58,13 @@ pub(crate) async fn run_stage(
 struct Run<'a> {
     stage: &'a mut Stage,
     transform: &'a Transform,
-    input: Input<'a>,
+    input: StageInput<'a>,
     gathered: Gathered,
     stats: &'a mut StageStats,
     logs: &'a mut LogBuffer,
     trust_hints: bool,
+    /// The next instance is made because one has failed.
+    failed_before: bool,
     budget: Budget,
 }
 
@@ -64,8 +74,23 @@ struct Failed {
     fresh: bool,
 }
 
+/// Records that are to be run, and what is thought of them.
+struct Part {
+    range: Range<usize>,
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    /// They come before the one that a hint names: they fail only if the hint was a lie.
+    Innocent,
+    /// The one that a hint names. It gets a fresh instance.
+    Suspect,
+}
+
 impl Run<'_> {
-    /// One call; the instance survives only if it succeeds.
+    /// One call; the instance survives, and the state is changed, only if it succeeds.
     async fn call(
         &mut self,
         range: Range<usize>,
@@ -83,8 +108,24 @@ impl Run<'_> {
             },
         };
         let fresh = instance.is_fresh();
-        let call = instance.call(self.input, range, cpu_ms, self.transform, &mut self.gathered);
+        let mut state = self.stage.state.take();
+        let mut input = self.input;
+        if let Some(state) = &mut state {
+            state.begin_call();
+            input.state_bytes = state.bytes();
+        }
+        // Whoever drops this future drops the state with the instance: it is then loaded again.
+        instance.lend_state(state);
+        let call = instance.call(input, range, cpu_ms, self.transform, &mut self.gathered);
         let (result, spent) = timed(call).await;
+        let mut state = instance.take_state();
+        if let Some(state) = &mut state {
+            match &result {
+                Ok(()) => state.commit_call(),
+                Err(_) => state.roll_back_call(),
+            }
+        }
+        self.stage.state = state;
         self.stats.calls += 1;
         self.stats.cpu += spent;
         self.budget.spent_ms += instance.beats_used();
@@ -98,6 +139,7 @@ impl Run<'_> {
                 Err(Unavailable(fault))
             }
             Err(failure) => {
+                self.failed_before = true;
                 self.stats.faults += 1;
                 self.stats.overruns += u64::from(matches!(failure.fault, Fault::Overrun { .. }));
                 Ok(Err(Failed { failure, fresh }))
@@ -106,8 +148,11 @@ impl Run<'_> {
     }
 
     async fn start(&mut self) -> Result<Guest, Fault> {
-        let (started, spent) = timed(Guest::start(self.transform, self.input.topic)).await;
+        let memory_bytes = self.stage.limits.memory_bytes;
+        let start = Guest::start(self.transform, memory_bytes, self.input.topic);
+        let (started, spent) = timed(start).await;
         self.stats.instances_started += 1;
+        self.stats.instances_restarted += u64::from(self.failed_before);
         self.stats.cpu += spent;
         let mut instance = started?;
         self.budget.spent_ms += instance.beats_used();
@@ -118,15 +163,23 @@ impl Run<'_> {
     /// Takes the failed range apart until each of its records is decided on.
     async fn isolate(&mut self, whole: Range<usize>, first: Failed) -> Result<(), Unavailable> {
         self.budget.spent_ms = 0;
+        // The first to be run stands last.
         let mut parts = Vec::new();
         self.take_apart(whole, first, &mut parts).await?;
-        while let Some(range) = parts.pop() {
+        while let Some(Part { range, role }) = parts.pop() {
             let Some(cpu_ms) = self.budget.for_call(range.len()) else {
                 self.fail(range, &Fault::NotTried);
                 continue;
             };
-            if let Err(failed) = self.call(range.clone(), cpu_ms).await? {
-                self.take_apart(range, failed, &mut parts).await?;
+            if role == Role::Suspect {
+                self.stage.instance = None;
+            }
+            match self.call(range.clone(), cpu_ms).await? {
+                Ok(()) => self.trust_hints &= role != Role::Suspect,
+                Err(failed) => {
+                    self.trust_hints &= role != Role::Innocent;
+                    self.take_apart(range, failed, &mut parts).await?;
+                }
             }
         }
         Ok(())
@@ -137,7 +190,7 @@ impl Run<'_> {
         &mut self,
         range: Range<usize>,
         failed: Failed,
-        parts: &mut Vec<Range<usize>>,
+        parts: &mut Vec<Part>,
     ) -> Result<(), Unavailable> {
         let CallFailure { fault, hint } = failed.failure;
         if let Fault::Init(_) = fault {
@@ -150,41 +203,41 @@ impl Run<'_> {
         }
         if let Some(hint) = hint.filter(|_| self.trust_hints) {
             let suspect = range.start + hint;
-            let alone = suspect..suspect + 1;
-            let Some(cpu_ms) = self.budget.for_call(1) else {
-                self.fail(range, &Fault::NotTried);
-                return Ok(());
-            };
-            if let Err(failed) = self.call(alone.clone(), cpu_ms).await? {
-                let CallFailure { fault, .. } = failed.failure;
-                self.retry_alone(alone, fault, failed.fresh).await?;
-                push(parts, suspect + 1..range.end);
-                push(parts, range.start..suspect);
-                return Ok(());
-            }
-            // Either the hint was a lie, or what came before makes the difference.
-            self.trust_hints = false;
-            push(parts, suspect + 1..range.end);
-            push(parts, range.start..suspect);
+            push(parts, suspect + 1..range.end, Role::Unknown);
+            push(parts, suspect..suspect + 1, Role::Suspect);
+            push(parts, range.start..suspect, Role::Innocent);
             return Ok(());
         }
         let middle = range.start + range.len() / 2;
-        push(parts, middle..range.end);
-        push(parts, range.start..middle);
+        push(parts, middle..range.end, Role::Unknown);
+        push(parts, range.start..middle, Role::Unknown);
         Ok(())
     }
 
-    /// A single record failed: tries again as often as its policy says, and once more if the
-    /// instance had a past.
+    /// A single record failed: tries again as often as its policy says if that may help, and once
+    /// more if the instance had a past.
     async fn retry_alone(
         &mut self,
         record: Range<usize>,
         fault: Fault,
         fresh: bool,
     ) -> Result<(), Unavailable> {
-        let retries = self.transform.spec().on_failure.retries() + u32::from(!fresh);
         let mut fault = fault;
-        for _ in 0..retries {
+        let mut unspoilt = u32::from(!fresh);
+        let mut retries = self.transform.spec().on_failure.retries();
+        let mut attempt = 0;
+        loop {
+            if unspoilt > 0 {
+                unspoilt -= 1;
+            } else if retries > 0 && fault.may_pass() {
+                retries -= 1;
+                self.stats.retries += 1;
+                let wait = Duration::from_millis(FailurePolicy::wait_ms(attempt));
+                tokio::time::sleep(wait).await;
+                attempt += 1;
+            } else {
+                break;
+            }
             let Some(cpu_ms) = self.budget.for_call(1) else {
                 break;
             };
@@ -198,18 +251,18 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, range: Range<usize>, fault: &Fault) {
-        let mut reason = fault.to_string();
-        let cut = reason.floor_char_boundary(caps::TRANSFORM_ERROR_BYTES_MAX);
-        reason.truncate(cut);
+        let mut words = fault.to_string();
+        let cut = words.floor_char_boundary(caps::TRANSFORM_ERROR_BYTES_MAX);
+        words.truncate(cut);
         for index in range {
-            self.gathered.decide(index, Decision::Failed(reason.clone()));
+            self.gathered.decide(index, Decision::Failed(fault.reason(), words.clone()));
         }
     }
 }
 
-fn push(parts: &mut Vec<Range<usize>>, range: Range<usize>) {
+fn push(parts: &mut Vec<Part>, range: Range<usize>, role: Role) {
     if !range.is_empty() {
-        parts.push(range);
+        parts.push(Part { range, role });
     }
 }
 
@@ -223,13 +276,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn of(transform: &Transform, records: usize) -> Self {
-        Budget {
-            records,
-            batch_ms: transform.spec().limits.cpu_ms_per_batch,
-            spent_ms: 0,
-            calls_left: caps::TRANSFORM_ISOLATION_RUNS_MAX,
-        }
+    fn of(batch_ms: u64, records: usize) -> Self {
+        Budget { records, batch_ms, spent_ms: 0, calls_left: caps::TRANSFORM_ISOLATION_RUNS_MAX }
     }
 
     /// CPU time in ms for a call on so many records: their share of the batch's, but not less

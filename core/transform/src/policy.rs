@@ -7,14 +7,22 @@ use millpond_wire::limits;
 /// What to do with a record that a transform failed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailurePolicy {
-    /// How often a record that made the module trap, overrun or lie is run again in a fresh
-    /// instance. A record that the module itself called failed is not: it would do so again.
+    /// How often a record for which the module ran out of CPU time is run again, in a fresh
+    /// instance, after a wait that doubles each time. No other failure passes by itself: the same
+    /// record, state and seed give the same trap, lie or verdict again. (What failed in an
+    /// instance that had run other records is always tried once in a fresh one.)
     pub retries: u32,
     /// What to do if that did not help.
     pub then: OnFailure,
 }
 
 impl FailurePolicy {
+    /// Wait before a try, in ms; `attempt` counts from 0.
+    pub(crate) fn wait_ms(attempt: u32) -> u64 {
+        let doubled = limits::TRANSFORM_RETRY_WAIT_MS_MIN.checked_shl(attempt);
+        doubled.unwrap_or(u64::MAX).min(limits::TRANSFORM_RETRY_WAIT_MS_MAX)
+    }
+
     /// Retries no more often than the program allows.
     pub(crate) fn retries(self) -> u32 {
         self.retries.min(limits::TRANSFORM_RETRIES_MAX)

@@ -8,7 +8,7 @@ use crate::rows::Row;
 use bytes::Bytes;
 use millpond_wire::ErrorCode;
 use millpond_wire::limits as caps;
-use millpond_wire::record::{Batch, BatchBuilder, BatchError, BuildError};
+use millpond_wire::record::{Batch, BatchBuilder, BatchError, BuildError, Codec};
 use thiserror::Error;
 
 /// Why records do not make a batch.
@@ -30,16 +30,17 @@ impl RebuildError {
     }
 }
 
-/// Batches of `rows` for `topic`, appended to `outputs`.
+/// Batches of `rows` for `topic`, appended to `outputs`; without a batch that came, uncompressed.
 pub(crate) fn rebuild(
-    came: &Batch,
+    came: Option<&Batch>,
     rows: &[Row],
     arenas: &[Bytes],
     topic: &OutputTopic,
     outputs: &mut Vec<Output>,
 ) -> Result<(), RebuildError> {
-    let full_bytes = caps::DEFAULT_MAX_MESSAGE_BYTES.max(came.size_bytes());
-    let mut builder = BatchBuilder::like(came);
+    let full_bytes = caps::DEFAULT_MAX_MESSAGE_BYTES.max(came.map_or(0, Batch::size_bytes));
+    let new = || BatchBuilder::new(Codec::None, None);
+    let mut builder = came.map_or_else(new, BatchBuilder::like);
     for row in rows {
         if !builder.is_empty()
             && builder.size_bytes() + row.payload_bytes() + RECORD_OVERHEAD_BYTES > full_bytes

@@ -61,6 +61,60 @@ pub struct Limits {
     pub cpu_ms_per_batch: u64,
     /// Emitted bytes for each byte of a batch (small batches may always make 64 KiB).
     pub output_ratio: usize,
+    /// State on one partition: keys, values, and what each entry is counted with.
+    pub state_bytes: usize,
+    /// How far the watermark stays behind the greatest timestamp, in ms: how late records may be.
+    pub watermark_delay_ms: u64,
+    /// Time without records after which the watermark goes on by the node's clock, in ms; 0: it
+    /// waits for records.
+    pub idle_timeout_ms: u64,
+}
+
+impl Limits {
+    /// The names that a description may set.
+    pub const NAMES: [&str; 6] = [
+        "memory_bytes",
+        "cpu_ms_per_batch",
+        "output_ratio",
+        "state_bytes",
+        "watermark_delay_ms",
+        "idle_timeout_ms",
+    ];
+
+    /// Sets one by its name; whether there is one of this name. Ranges are checked with the rest
+    /// of the declaration.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        let size = usize::try_from(value).unwrap_or(usize::MAX);
+        match name {
+            "memory_bytes" => self.memory_bytes = size,
+            "cpu_ms_per_batch" => self.cpu_ms_per_batch = value,
+            "output_ratio" => self.output_ratio = size,
+            "state_bytes" => self.state_bytes = size,
+            "watermark_delay_ms" => self.watermark_delay_ms = value,
+            "idle_timeout_ms" => self.idle_timeout_ms = value,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether a node that reserves so much memory for an instance can keep to them.
+    ///
+    /// # Errors
+    /// The first that is out of range.
+    pub fn check(&self, reservation_bytes: usize) -> Result<(), SpecError> {
+        let memory_max = reservation_bytes.min(caps::TRANSFORM_MEMORY_BYTES_MAX);
+        let memory = (caps::TRANSFORM_MEMORY_BYTES_MIN, memory_max);
+        in_range("memory_bytes", self.memory_bytes, memory)?;
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let cpu_ms_max = size(caps::TRANSFORM_CPU_MS_PER_BATCH_MAX);
+        in_range("cpu_ms_per_batch", size(self.cpu_ms_per_batch), (1, cpu_ms_max))?;
+        in_range("output_ratio", self.output_ratio, (1, 1_000_000))?;
+        in_range("state_bytes", self.state_bytes, (0, caps::TRANSFORM_STATE_BYTES_MAX))?;
+        let delay_max = size(caps::TRANSFORM_WATERMARK_DELAY_MS_MAX);
+        in_range("watermark_delay_ms", size(self.watermark_delay_ms), (0, delay_max))?;
+        let idle_max = size(caps::TRANSFORM_IDLE_TIMEOUT_MS_MAX);
+        in_range("idle_timeout_ms", size(self.idle_timeout_ms), (0, idle_max))
+    }
 }
 
 impl Default for Limits {
@@ -69,6 +123,9 @@ impl Default for Limits {
             memory_bytes: caps::DEFAULT_TRANSFORM_MEMORY_BYTES,
             cpu_ms_per_batch: caps::DEFAULT_TRANSFORM_CPU_MS_PER_BATCH,
             output_ratio: caps::DEFAULT_TRANSFORM_OUTPUT_RATIO,
+            state_bytes: caps::DEFAULT_TRANSFORM_STATE_BYTES,
+            watermark_delay_ms: 0,
+            idle_timeout_ms: 0,
         }
     }
 }
@@ -137,13 +194,7 @@ impl TransformSpec {
         {
             return Err(SpecError::Topic(bad.chars().take(80).collect()));
         }
-        let memory_max = reservation_bytes.min(caps::TRANSFORM_MEMORY_BYTES_MAX);
-        let memory = (caps::TRANSFORM_MEMORY_BYTES_MIN, memory_max);
-        in_range("memory_bytes", self.limits.memory_bytes, memory)?;
-        let cpu_ms = usize::try_from(self.limits.cpu_ms_per_batch).unwrap_or(usize::MAX);
-        let cpu_ms_max = caps::TRANSFORM_CPU_MS_PER_BATCH_MAX as usize;
-        in_range("cpu_ms_per_batch", cpu_ms, (1, cpu_ms_max))?;
-        in_range("output_ratio", self.limits.output_ratio, (1, 1_000_000))?;
+        self.limits.check(reservation_bytes)?;
         let retries = self.on_failure.retries as usize;
         in_range("retries", retries, (0, caps::TRANSFORM_RETRIES_MAX as usize))
     }

@@ -2,7 +2,7 @@
 //! checked before it is used, each byte is counted before it is copied.
 
 use crate::abi;
-use crate::fault::{Fault, Lie};
+use crate::fault::{FailureReason, Fault, Lie};
 use crate::headers;
 use crate::imports::slice;
 use crate::logs::printable;
@@ -19,8 +19,8 @@ pub(crate) enum Decision {
     Keep(Range<usize>),
     /// Only what was emitted for it goes on.
     Drop(Range<usize>),
-    /// Its failure policy applies, for this reason.
-    Failed(String),
+    /// Its failure policy applies, for this reason, in these words.
+    Failed(FailureReason, String),
 }
 
 /// A record that a guest made.
@@ -179,7 +179,8 @@ impl Reader<'_> {
         if kind == abi::VERDICT_FAILED {
             let bytes = u64::from(word(verdict, 3));
             let message = slice(self.memory, "a message", word(verdict, 2), bytes)?;
-            return Ok(Decision::Failed(printable(message, caps::TRANSFORM_ERROR_BYTES_MAX)));
+            let words = printable(message, caps::TRANSFORM_ERROR_BYTES_MAX);
+            return Ok(Decision::Failed(FailureReason::Verdict, words));
         }
         let start = self.gathered.emitted.len();
         for emit in emits {
@@ -188,7 +189,7 @@ impl Reader<'_> {
                 Err(Refused::Answer(fault)) => return Err(fault),
                 Err(Refused::Record(reason)) => {
                     self.gathered.emitted.truncate(start);
-                    return Ok(Decision::Failed(reason));
+                    return Ok(Decision::Failed(FailureReason::Verdict, reason));
                 }
             }
         }

@@ -194,7 +194,7 @@ fn a_foreign_import_is_named_with_a_hint() {
     };
     let wasi = import("wasi_snapshot_preview1", "fd_write");
     assert!(wasi.contains("fd_write") && wasi.contains("wasm32-unknown-unknown"), "{wasi}");
-    assert!(import("millpond", "state_get").contains("newer broker"));
+    assert!(import("millpond", "state_scan").contains("newer broker"));
     assert!(import("env", "abort").contains("env.abort"));
     // The right name with another type.
     let body = format!("{TRANSFORM_KEEPS}{ALLOC_AT_1024}");

@@ -6,7 +6,7 @@ use common::*;
 use millpond_guests::{
     HOSTILE_LIES, HOSTILE_LOG, HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, THRESHOLD,
 };
-use millpond_transform::{FailurePolicy, OnFailure, Outcome};
+use millpond_transform::{FailurePolicy, FailureReason, OnFailure, Outcome};
 use millpond_wire::ErrorCode;
 use millpond_wire::limits as caps;
 use std::time::Duration;
@@ -208,18 +208,36 @@ async fn memory_stays_below_the_limit_and_is_given_back() {
 }
 
 #[tokio::test]
-async fn retries_are_made_in_fresh_instances_and_end() {
-    let mut chain = chain(HOSTILE_TRAP, |spec| {
+async fn what_ran_out_of_time_is_retried_in_fresh_instances_and_that_ends() {
+    let mut chain = chain(HOSTILE_LOOP, |spec| {
         spec.on_failure = FailurePolicy { retries: 3, then: OnFailure::Skip };
+        spec.limits.cpu_ms_per_batch = 20;
     })
     .await;
-    let report = run_once(&mut chain, &batch(&["trap"])).await;
+    let report = run_once(&mut chain, &batch(&["loop"])).await;
     assert_eq!(values(&report.outcome), [""; 0]);
-    assert_eq!(report.stages[0].calls, 4);
-    assert_eq!(report.stages[0].instances_started, 4);
-    // The module's own word is final.
-    let report = run_once(&mut chain, &batch(&["fail"])).await;
-    assert_eq!(report.stages[0].calls, 1);
+    let stats = &report.stages[0];
+    assert_eq!((stats.calls, stats.retries), (4, 3));
+    assert_eq!((stats.instances_started, stats.instances_restarted), (4, 3));
+    assert_eq!(stats.failures.of(FailureReason::Overrun), 1);
+}
+
+#[tokio::test]
+async fn what_would_fail_again_is_not_retried() {
+    for (value, reason) in [
+        ("trap", FailureReason::Trap),
+        ("panic", FailureReason::Abort),
+        ("fail", FailureReason::Verdict),
+    ] {
+        let mut chain = chain(HOSTILE_TRAP, |spec| {
+            spec.on_failure = FailurePolicy { retries: 3, then: OnFailure::Skip };
+        })
+        .await;
+        let report = run_once(&mut chain, &batch(&[value])).await;
+        assert_eq!((report.stages[0].calls, report.stages[0].retries), (1, 0), "{value}");
+        let failures = report.stages[0].failures;
+        assert_eq!((failures.of(reason), failures.iter().map(|(_, n)| n).sum()), (1, 1), "{value}");
+    }
 }
 
 #[tokio::test]

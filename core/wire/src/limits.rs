@@ -340,6 +340,8 @@ pub const SPACE_RETRY_MS_MAX: u64 = 60_000;
 pub const TRANSFORM_NAME_BYTES_MAX: usize = 128;
 /// Most transforms of one node.
 pub const TRANSFORMS_MAX: usize = 256;
+/// Names of signed packages whose counters a node remembers, deleted transforms included.
+pub const PACKAGE_COUNTERS_MAX: usize = 4_096;
 /// Most transforms in the chain of one topic.
 pub const TRANSFORMS_PER_TOPIC_MAX: usize = 8;
 /// Most topics that one transform names.
@@ -420,6 +422,43 @@ pub const TRANSFORM_ISOLATION_CPU_FACTOR: u64 = 8;
 pub const TRANSFORM_RECORD_CPU_DIVISOR: u64 = 8;
 /// The floor for it.
 pub const TRANSFORM_RECORD_CPU_MS_MIN: u64 = 5;
+/// Longest key of a transform's state, and of a timer.
+pub const TRANSFORM_STATE_KEY_BYTES_MAX: usize = KIB;
+/// Longest value of a transform's state.
+pub const TRANSFORM_STATE_VALUE_BYTES_MAX: usize = 256 * KIB;
+/// What an entry of the state is counted with beside its key and value: about what the map takes.
+pub const TRANSFORM_STATE_ENTRY_BYTES: usize = 192;
+/// State of one transform on one partition unless the transform says otherwise.
+pub const DEFAULT_TRANSFORM_STATE_BYTES: usize = 4 * MIB;
+/// Most state on one partition that a transform may ask for.
+pub const TRANSFORM_STATE_BYTES_MAX: usize = 64 * MIB;
+/// Most bytes of keys and values that one transform may change in one run: they are journalled
+/// with the output.
+pub const TRANSFORM_STATE_CHANGE_BYTES_MAX: usize = 2 * MIB;
+/// Most timers that one call of a guest gets.
+pub const TRANSFORM_TIMERS_PER_CALL_MAX: usize = 1_000;
+/// Most calls with timers in one run; those left over are due in the next.
+pub const TRANSFORM_TIMER_ROUNDS_MAX: usize = 64;
+/// What a timer counts as where the output is held to a ratio of the input.
+pub const TRANSFORM_TIMER_INPUT_BYTES: usize = KIB;
+/// Output of timers after which no more of them are run in this run.
+pub const TRANSFORM_TIMER_OUTPUT_BYTES: usize = 4 * MIB;
+/// Most entries of the state that expire in one run; the rest go with the next.
+pub const TRANSFORM_EXPIRIES_PER_RUN_MAX: usize = 10_000;
+/// Longest delay of a watermark: a year.
+pub const TRANSFORM_WATERMARK_DELAY_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// Longest time without records after which timers go by the node's clock.
+pub const TRANSFORM_IDLE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
+/// Bytes that a function of the host looks at for a guest in a millisecond of its CPU time.
+pub const TRANSFORM_HELPER_BYTES_PER_MS: usize = MIB;
+/// Deepest nesting of JSON that is read for a guest.
+pub const TRANSFORM_JSON_DEPTH_MAX: usize = 128;
+/// Wait before a record that ran out of CPU time is tried again; doubles with each try.
+pub const TRANSFORM_RETRY_WAIT_MS_MIN: u64 = 5;
+/// Longest such wait.
+pub const TRANSFORM_RETRY_WAIT_MS_MAX: u64 = 100;
+/// Most records of the window in which a transform's failures are counted.
+pub const TRANSFORM_ERROR_WINDOW_RECORDS_MAX: u64 = 10_000_000;
 /// Most random bytes that a guest of WASI may ask for at a time.
 pub const RANDOM_BYTES_PER_CALL_MAX: usize = 64 * KIB;
 /// Jobs of derived transforms under way at once, all together: producing has the rest of the node.
@@ -600,6 +639,10 @@ const _: () = {
         DERIVE_READ_BYTES <= HISTORY_READ_BYTES_MAX && STATE_PAGE_BYTES <= HISTORY_READ_BYTES_MAX
     );
     assert!(PARTITIONS_PER_TOPIC_MAX * 2 <= TRANSFORM_FACTS_MAX);
+    assert!(DEFAULT_TRANSFORM_STATE_BYTES <= TRANSFORM_STATE_BYTES_MAX);
+    assert!(TRANSFORM_STATE_CHANGE_BYTES_MAX <= BATCH_BYTES_MAX);
+    assert!(TRANSFORM_STATE_VALUE_BYTES_MAX < TRANSFORM_STATE_CHANGE_BYTES_MAX);
+    assert!(TRANSFORM_TIMER_OUTPUT_BYTES <= TRANSFORM_OUTPUT_BYTES_MAX);
     // Connections: a waiting fetch is not an idle connection; one request always fits.
     assert!(FETCH_WAIT_MS_MAX < IDLE_CONNECTION_MS_MAX);
     assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);

@@ -4,8 +4,10 @@
 use crate::engine::{Engine, Then};
 use crate::entry::Fact;
 use crate::topic::is_valid_topic_name;
-use crate::transform::{AdminError, AdminRequest, AdminResponse, Deployment, TransformSpec};
-use crate::units::{AdminId, EntrySeq};
+use crate::transform::{
+    AdminError, AdminRequest, AdminResponse, Canary, Deployment, TransformSpec,
+};
+use crate::units::{AdminId, EntrySeq, TransformId};
 use millpond_wire::limits;
 
 impl Engine {
@@ -13,6 +15,11 @@ impl Engine {
         let before = self.current_seq();
         let result = match request {
             AdminRequest::DeployTransform(spec) => self.deploy(spec),
+            AdminRequest::CanaryTransform { spec, share_percent } => {
+                self.start_canary(spec, share_percent)
+            }
+            AdminRequest::PromoteTransform { name } => self.promote(name),
+            AdminRequest::RollBackTransform { name, of } => self.roll_back(name, of),
             AdminRequest::DeleteTransform { name } => self.delete_transform(&name),
             AdminRequest::PauseTransform { name, paused } => {
                 self.change(&name, |name| Fact::TransformPaused { name, paused })
@@ -70,6 +77,7 @@ impl Engine {
     fn deploy(&mut self, spec: TransformSpec) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
         self.check_mode(&spec)?;
+        self.check_counter(&spec)?;
         let is_new = self.state.transforms.find(&spec.name).is_none();
         if is_new && self.state.transforms.len() >= limits::TRANSFORMS_MAX {
             return Err(AdminError::TooMany(limits::TRANSFORMS_MAX));
@@ -81,12 +89,106 @@ impl Engine {
                 return Err(AdminError::InvalidSpec(message));
             }
         }
+        let previous = self.state.transforms.find(&spec.name).map(|now| Box::new(now.spec.clone()));
+        Ok(self.put_in_force(spec, previous))
+    }
+
+    /// A signed package never takes the place of a newer one, but that in force may be altered, also
+    /// after a roll-back. Whether packages must be signed is the node's affair.
+    fn check_counter(&self, spec: &TransformSpec) -> Result<(), AdminError> {
+        let (counter, highest) = (spec.package_counter, self.state.transforms.counter(&spec.name));
+        let now = self.state.transforms.find(&spec.name);
+        let is_altered = now.is_some_and(|now| now.spec.module == spec.module);
+        if counter > 0 && counter < highest && !is_altered {
+            return Err(AdminError::OldPackage { name: spec.name.clone(), counter, highest });
+        }
+        let is_new = counter > 0 && highest == 0;
+        if is_new && self.state.transforms.counters_len() >= limits::PACKAGE_COUNTERS_MAX {
+            return Err(AdminError::TooMany(limits::PACKAGE_COUNTERS_MAX));
+        }
+        Ok(())
+    }
+
+    /// On all partitions, not paused.
+    fn put_in_force(
+        &mut self,
+        spec: TransformSpec,
+        previous: Option<Box<TransformSpec>>,
+    ) -> AdminResponse {
         let id = self.state.transforms.next_id();
-        let before = self.state.transforms.find(&spec.name).map(|before| before.spec.clone());
-        let deployment = Deployment { id, spec, paused: false };
+        self.commit_deployment(Deployment { id, spec, previous, ..Deployment::default() })
+    }
+
+    fn commit_deployment(&mut self, deployment: Deployment) -> AdminResponse {
+        let before = self.state.transforms.find(&deployment.spec.name).map(|now| now.spec.clone());
         self.commit(Fact::TransformDeployed(deployment.clone()));
         self.begin_lanes(&deployment.spec, before.as_ref());
-        Ok(AdminResponse::Transform(Box::new(deployment)))
+        AdminResponse::Transform(Box::new(deployment))
+    }
+
+    fn start_canary(
+        &mut self,
+        spec: TransformSpec,
+        share_percent: u8,
+    ) -> Result<AdminResponse, AdminError> {
+        check_spec(&spec)?;
+        self.check_mode(&spec)?;
+        self.check_counter(&spec)?;
+        let invalid = |message: &str| Err(AdminError::InvalidSpec(message.to_owned()));
+        if !(1..=99).contains(&share_percent) {
+            return invalid("a canary's share is from 1 to 99 percent of the partitions");
+        }
+        let mut deployment = self.named(&spec.name)?;
+        let now = &deployment.spec;
+        if (&now.topics, now.mode, now.order) != (&spec.topics, spec.mode, spec.order) {
+            return invalid(
+                "a canary runs on the topics, in the mode and in the order of the version in force; \
+                 to change these, deploy it on all partitions",
+            );
+        }
+        let id = self.state.transforms.next_id();
+        deployment.canary = Some(Box::new(Canary { id, spec, share_percent }));
+        Ok(self.commit_deployment(deployment))
+    }
+
+    fn promote(&mut self, name: String) -> Result<AdminResponse, AdminError> {
+        let now = self.named(&name)?;
+        let Some(canary) = now.canary else { return Err(AdminError::NoCanary(name)) };
+        let promoted = Deployment {
+            id: canary.id,
+            spec: canary.spec,
+            paused: now.paused,
+            previous: Some(Box::new(now.spec)),
+            canary: None,
+        };
+        Ok(self.commit_deployment(promoted))
+    }
+
+    /// The canary goes first. A version that was rolled back is the previous one from then on, so
+    /// that a second roll-back undoes the first.
+    fn roll_back(
+        &mut self,
+        name: String,
+        of: Option<TransformId>,
+    ) -> Result<AdminResponse, AdminError> {
+        let mut now = self.named(&name)?;
+        let canary = now.canary.take();
+        if let Some(of) = of
+            && of != canary.as_ref().map_or(now.id, |canary| canary.id)
+        {
+            return Err(AdminError::Superseded { name, of });
+        }
+        if canary.is_some() {
+            return Ok(self.commit_deployment(now));
+        }
+        let Some(previous) = now.previous else { return Err(AdminError::NoPrevious(name)) };
+        self.check_mode(&previous)?;
+        Ok(self.put_in_force(*previous, Some(Box::new(now.spec))))
+    }
+
+    fn named(&self, name: &str) -> Result<Deployment, AdminError> {
+        let found = self.state.transforms.find(name).cloned();
+        found.ok_or_else(|| AdminError::UnknownTransform(name.to_owned()))
     }
 }
 

@@ -58,7 +58,7 @@ impl Engine {
             }
         };
         let source = id.partition;
-        let placed = self.place_outputs(source, self.named_outputs(id, outputs)?)?;
+        let placed = self.place_outputs(source, self.named_outputs(id, job, outputs)?)?;
         let is_own = |key: PartitionKey| key.topic_id == source.topic_id;
         if placed.iter().filter_map(|one| one.place.known()).any(is_own) {
             let message = "a derived transform sends records to its own source";
@@ -77,8 +77,16 @@ impl Engine {
     }
 
     /// What stays where it is, inline, goes to the first output here.
-    fn named_outputs(&self, id: &LaneId, outputs: Vec<Output>) -> Result<Vec<Output>, Refusal> {
-        let spec = self.state.transforms.find(&id.transform).map(|deployment| &deployment.spec);
+    fn named_outputs(
+        &self,
+        id: &LaneId,
+        job: &Job,
+        outputs: Vec<Output>,
+    ) -> Result<Vec<Output>, Refusal> {
+        let transforms = &self.state.transforms;
+        // A new version may have taken its place meanwhile.
+        let now = || transforms.find(&id.transform).map(|deployment| &deployment.spec);
+        let spec = transforms.spec(job.version).or_else(now);
         let first = spec.and_then(|spec| Some((spec.outputs.first()?, spec.route_by_key)));
         let Some((name, is_by_key)) = first else {
             let message = "the transform has no output any more";

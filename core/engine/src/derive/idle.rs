@@ -23,9 +23,9 @@ impl Desk {
 impl Engine {
     /// A lane has read all there is: time may pass for it.
     pub(super) fn pass_time(&mut self, id: &LaneId, cursor: Cursor) {
-        let Some(deployment) = self.derived_by(id) else { return };
-        let Some(timeout_ms) = deployment.spec.idle_timeout_ms() else { return };
-        let keeper = Keeper { id: deployment.id, name: deployment.spec.name.clone() };
+        let Some((version, spec)) = self.derived_by(id) else { return };
+        let Some(timeout_ms) = spec.idle_timeout_ms() else { return };
+        let keeper = Keeper { id: version, name: spec.name.clone() };
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
         if lane.desk.idle_at_ms != 0 || !matches!(lane.busy, Busy::Free) {
             return;
@@ -53,23 +53,22 @@ impl Engine {
     /// After a start, and when topics or transforms changed.
     pub(super) fn arm_all_inline_idle(&mut self) {
         let chains = self.state.catalog.iter().filter(|topic| !topic.chain.is_empty());
-        let topics = chains.filter(|topic| self.idle_timeout_ms(&topic.chain).is_some());
-        let keys: Vec<PartitionKey> = topics.flat_map(|topic| topic.keys()).collect();
+        let keys: Vec<PartitionKey> = chains.flat_map(|topic| topic.keys()).collect();
         for key in keys {
             self.arm_inline_idle(key);
         }
     }
 
     fn idle_timeout_ms(&self, chain: &[TransformId]) -> Option<u64> {
-        let all = chain.iter().filter_map(|id| self.state.transforms.get(*id));
-        all.filter_map(|deployment| deployment.spec.idle_timeout_ms()).min()
+        let all = chain.iter().filter_map(|id| self.state.transforms.spec(*id));
+        all.filter_map(|spec| spec.idle_timeout_ms()).min()
     }
 
     /// All batches of a partition are through its chain: time may pass for it.
     pub(crate) fn arm_inline_idle(&mut self, key: PartitionKey) {
-        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return };
-        let Some(timeout_ms) = self.idle_timeout_ms(&topic.chain) else { return };
-        let keepers = self.state.transforms.keepers(&topic.chain);
+        let chain = self.running_chain(key);
+        let Some(timeout_ms) = self.idle_timeout_ms(&chain) else { return };
+        let keepers = self.state.transforms.keepers(&chain);
         if !self.has_state(key, &keepers) {
             return;
         }
@@ -89,7 +88,7 @@ impl Engine {
 
     pub(crate) fn on_inline_idle(&mut self, key: PartitionKey) {
         let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return };
-        let (name, chain) = (topic.name.clone(), topic.chain.clone());
+        let (name, chain) = (topic.name.clone(), self.running_chain(key));
         let keepers = self.state.transforms.keepers(&chain);
         let timeout_ms = self.idle_timeout_ms(&chain);
         let (now_ms, jobs_len) = (self.now.mono_ms, self.derives.jobs_len);

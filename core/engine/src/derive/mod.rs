@@ -28,7 +28,7 @@ pub use view::DeriveView;
 use crate::changelog::Desk;
 use crate::engine::Engine;
 use crate::transform::Keeper;
-use crate::units::{PartitionKey, ReadId, Ticket};
+use crate::units::{PartitionKey, ReadId, Ticket, TransformId};
 use millpond_wire::record::LogBatch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -103,6 +103,7 @@ enum Busy {
 #[derive(Debug)]
 struct Job {
     ticket: Ticket,
+    version: TransformId,
     keepers: Vec<Keeper>,
     /// The batch as the worker has it, and where the lane stands when its result is committed; `None`:
     /// time passed.

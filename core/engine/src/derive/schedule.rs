@@ -7,8 +7,8 @@ use super::{Busy, Cursor, Input, Job, Lane, LaneId, Work};
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
 use crate::partition::Partition;
-use crate::transform::{Deployment, TransformJob};
-use crate::units::{PartitionKey, Ticket};
+use crate::transform::{TransformJob, TransformSpec};
+use crate::units::{PartitionKey, Ticket, TransformId};
 use millpond_wire::limits;
 use millpond_wire::record::LogBatch;
 use std::collections::BTreeSet;
@@ -115,17 +115,23 @@ impl Engine {
         }
     }
 
-    /// The transform of a lane, if it is to run.
-    pub(super) fn derived_by(&self, id: &LaneId) -> Option<&Deployment> {
-        let deployment = self.state.transforms.find(&id.transform)?;
-        (deployment.spec.is_derived() && !deployment.paused).then_some(deployment)
+    /// The version of a lane's transform that is to run there, if one is.
+    pub(super) fn derived_by(&self, id: &LaneId) -> Option<(TransformId, &TransformSpec)> {
+        let now = self.state.transforms.find(&id.transform)?;
+        if now.paused || !now.spec.is_derived() {
+            return None;
+        }
+        let partitions = self.state.catalog.by_id(id.partition.topic_id)?.partitions.len();
+        let canary = now.canary.as_deref();
+        let canary = canary.filter(|canary| canary.has(id.partition.partition, partitions));
+        Some(canary.map_or((now.id, &now.spec), |canary| (canary.id, &canary.spec)))
     }
 
     fn take_turn(&mut self, id: &LaneId) {
-        let Some(deployment) = self.derived_by(id) else {
+        let Some((_, spec)) = self.derived_by(id) else {
             return self.derives.drop_buffer(id);
         };
-        let start = deployment.spec.mode;
+        let start = spec.mode;
         match self.state.cursors.get(id.partition, &id.transform) {
             None => self.find_start(id, start),
             Some(cursor) => self.next_job(id, cursor),
@@ -181,7 +187,7 @@ impl Engine {
 
     /// What storage says of the topics that are written to.
     fn check_output_space(&self, id: &LaneId) -> Result<(), String> {
-        let outputs = self.derived_by(id).map(|one| one.spec.outputs.as_slice());
+        let outputs = self.derived_by(id).map(|(_, spec)| spec.outputs.as_slice());
         let topics = outputs.unwrap_or_default().iter();
         let mut topics = topics.filter_map(|name| self.state.catalog.by_name(name));
         topics.try_for_each(|topic| self.check_space(topic)).map_err(|refusal| refusal.message)
@@ -189,8 +195,8 @@ impl Engine {
 
     /// Gives a batch, or the time that passed, to a worker.
     pub(super) fn begin_job(&mut self, id: &LaneId, input: Option<Input>, cursor: Cursor) {
-        let Some(deployment) = self.derived_by(id) else { return };
-        let chain = vec![deployment.id];
+        let Some((version, _)) = self.derived_by(id) else { return };
+        let chain = vec![version];
         let keepers = self.state.transforms.keepers(&chain);
         let topic = self.state.catalog.by_id(id.partition.topic_id);
         let topic = topic.map(|topic| topic.name.clone()).unwrap_or_default();
@@ -207,7 +213,7 @@ impl Engine {
         let batch = input.as_ref().map(|input| input.batch.clone());
         let state_epoch = lane.desk.epoch;
         self.counters.transform_records_in += input.as_ref().map_or(0, |input| input.records);
-        lane.busy = Busy::Running(Job { ticket, keepers, input });
+        lane.busy = Busy::Running(Job { ticket, version, keepers, input });
         self.derives.jobs_len += 1;
         self.tickets.insert(ticket, Work::Derive(id.clone()));
         self.push_effect(Effect::Transform(TransformJob {

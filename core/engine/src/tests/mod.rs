@@ -36,4 +36,5 @@ mod txn_rig;
 mod txn_transforms;
 mod txn_v2;
 mod txn_views;
+mod versions;
 mod windows;

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use millpond_client::{ConsumedRecord, Consumer, OffsetReset};
-use serde_json::{Value, json};
 
+use super::json_record::JsonRecord;
 use super::{Bootstrap, CliError, text};
-use crate::hex::hex;
 
 /// How long one question for records waits.
 const POLL: Duration = Duration::from_millis(500);
@@ -96,7 +95,9 @@ async fn print_records(
         let mut out = Vec::new();
         for record in records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
             match json {
-                true => out.extend_from_slice(format!("{}\n", as_json(record)).as_bytes()),
+                true => out.extend_from_slice(
+                    format!("{}\n", JsonRecord::of(record).to_json()).as_bytes(),
+                ),
                 false => format(&args.format, record, &mut out),
             }
             left -= 1;
@@ -104,30 +105,6 @@ async fn print_records(
         text::write_bytes(&out)?;
     }
     Ok(())
-}
-
-fn as_json(record: &ConsumedRecord) -> Value {
-    let headers = record
-        .headers
-        .iter()
-        .map(|(name, value)| json!([bytes(name), value.as_deref().map(bytes)]));
-    json!({
-        "topic": &*record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp_ms": record.timestamp_ms,
-        "key": record.key.as_deref().map(bytes),
-        "value": record.value.as_deref().map(bytes),
-        "headers": headers.collect::<Vec<_>>(),
-    })
-}
-
-/// Text as a string; anything else as `{"hex": ...}`.
-fn bytes(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => json!({ "hex": hex(bytes) }),
-    }
 }
 
 fn format(pattern: &str, record: &ConsumedRecord, out: &mut Vec<u8>) {
@@ -186,13 +163,5 @@ mod tests {
         let mut out = Vec::new();
         format("%t/%p@%o %T %k [%h] 100%%\\t%v\\n", &record(), &mut out);
         assert_eq!(out, b"t/2@7 1000 k [a=1,b=] 100%\t\xff\xfe\n");
-    }
-
-    #[test]
-    fn json_keeps_what_is_no_text_as_hexadecimal() {
-        let value = as_json(&record());
-        assert_eq!(value["key"], "k");
-        assert_eq!(value["value"]["hex"], "fffe");
-        assert_eq!(value["headers"][1], json!(["b", null]));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -44,6 +45,16 @@ impl HttpClient {
 
     pub(crate) fn post(&self, path: &str) -> Result<(), CliError> {
         self.done(self.agent.post(self.url(path)).send_empty())
+    }
+
+    pub(crate) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        change: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(change).map_err(|e| CliError::failed(e.to_string()))?;
+        let request = self.agent.patch(self.url(path)).header("content-type", "application/json");
+        self.json(request.send(&body))
     }
 
     pub(crate) fn post_bytes<T: DeserializeOwned>(

@@ -7,6 +7,7 @@ mod doctor;
 mod error;
 mod group;
 mod http_client;
+mod json_record;
 mod log;
 mod produce;
 mod session;

@@ -183,6 +183,9 @@ section! {
         compile_ms_max: u64 = limits::MODULE_COMPILE_MS_MAX,
         /// Address space of that process.
         compile_memory_bytes: ByteSize = ByteSize(limits::MODULE_COMPILE_MEMORY_BYTES as u64),
+        /// Ed25519 public keys in hexadecimal, as `millpond transform keygen` prints them. When
+        /// there is one, only modules are deployed that one of them signed.
+        trusted_keys: Vec<String> = Vec::new(),
         /// Log lines kept for each transform; older ones go first.
         log_lines: usize = limits::TRANSFORM_LOG_LINES_KEPT,
     }

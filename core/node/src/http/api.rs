@@ -9,10 +9,10 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-use millpond_engine::transform::{AdminRequest, AdminResponse, Deployment};
+use millpond_engine::transform::{AdminRequest, AdminResponse, Canary, Deployment, TransformSpec};
 use serde::Deserialize;
 
-use super::deploy::{DEPLOY_HEADER, Description, Shown};
+use super::deploy::{Alteration, DEPLOY_HEADER, Description, Shown, ShownCanary, ShownVersion};
 use super::{App, HttpState, Problem};
 use crate::hex::hex;
 use crate::transforms::LogLine;
@@ -21,14 +21,24 @@ pub(super) fn routes(state: &HttpState) -> Router<App> {
     let deploy = post(deploy).layer(DefaultBodyLimit::max(state.module_bytes_max));
     Router::new()
         .route("/v1/transforms", get(list).merge(deploy))
-        .route("/v1/transforms/{name}", get(describe).delete(delete))
+        .route("/v1/transforms/{name}", get(describe).patch(alter).delete(delete))
         .route("/v1/transforms/{name}/logs", get(logs))
         .route("/v1/transforms/{name}/pause", post(pause))
         .route("/v1/transforms/{name}/resume", post(resume))
+        .route("/v1/transforms/{name}/promote", post(promote))
+        .route("/v1/transforms/{name}/rollback", post(roll_back))
+}
+
+/// How a version is put in force.
+#[derive(Deserialize)]
+struct DeployQuery {
+    /// On this share of the partitions only.
+    canary_percent: Option<u8>,
 }
 
 async fn deploy(
     State(state): State<App>,
+    Query(query): Query<DeployQuery>,
     headers: HeaderMap,
     module: Bytes,
 ) -> Result<(StatusCode, Json<Shown>), Problem> {
@@ -42,20 +52,13 @@ async fn deploy(
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
-    let admitted = state
-        .transforms
-        .admit(&description, module)
-        .await
-        .map_err(|e| Problem::bad_request(e.to_string()))?;
-    let mut spec = description.into_spec(admitted.hash);
-    spec.keeps_state = admitted.keeps_state;
-    let request = AdminRequest::DeployTransform(spec);
-    match state.admin(request).await? {
-        AdminResponse::Transform(deployment) => {
-            Ok((StatusCode::CREATED, Json(state.show(&deployment))))
-        }
-        other => Err(unexpected(&other)),
-    }
+    let admitted = state.transforms.admit(description, module).await;
+    let spec = admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
+    let request = match query.canary_percent {
+        Some(share_percent) => AdminRequest::CanaryTransform { spec, share_percent },
+        None => AdminRequest::DeployTransform(spec),
+    };
+    Ok((StatusCode::CREATED, Json(state.transform(request).await?)))
 }
 
 async fn list(State(state): State<App>) -> Result<Json<Vec<Shown>>, Problem> {
@@ -69,10 +72,39 @@ async fn describe(
     State(state): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Shown>, Problem> {
-    match state.admin(AdminRequest::DescribeTransform { name }).await? {
-        AdminResponse::Transform(deployment) => Ok(Json(state.show(&deployment))),
-        other => Err(unexpected(&other)),
-    }
+    Ok(Json(state.transform(AdminRequest::DescribeTransform { name }).await?))
+}
+
+/// A new version with the same module and other settings or limits.
+async fn alter(
+    State(state): State<App>,
+    Path(name): Path<String>,
+    Json(alteration): Json<Alteration>,
+) -> Result<Json<Shown>, Problem> {
+    let now = state.admin(AdminRequest::DescribeTransform { name }).await?;
+    let AdminResponse::Transform(now) = now else { return Err(unexpected(&now)) };
+    let description = alteration.of(Description::of(&now.spec)).map_err(Problem::bad_request)?;
+    let (module, package_counter) = (now.spec.module, now.spec.package_counter);
+    let admitted = state.transforms.readmit(&description, module).await;
+    admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
+    let keeps_state = now.spec.keeps_state;
+    let spec = TransformSpec { package_counter, keeps_state, ..description.into_spec(module) };
+    let request = AdminRequest::DeployTransform(spec);
+    Ok(Json(state.transform(request).await?))
+}
+
+async fn promote(
+    State(state): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
+    Ok(Json(state.transform(AdminRequest::PromoteTransform { name }).await?))
+}
+
+async fn roll_back(
+    State(state): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
+    Ok(Json(state.transform(AdminRequest::RollBackTransform { name, of: None }).await?))
 }
 
 async fn delete(State(state): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
@@ -95,6 +127,8 @@ async fn resume(State(state): State<App>, Path(name): Path<String>) -> Result<St
 struct LogQuery {
     /// Newest lines; all that are kept if missing.
     lines: Option<usize>,
+    /// Only lines with higher numbers.
+    after: Option<u64>,
 }
 
 async fn logs(
@@ -103,7 +137,8 @@ async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Json<Vec<LogLine>>, Problem> {
     state.admin(AdminRequest::DescribeTransform { name: name.clone() }).await?;
-    Ok(Json(state.transforms.logs(&name, query.lines.unwrap_or(usize::MAX))))
+    let (lines, after) = (query.lines.unwrap_or(usize::MAX), query.after.unwrap_or(0));
+    Ok(Json(state.transforms.logs(&name, lines, after)))
 }
 
 impl HttpState {
@@ -111,14 +146,40 @@ impl HttpState {
         Ok(self.engine.admin(request).await.map_err(|_| Problem::stopping())??)
     }
 
+    /// Asks for one transform, or for a change of one.
+    async fn transform(self: &Arc<Self>, request: AdminRequest) -> Result<Shown, Problem> {
+        match self.admin(request).await? {
+            AdminResponse::Transform(deployment) => Ok(self.show(&deployment)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn show(self: &Arc<Self>, deployment: &Deployment) -> Shown {
         let report = self.transforms.report(&deployment.spec.name);
+        let previous = |spec: &TransformSpec| ShownVersion {
+            version: spec.version.clone(),
+            module: hex(&spec.module),
+        };
         Shown {
             id: deployment.id.0,
             module: hex(&deployment.spec.module),
             paused: deployment.paused,
             fault: report.as_ref().and_then(|r| r.fault.clone()),
-            description: Description::of(deployment),
+            description: Description::of(&deployment.spec),
+            stats: report.map(|r| r.stats).unwrap_or_default(),
+            previous: deployment.previous.as_deref().map(previous),
+            canary: deployment.canary.as_deref().map(|canary| self.show_canary(canary)),
+        }
+    }
+
+    fn show_canary(&self, canary: &Canary) -> ShownCanary {
+        let report = self.transforms.version(canary.id);
+        ShownCanary {
+            id: canary.id.0,
+            share_percent: canary.share_percent,
+            fault: report.as_ref().and_then(|r| r.fault.clone()),
+            module: hex(&canary.spec.module),
+            description: Description::of(&canary.spec),
             stats: report.map(|r| r.stats).unwrap_or_default(),
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use millpond_engine::transform::{
-    Deployment, DeriveStart, FailureAction, Mode, OnFailure, TransformSpec,
-};
+use millpond_engine::transform::{DeriveStart, FailureAction, Mode, OnFailure, TransformSpec};
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
+
+use crate::transforms::TransformStats;
 
 /// The header that carries a [`Description`] as JSON beside the module's bytes.
 pub(crate) const DEPLOY_HEADER: &str = "millpond-transform";
@@ -135,7 +135,7 @@ pub(crate) enum Action {
 }
 
 /// A transform as it is shown.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Shown {
     /// Which deployment: grows with each.
     pub(crate) id: u64,
@@ -148,8 +148,78 @@ pub(crate) struct Shown {
     pub(crate) fault: Option<String>,
     /// What was said of it.
     pub(crate) description: Description,
-    /// What it did since the node started.
-    pub(crate) stats: crate::transforms::TransformStats,
+    /// What it did since the node started, in all versions.
+    pub(crate) stats: TransformStats,
+    /// What a roll-back would put in force again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<ShownVersion>,
+    /// What is tried on a share of the partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) canary: Option<ShownCanary>,
+}
+
+/// A version that is not in force.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ShownVersion {
+    /// The user's label.
+    pub(crate) version: String,
+    /// SHA-256 of the module, in hexadecimal.
+    pub(crate) module: String,
+}
+
+/// A version that is tried.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ShownCanary {
+    /// Which deployment.
+    pub(crate) id: u64,
+    /// On so many of each topic's partitions, in percent.
+    pub(crate) share_percent: u8,
+    /// Why it cannot run, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+    /// SHA-256 of the module, in hexadecimal.
+    pub(crate) module: String,
+    /// What was said of it.
+    pub(crate) description: Description,
+    /// What it did since it started, or the node did.
+    pub(crate) stats: TransformStats,
+}
+
+/// What may be changed of a transform in force without its module: what is not named stays.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Alteration {
+    /// A new label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    /// Settings to add or replace.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Settings to take away.
+    #[serde(default)]
+    pub(crate) unset: Vec<String>,
+    /// Limits to add or replace.
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<String, u64>,
+}
+
+impl Alteration {
+    /// The description with these changes.
+    pub(crate) fn of(self, description: Description) -> Result<Description, String> {
+        let mut altered = description;
+        altered.version = self.version.unwrap_or(altered.version);
+        for key in &self.unset {
+            let there =
+                altered.settings.remove(key).or(altered.limits.remove(key).map(|_| String::new()));
+            if there.is_none() {
+                return Err(format!("unset: there is no setting or limit {key:?}"));
+            }
+        }
+        altered.settings.extend(self.settings);
+        altered.limits.extend(self.limits);
+        altered.check()?;
+        Ok(altered)
+    }
 }
 
 impl Description {
@@ -220,12 +290,13 @@ impl Description {
             },
             route_by_key: self.route_by_key,
             keeps_state: false,
+            package_counter: 0,
         }
     }
 
-    /// What was said of a deployment.
-    pub(crate) fn of(deployment: &Deployment) -> Self {
-        let spec = deployment.spec.clone();
+    /// What was said of a version.
+    pub(crate) fn of(spec: &TransformSpec) -> Self {
+        let spec = spec.clone();
         Self {
             name: spec.name,
             version: spec.version,
@@ -313,10 +384,23 @@ mod tests {
             );
             let spec = Description::parse(&json).unwrap().into_spec([0; 32]);
             assert_eq!(spec.mode, Mode::Derive(expected));
-            let shown = Description::of(&Deployment { spec, ..Deployment::default() });
+            let shown = Description::of(&spec);
             let again = Description::parse(&serde_json::to_string(&shown).unwrap()).unwrap();
             assert_eq!(again.into_spec([0; 32]).mode, Mode::Derive(expected));
         }
+    }
+
+    #[test]
+    fn an_alteration_changes_what_it_names_and_leaves_the_rest() {
+        let json = r#"{"name":"hot","topics":["raw"],"settings":{"above":"70","unit":"C"}}"#;
+        let now = Description::parse(json).unwrap();
+        let json =
+            r#"{"settings":{"above":"80"},"unset":["unit"],"limits":{"memory_bytes":65536}}"#;
+        let alteration: Alteration = serde_json::from_str(json).unwrap();
+        let altered = alteration.clone().of(now).unwrap();
+        assert_eq!(altered.settings, BTreeMap::from([("above".into(), "80".into())]));
+        assert_eq!(altered.limits["memory_bytes"], 65_536);
+        assert!(alteration.of(altered).unwrap_err().contains("unit"), "it is gone already");
     }
 
     #[test]
@@ -324,7 +408,7 @@ mod tests {
         let json =
             r#"{"name":"hot","topics":["raw"],"settings":{"above":"70"},"on_failure":"skip"}"#;
         let spec = Description::parse(json).unwrap().into_spec([0; 32]);
-        let shown = Description::of(&Deployment { spec, ..Deployment::default() });
+        let shown = Description::of(&spec);
         assert_eq!(serde_json::to_value(shown).unwrap()["settings"]["above"], "70");
     }
 }

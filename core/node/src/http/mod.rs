@@ -6,21 +6,22 @@ mod api;
 mod deploy;
 mod listener;
 mod problem;
+mod routes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use millpond_wire::limits::{HTTP_BODY_BYTES_MAX, HTTP_REQUEST_MS_MAX};
 use tokio::net::TcpListener;
 
-pub(crate) use deploy::{Action, DEPLOY_HEADER, Description, ModeName, Shown, Start};
+pub(crate) use deploy::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start};
 pub(crate) use problem::Problem;
 
 use crate::metrics::{self, Counters};
@@ -56,7 +57,8 @@ pub(crate) async fn serve(
 
 fn router(state: App) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(async || routes::index()))
+        .route("/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -99,19 +101,8 @@ fn names_local_host(host: Option<&HeaderValue>) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(crate::config::is_loopback)
 }
 
-async fn index() -> &'static str {
-    "Millpond\n\n\
-     GET    /metrics                     Prometheus\n\
-     GET    /healthz                     200 while the engine answers\n\
-     GET    /readyz                      200 while clients are served\n\
-     GET    /v1/transforms               all transforms\n\
-     POST   /v1/transforms               deploy: JSON in the header Millpond-Transform,\n\
-                                         the module as body\n\
-     GET    /v1/transforms/NAME          one transform\n\
-     GET    /v1/transforms/NAME/logs     what it logged\n\
-     POST   /v1/transforms/NAME/pause    let records pass it\n\
-     POST   /v1/transforms/NAME/resume   put it in force again\n\
-     DELETE /v1/transforms/NAME          take it out of force\n"
+async fn openapi() -> Json<serde_json::Value> {
+    Json(routes::openapi())
 }
 
 async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {

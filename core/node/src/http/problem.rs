@@ -33,7 +33,11 @@ impl From<AdminError> for Problem {
         let status = match &error {
             AdminError::UnknownTransform(_) => StatusCode::NOT_FOUND,
             AdminError::InvalidSpec(_) => StatusCode::BAD_REQUEST,
-            AdminError::TooMany(_) => StatusCode::CONFLICT,
+            AdminError::TooMany(_)
+            | AdminError::NoPrevious(_)
+            | AdminError::NoCanary(_)
+            | AdminError::OldPackage { .. }
+            | AdminError::Superseded { .. } => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }

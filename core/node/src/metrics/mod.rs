@@ -11,6 +11,7 @@ mod render;
 pub(crate) mod scrape;
 pub(crate) mod snapshot;
 mod storage;
+mod transforms;
 pub(crate) mod wear;
 
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};

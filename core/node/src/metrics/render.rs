@@ -10,13 +10,14 @@ use super::exposition::Exposition;
 use super::process;
 use super::snapshot::{EngineCounts, GroupState, PartitionState, Snapshot};
 use super::storage::{space, storage, wear};
+use super::transforms;
 use crate::transforms::TransformReport;
 
 /// Renders one scrape.
 pub(crate) fn render(
     snapshot: &Snapshot,
     counters: &Counters,
-    transforms: &[TransformReport],
+    reports: &[TransformReport],
     uptime: Duration,
     card_endurance_bytes: u64,
 ) -> Result<String, prometheus::Error> {
@@ -30,7 +31,7 @@ pub(crate) fn render(
     wear(&mut out, &snapshot.storage, uptime, card_endurance_bytes);
     space(&mut out, &snapshot.space);
     connections(&mut out, counters);
-    transform(&mut out, transforms);
+    transforms::render(&mut out, reports);
     super::derive::render(&mut out, &snapshot.derives, &snapshot.engine);
     process_state(&mut out, uptime);
     out.encode()
@@ -199,44 +200,6 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         .count(counters.received_bytes.load(Relaxed));
     out.counter("millpond_sent_bytes_total", "Bytes of responses.")
         .count(counters.sent_bytes.load(Relaxed));
-}
-
-fn transform(out: &mut Exposition, reports: &[TransformReport]) {
-    out.gauge("millpond_transforms", "Deployed transforms.").count(reports.len() as u64);
-    let mut records = out.counter(
-        "millpond_transform_records_total",
-        "Records, by what the transform did with them.",
-    );
-    for report in reports {
-        for (outcome, n) in report.stats.by_outcome() {
-            records.add_count(&[("transform", &report.name), ("outcome", outcome)], n);
-        }
-    }
-    let mut inputs =
-        out.counter("millpond_transform_input_records_total", "Records given to the transform.");
-    for report in reports {
-        inputs.add_count(&[("transform", &report.name)], report.stats.records_in);
-    }
-    let mut faults =
-        out.counter("millpond_transform_faults_total", "Calls that trapped, overran or lied.");
-    for report in reports {
-        faults.add_count(&[("transform", &report.name)], report.stats.faults);
-    }
-    let mut up = out.gauge(
-        "millpond_transform_up",
-        "1 if the transform can run, 0 if its topics take no records.",
-    );
-    for report in reports {
-        up.add_count(&[("transform", &report.name)], u64::from(report.fault.is_none()));
-    }
-    let mut cpu =
-        out.counter("millpond_transform_cpu_seconds_total", "Processor time within the transform.");
-    for report in reports {
-        cpu.add(
-            &[("transform", &report.name)],
-            Duration::from_nanos(report.stats.cpu_ns).as_secs_f64(),
-        );
-    }
 }
 
 fn process_state(out: &mut Exposition, uptime: Duration) {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogLine {
+    /// Of the transform's lines since the node started, from 1: to ask for what follows.
+    #[serde(default)]
+    pub(crate) number: u64,
     /// Wall clock, milliseconds since 1970.
     pub(crate) wall_ms: i64,
     /// The partition that it worked for.
@@ -23,14 +26,19 @@ pub(crate) struct LogLine {
 pub(crate) struct Log {
     lines: VecDeque<LogLine>,
     lines_max: usize,
+    /// Of the newest line.
+    number: u64,
 }
 
 impl Log {
     pub(crate) fn new(lines_max: usize) -> Self {
-        Self { lines: VecDeque::new(), lines_max }
+        Self { lines: VecDeque::new(), lines_max, number: 0 }
     }
 
-    pub(crate) fn push(&mut self, line: LogLine) {
+    /// Gives the line its number.
+    pub(crate) fn push(&mut self, mut line: LogLine) {
+        self.number += 1;
+        line.number = self.number;
         if self.lines_max == 0 {
             return;
         }
@@ -40,9 +48,10 @@ impl Log {
         self.lines.push_back(line);
     }
 
-    /// The newest `count` lines, oldest first.
-    pub(crate) fn newest(&self, count: usize) -> Vec<LogLine> {
-        let skip = self.lines.len().saturating_sub(count);
+    /// The newest `count` lines of those behind line number `after`, oldest first.
+    pub(crate) fn newest(&self, count: usize, after: u64) -> Vec<LogLine> {
+        let behind = self.lines.partition_point(|line| line.number <= after);
+        let skip = behind.max(self.lines.len().saturating_sub(count));
         self.lines.iter().skip(skip).cloned().collect()
     }
 }
@@ -55,10 +64,15 @@ mod tests {
     fn the_newest_lines_stay() {
         let mut log = Log::new(3);
         for wall_ms in 0..5 {
-            log.push(LogLine { wall_ms, partition: 0, level: "info".into(), text: String::new() });
+            let (level, text) = ("info".to_owned(), String::new());
+            log.push(LogLine { number: 0, wall_ms, partition: 0, level, text });
         }
-        let times = |count| log.newest(count).iter().map(|l| l.wall_ms).collect::<Vec<_>>();
-        assert_eq!(times(10), [2, 3, 4]);
-        assert_eq!(times(1), [4]);
+        let times = |count, after| {
+            log.newest(count, after).iter().map(|line| line.wall_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(times(10, 0), [2, 3, 4]);
+        assert_eq!(times(1, 0), [4]);
+        assert_eq!(times(10, 4), [4], "what follows line 4");
+        assert!(times(10, 5).is_empty());
     }
 }

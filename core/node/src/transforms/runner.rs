@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
-    FailureAction, IDLE_TIMEOUT_MS, Output, OutputTopic, StateBatch, TransformJob,
-    TransformOutcome, TransformSpec as EngineSpec,
+    FailureAction, Output, OutputTopic, StateBatch, TransformJob, TransformOutcome,
+    TransformSpec as EngineSpec,
 };
 use millpond_transform::{
-    Chain, FailurePolicy, Limits, LogLine as GuestLine, OnFailure, Outcome,
+    Chain, FailurePolicy, Input, Limits, LogLine as GuestLine, OnFailure, Outcome,
     OutputTopic as GuestTopic, Report, Sha256, StageStats, TransformSpec,
 };
 use millpond_wire::ErrorCode;
@@ -47,7 +47,10 @@ impl Runner {
         }
         if self.chain.is_none() {
             match build(service, &job).await {
-                Ok(built) => *self = built,
+                Ok(built) => {
+                    built.note_versions(&job);
+                    *self = built;
+                }
                 Err(reason) => return unavailable(&job.topic, &reason),
             }
         }
@@ -55,12 +58,14 @@ impl Runner {
             return unavailable(&job.topic, "it has no chain");
         };
         if std::mem::replace(&mut self.state_epoch, job.state_epoch) != job.state_epoch {
-            stateful::forget(chain);
+            chain.forget_state();
         }
         if let Err(reason) = stateful::load(&service.engine, chain, &job).await {
             return unavailable(&job.topic, &reason);
         }
-        let report = stateful::run(chain, &job).await;
+        let (batch, input_count) = (job.batch.as_ref(), job.input_count);
+        let input = Input { batch, input_count, idle_ms: job.idle_ms };
+        let report = millpond_transform::run(chain, input).await;
         self.record(&report);
         let state = match stateful::changes(&report, &job) {
             Ok(state) => state,
@@ -80,15 +85,36 @@ impl Runner {
         keyed.flat_map(|spec| spec.outputs.iter().map(String::as_str)).collect()
     }
 
+    /// Says in the logs from which input on another version has the partition.
+    fn note_versions(&self, job: &TransformJob) {
+        for deployed in &self.deployed {
+            let (id, spec) = (deployed.deployment.id, &deployed.deployment.spec);
+            let before = lock(&deployed.record.running).insert(job.partition, id);
+            if before != Some(id) {
+                lock(&deployed.record.log).push(LogLine {
+                    number: 0,
+                    wall_ms: wall_ms(),
+                    level: "info".to_owned(),
+                    partition: job.partition.partition,
+                    text: format!(
+                        "version {} (deployment {id}) has {}-{} from input {} on",
+                        spec.version, job.topic, job.partition.partition, job.input_count
+                    ),
+                });
+            }
+        }
+    }
+
     fn record(&self, report: &Report) {
         for (deployed, stage) in self.deployed.iter().zip(&report.stages) {
-            lock(&deployed.record.stats).add(&stats(stage));
+            let stats = stats(stage);
+            lock(&deployed.record.stats).add(&stats);
+            lock(&deployed.stats).add(&stats);
         }
         if report.logs.is_empty() {
             return;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = wall_ms();
         for line in &report.logs {
             let of = self.deployed.iter().find(|d| d.deployment.spec.name == line.transform);
             if let Some(deployed) = of {
@@ -96,6 +122,11 @@ impl Runner {
             }
         }
     }
+}
+
+fn wall_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Runner, String> {
@@ -148,7 +179,7 @@ fn outcome(outcome: Outcome, state: Vec<StateBatch>, by_key: &BTreeSet<&str>) ->
 
 fn stats(stage: &StageStats) -> TransformStats {
     TransformStats {
-        batches: 1,
+        batches: u64::from(stage.calls > 0),
         records_in: stage.records_in,
         records_kept: stage.kept,
         records_dropped: stage.dropped,
@@ -162,6 +193,7 @@ fn stats(stage: &StageStats) -> TransformStats {
 
 fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
     LogLine {
+        number: 0,
         wall_ms,
         level: line.level.name().to_owned(),
         partition: line.partition,
@@ -169,15 +201,11 @@ fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
     }
 }
 
-/// The names of limits that a description may set.
-pub(super) const LIMITS: [&str; 4] =
-    ["memory_bytes", "cpu_ms_per_batch", "output_ratio", IDLE_TIMEOUT_MS];
-
 /// The host's form of a specification.
 ///
 /// # Errors
 /// A limit that does not exist.
-pub(super) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
+pub(crate) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
     Ok(TransformSpec {
         name: spec.name.clone(),
         version: spec.version.clone(),
@@ -202,16 +230,9 @@ pub(super) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
 fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
     let mut limits = Limits::default();
     for (name, value) in set {
-        let size = usize::try_from(*value).unwrap_or(usize::MAX);
-        match name.as_str() {
-            "memory_bytes" => limits.memory_bytes = size,
-            "cpu_ms_per_batch" => limits.cpu_ms_per_batch = *value,
-            "output_ratio" => limits.output_ratio = size,
-            // The engine's: it says when time passes.
-            IDLE_TIMEOUT_MS => {}
-            _ => {
-                return Err(format!("there is no limit {name:?}; there are {}", LIMITS.join(", ")));
-            }
+        if !limits.set(name, *value) {
+            let names = Limits::NAMES.join(", ");
+            return Err(format!("there is no limit {name:?}; there are {names}"));
         }
     }
     Ok(limits)
@@ -223,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_limit_that_is_named_exists_and_others_are_refused() {
-        for name in LIMITS {
+        for name in Limits::NAMES {
             assert!(limits(&BTreeMap::from([(name.to_owned(), 7)])).is_ok());
         }
         assert!(

@@ -4,13 +4,14 @@
 //! silence: the node starts, the fault is logged and shown, and every batch of its topics is
 //! refused until the transform is deployed anew or deleted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use millpond_engine::TransformId;
-use millpond_engine::transform::{Deployment, TransformJob, TransformOutcome};
+use millpond_engine::transform::{Deployment, TransformJob, TransformOutcome, TransformSpec};
+use millpond_engine::{PartitionKey, TransformId};
+use millpond_security::{Manifest, Package, PackageError, PublicKey};
 use millpond_transform::{CompiledModule, Host, HostConfig, Transform};
 use millpond_wire::ErrorCode;
 use tokio::runtime::Handle;
@@ -20,8 +21,7 @@ use super::compiler::Compiler;
 use super::lanes::{LaneKey, Lanes, Queued};
 use super::logs::{Log, LogLine};
 use super::runner::{Runner, host_spec};
-use super::stateful;
-use super::stats::{TransformReport, TransformStats};
+use super::stats::{TransformReport, TransformStats, VersionReport};
 use super::store::{ModuleHash, ModuleStore, StoreError};
 use crate::config::Transforms;
 use crate::http::Description;
@@ -39,6 +39,8 @@ pub(crate) struct TransformService {
     compiler: Compiler,
     pub(super) engine: EngineHandle,
     workers: Handle,
+    /// Whoever may sign modules; nobody: they need no signature.
+    trusted: Vec<PublicKey>,
     log_lines: usize,
     lanes: Lanes,
     table: Mutex<Table>,
@@ -58,22 +60,18 @@ pub(super) struct Deployed {
     compiled: Option<CompiledModule>,
     /// Made ready at most once, when it is first needed.
     transform: OnceCell<Result<Arc<Transform>, String>>,
+    /// Of its name.
     pub(super) record: Arc<Record>,
+    /// Of this version alone.
+    pub(super) stats: Mutex<TransformStats>,
 }
 
 /// What a transform did and said, across versions.
 pub(super) struct Record {
     pub(super) stats: Mutex<TransformStats>,
     pub(super) log: Mutex<Log>,
-}
-
-/// A module that can be deployed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Admitted {
-    /// Its address.
-    pub(crate) hash: ModuleHash,
-    /// Whether it asks for state.
-    pub(crate) keeps_state: bool,
+    /// The version that each partition's newest batch was given to.
+    pub(super) running: Mutex<HashMap<PartitionKey, TransformId>>,
 }
 
 /// Why a module is not admitted.
@@ -81,6 +79,10 @@ pub(crate) struct Admitted {
 pub(crate) enum AdmitError {
     #[error("{0}")]
     Module(String),
+    #[error("{0}")]
+    Signature(#[from] PackageError),
+    #[error("the module is signed for a transform named {signed:?}, not for {name:?}")]
+    OtherName { name: String, signed: String },
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("the node is stopping")]
@@ -94,6 +96,12 @@ pub(crate) enum ServiceError {
     Host(String),
     #[error("the modules cannot be reached: {0}")]
     Store(#[from] StoreError),
+    #[error("transforms.trusted_keys: {0}")]
+    Key(#[from] PackageError),
+}
+
+fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, PackageError> {
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 impl TransformService {
@@ -112,25 +120,27 @@ impl TransformService {
             store,
             engine,
             workers: Handle::current(),
+            trusted: trusted_keys(&config.trusted_keys)?,
             log_lines: config.log_lines,
             lanes: Lanes::default(),
             table: Mutex::default(),
         }))
     }
 
-    /// Checks, compiles, starts and stores a module, so that it can be deployed.
+    /// Checks, compiles, starts and stores a module, so that it can be deployed as it is described;
+    /// a signed one in the version that was signed. Gives what is to be deployed.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        description: &Description,
+        mut description: Description,
         wasm: Bytes,
-    ) -> Result<Admitted, AdmitError> {
+    ) -> Result<TransformSpec, AdmitError> {
+        let manifest = self.check_signature(&description.name, &wasm)?;
+        if let Some(manifest) = &manifest {
+            description.version.clone_from(&manifest.version);
+        }
         let module = self.compiler.ready(wasm.clone()).await.map_err(AdmitError::Module)?;
-        let keeps_state = stateful::keeps_state(&module);
-        let spec = host_spec(&description.clone().into_spec(module.hash().0))
-            .map_err(AdmitError::Module)?;
-        Transform::deploy(&self.host, spec, module.clone())
-            .await
-            .map_err(|e| AdmitError::Module(e.to_string()))?;
+        self.try_start(&description, &module).await?;
+        let keeps_state = module.keeps_state();
         let store = self.store.clone();
         let stored = self.workers.spawn_blocking(move || store.put(&wasm)).await;
         let hash = stored.map_err(|_| AdmitError::Stopping)??;
@@ -139,14 +149,52 @@ impl TransformService {
             table.recent.pop_front();
         }
         table.recent.push_back(module);
-        Ok(Admitted { hash, keeps_state })
+        let package_counter = manifest.map_or(0, |manifest| manifest.counter);
+        Ok(TransformSpec { package_counter, keeps_state, ..description.into_spec(hash) })
+    }
+
+    /// What was signed, where signatures are demanded.
+    fn check_signature(&self, name: &str, wasm: &[u8]) -> Result<Option<Manifest>, AdmitError> {
+        if self.trusted.is_empty() {
+            return Ok(None);
+        }
+        let package = Package::open(wasm)?;
+        let manifest = package.verify(&self.trusted)?;
+        match manifest.name == name {
+            true => Ok(Some(manifest.clone())),
+            false => {
+                Err(AdmitError::OtherName { name: name.to_owned(), signed: manifest.name.clone() })
+            }
+        }
+    }
+
+    /// The same for a module that is stored, under another description.
+    pub(crate) async fn readmit(
+        &self,
+        description: &Description,
+        hash: ModuleHash,
+    ) -> Result<(), AdmitError> {
+        let module = self.stored(hash).await.map_err(AdmitError::Module)?;
+        self.try_start(description, &module).await
+    }
+
+    /// Starts the module once with its settings and limits.
+    async fn try_start(
+        &self,
+        description: &Description,
+        module: &CompiledModule,
+    ) -> Result<(), AdmitError> {
+        let spec = host_spec(&description.clone().into_spec(module.hash().0))
+            .map_err(AdmitError::Module)?;
+        let started = Transform::deploy(&self.host, spec, module.clone()).await;
+        started.map(drop).map_err(|e| AdmitError::Module(e.to_string()))
     }
 
     /// The engine says which transforms are in force from here on.
     pub(crate) fn deployed(&self, deployments: &[Deployment]) {
         let mut table = self.table();
         let mut next = BTreeMap::new();
-        for deployment in deployments {
+        for deployment in &versions(deployments) {
             let known = table.deployed.get(&deployment.id);
             let entry = match known {
                 Some(known) if known.deployment == *deployment => Arc::clone(known),
@@ -173,10 +221,17 @@ impl TransformService {
             .find(|d| d.deployment.spec.name == *name)
             .map(|d| Arc::clone(&d.record));
         let record = record.unwrap_or_else(|| {
-            Arc::new(Record { stats: Mutex::default(), log: Mutex::new(Log::new(self.log_lines)) })
+            let log = Mutex::new(Log::new(self.log_lines));
+            Arc::new(Record { stats: Mutex::default(), log, running: Mutex::default() })
         });
         let compiled = table.recent.iter().find(|m| m.hash().0 == deployment.spec.module).cloned();
-        Deployed { deployment: deployment.clone(), compiled, transform: OnceCell::new(), record }
+        Deployed {
+            deployment: deployment.clone(),
+            compiled,
+            transform: OnceCell::new(),
+            record,
+            stats: Mutex::default(),
+        }
     }
 
     /// Compiles every module that is in force, and removes the files of those that are not. Before
@@ -191,7 +246,9 @@ impl TransformService {
                 );
             }
         }
-        let referred: Vec<ModuleHash> = all.iter().map(|d| d.deployment.spec.module).collect();
+        let previous = all.iter().filter_map(|d| d.deployment.previous.as_ref());
+        let specs = all.iter().map(|d| &d.deployment.spec).chain(previous.map(|spec| &**spec));
+        let referred: Vec<ModuleHash> = specs.map(|spec| spec.module).collect();
         if let Err(error) = self.store.retain(&referred) {
             tracing::warn!(%error, "unused modules cannot be removed");
         }
@@ -206,16 +263,18 @@ impl TransformService {
         let spec = &deployed.deployment.spec;
         let module = match &deployed.compiled {
             Some(module) => module.clone(),
-            None => {
-                let (store, hash) = (self.store.clone(), spec.module);
-                let read = self.workers.spawn_blocking(move || store.get(&hash)).await;
-                let wasm = read
-                    .map_err(|e| format!("the reader stopped: {e}"))?
-                    .map_err(|e| e.to_string())?;
-                self.compiler.ready(wasm.into()).await?
-            }
+            None => self.stored(spec.module).await?,
         };
         Transform::deploy(&self.host, host_spec(spec)?, module).await.map_err(|e| e.to_string())
+    }
+
+    /// A module from flash, compiled.
+    async fn stored(&self, hash: ModuleHash) -> Result<CompiledModule, String> {
+        let store = self.store.clone();
+        let read = self.workers.spawn_blocking(move || store.get(&hash)).await;
+        let wasm =
+            read.map_err(|e| format!("the reader stopped: {e}"))?.map_err(|e| e.to_string())?;
+        self.compiler.ready(wasm.into()).await
     }
 
     /// Takes a batch in. Called on the engine's thread: never waits.
@@ -257,9 +316,21 @@ impl TransformService {
         table.deployed.get(&id).or_else(retired).cloned()
     }
 
-    /// What every transform did.
+    /// What every transform did, in order of their names.
     pub(crate) fn reports(&self) -> Vec<TransformReport> {
-        self.table().deployed.values().map(|d| d.report()).collect()
+        let mut by_name: BTreeMap<String, TransformReport> = BTreeMap::new();
+        // A canary's number is higher than that of the version in force.
+        for deployed in self.table().deployed.values() {
+            let name = deployed.deployment.spec.name.clone();
+            let report = by_name.entry(name).or_insert_with(|| deployed.report());
+            report.versions.push(deployed.version());
+        }
+        by_name.into_values().collect()
+    }
+
+    /// What one version did.
+    pub(crate) fn version(&self, id: TransformId) -> Option<VersionReport> {
+        self.table().deployed.get(&id).map(|d| d.version())
     }
 
     /// What one transform did.
@@ -267,9 +338,9 @@ impl TransformService {
         self.named(name).map(|d| d.report())
     }
 
-    /// The newest lines that a transform logged.
-    pub(crate) fn logs(&self, name: &str, lines: usize) -> Vec<LogLine> {
-        self.named(name).map(|d| lock(&d.record.log).newest(lines)).unwrap_or_default()
+    /// The newest lines that a transform logged, of those that follow line number `after`.
+    pub(crate) fn logs(&self, name: &str, lines: usize, after: u64) -> Vec<LogLine> {
+        self.named(name).map(|d| lock(&d.record.log).newest(lines, after)).unwrap_or_default()
     }
 
     fn named(&self, name: &str) -> Option<Arc<Deployed>> {
@@ -281,14 +352,37 @@ impl TransformService {
     }
 }
 
+/// Every version that runs: those in force and the canaries beside them.
+fn versions(deployments: &[Deployment]) -> Vec<Deployment> {
+    let canary = |deployment: &Deployment| {
+        let canary = deployment.canary.clone()?;
+        Some(Deployment { id: canary.id, spec: canary.spec, ..Deployment::default() })
+    };
+    let canaries: Vec<Deployment> = deployments.iter().filter_map(canary).collect();
+    deployments.iter().cloned().chain(canaries).collect()
+}
+
 impl Deployed {
     fn report(&self) -> TransformReport {
-        let fault = self.transform.get().and_then(|ready| ready.as_ref().err().cloned());
         TransformReport {
             name: self.deployment.spec.name.clone(),
             stats: *lock(&self.record.stats),
-            fault,
+            fault: self.fault(),
+            versions: Vec::new(),
         }
+    }
+
+    fn version(&self) -> VersionReport {
+        VersionReport {
+            version: self.deployment.spec.version.clone(),
+            id: self.deployment.id.0,
+            stats: *lock(&self.stats),
+            fault: self.fault(),
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.transform.get().and_then(|ready| ready.as_ref().err().cloned())
     }
 }
 

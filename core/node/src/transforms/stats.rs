@@ -55,8 +55,23 @@ impl TransformStats {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TransformReport {
     pub(crate) name: String,
+    /// In all versions.
     pub(crate) stats: TransformStats,
+    /// The one in force, and its canary.
+    pub(crate) versions: Vec<VersionReport>,
     /// Why it cannot run, if so: every batch of its topics is refused until it is deployed anew or
     /// deleted.
+    pub(crate) fault: Option<String>,
+}
+
+/// A version that runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VersionReport {
+    /// The user's label.
+    pub(crate) version: String,
+    /// The deployment's number.
+    pub(crate) id: u64,
+    pub(crate) stats: TransformStats,
+    /// Why it cannot run, if so.
     pub(crate) fault: Option<String>,
 }

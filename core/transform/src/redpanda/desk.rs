@@ -5,8 +5,8 @@
 //! was written for another batch.
 
 use super::payload::{self, Written};
-use crate::batch_buffer::Input;
-use crate::fault::{Fault, Lie};
+use crate::batch_buffer::StageInput;
+use crate::fault::{FailureReason, Fault, Lie};
 use crate::logs::{Level, LogBuffer, LogQuota};
 use crate::rows::{Row, Span};
 use crate::spec::{TransformSpec, is_topic_name};
@@ -24,6 +24,8 @@ pub(crate) struct Desk {
     pub(crate) is_waiting: bool,
     /// Beats that the guest may take, and, once it waits, those that it left.
     pub(crate) beats_left: u64,
+    /// The guest's linear memory when it asked for a batch.
+    pub(crate) memory_bytes: usize,
     pub(crate) logs: LogBuffer,
     quota: Arc<LogQuota>,
     /// What was printed without the end of its line, to standard output and standard error.
@@ -43,6 +45,7 @@ impl Desk {
             batch: None,
             is_waiting: false,
             beats_left: caps::TRANSFORM_INIT_CPU_MS,
+            memory_bytes: 0,
             logs: LogBuffer::default(),
             quota,
             open_lines: [Vec::new(), Vec::new()],
@@ -131,7 +134,7 @@ pub(crate) enum Refused {
 }
 
 impl Batch {
-    pub(crate) fn of(input: &Input<'_>, spec: &TransformSpec, gathered: &Gathered) -> Self {
+    pub(crate) fn of(input: &StageInput<'_>, spec: &TransformSpec, gathered: &Gathered) -> Self {
         let mut payloads = Vec::new();
         let mut places = Vec::with_capacity(input.rows.len());
         for row in input.rows {
@@ -273,7 +276,13 @@ impl Batch {
         let mut refused = self.refused.iter().peekable();
         for (index, at) in range.enumerate() {
             let Some(row) = self.rows.get(index).filter(|_| index < self.next) else {
-                gathered.decide(at, Decision::Failed("the module did not read it".to_owned()));
+                gathered.decide(
+                    at,
+                    Decision::Failed(
+                        FailureReason::Verdict,
+                        "the module did not read it".to_owned(),
+                    ),
+                );
                 continue;
             };
             let start = gathered.emitted.len();
@@ -292,7 +301,7 @@ impl Batch {
             }
             if let Some((_, reason)) = refused.next_if(|(refused, _)| *refused == index) {
                 gathered.emitted.truncate(start);
-                gathered.decide(at, Decision::Failed(reason.clone()));
+                gathered.decide(at, Decision::Failed(FailureReason::Verdict, reason.clone()));
             } else if is_as_it_came && gathered.emitted.len() == start + 1 {
                 gathered.emitted.truncate(start);
                 gathered.decide(at, Decision::Keep(0..0));

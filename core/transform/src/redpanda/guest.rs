@@ -3,7 +3,7 @@
 
 use super::EXPORT_START;
 use super::desk::{Batch, Desk};
-use crate::batch_buffer::Input;
+use crate::batch_buffer::StageInput;
 use crate::chain::Transform;
 use crate::fault::Fault;
 use crate::imports::GuestState;
@@ -34,10 +34,14 @@ pub(crate) struct PullGuest {
 
 impl PullGuest {
     /// Makes one and lets it run to its first question for a batch.
-    pub(crate) async fn start(transform: &Transform, topic: &str) -> Result<Self, Fault> {
+    pub(crate) async fn start(
+        transform: &Transform,
+        memory_bytes: usize,
+        topic: &str,
+    ) -> Result<Self, Fault> {
         let environment = environment(transform, topic);
         let desk = Arc::new(Mutex::new(Desk::new(environment, transform.log_quota())));
-        let store = new_store(transform, Some(Arc::clone(&desk)));
+        let store = new_store(transform, memory_bytes, Some(Arc::clone(&desk)));
         let pre = transform.module().pre.clone();
         let main: Main = Box::pin(async move {
             let mut store = store;
@@ -62,7 +66,7 @@ impl PullGuest {
     /// Runs the records `range` of `whole` and takes what was written into `gathered`.
     pub(crate) async fn call(
         &mut self,
-        whole: Input<'_>,
+        whole: StageInput<'_>,
         range: Range<usize>,
         cpu_ms: u64,
         transform: &Transform,
@@ -126,6 +130,11 @@ impl PullGuest {
     /// Beats that found the guest running in the last call or the start: ms of CPU time, about.
     pub(crate) fn beats_used(&self) -> u64 {
         self.beats_used
+    }
+
+    /// Its linear memory when it last asked for a batch.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.desk.lock().map_or(0, |desk| desk.memory_bytes)
     }
 
     /// What was logged since the last time.

@@ -107,6 +107,7 @@ async fn read_batch_header(
         let mut desk = lock(&desk)?;
         desk.is_waiting = true;
         desk.beats_left = caller.data().beats_left;
+        desk.memory_bytes = caller.data().memory.taken_bytes();
     }
     // Nobody is woken: the host looks again whenever it has laid a batch out.
     poll_fn(|_| match desk.lock() {

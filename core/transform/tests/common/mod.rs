@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use millpond_transform::{
-    Chain, CompiledModule, FailurePolicy, Host, HostConfig, OnFailure, Outcome, OutputTopic,
-    Report, Sha256, Transform, TransformSpec, run,
+    Chain, CompiledModule, EngineKind, FailurePolicy, Host, HostConfig, Input, OnFailure, Outcome,
+    OutputTopic, Report, Sha256, Transform, TransformSpec, run,
 };
 use millpond_wire::record::{Batch, BatchBuilder, Codec, Header};
 use std::collections::BTreeMap;
@@ -15,28 +15,59 @@ pub(crate) const FIRST_INPUT: u64 = 1_000;
 
 /// The host of all tests of a file: compiling is what costs.
 pub(crate) fn host() -> &'static Host {
-    static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host::new(HostConfig::default()).expect("a host"))
+    host_of(EngineKind::Native)
+}
+
+pub(crate) fn host_of(engine: EngineKind) -> &'static Host {
+    static NATIVE: OnceLock<Host> = OnceLock::new();
+    static INTERPRETER: OnceLock<Host> = OnceLock::new();
+    let host = match engine {
+        EngineKind::Native => &NATIVE,
+        EngineKind::Interpreter => &INTERPRETER,
+    };
+    let config = HostConfig { engine, ..HostConfig::default() };
+    host.get_or_init(|| Host::new(config).expect("a host"))
 }
 
 /// The module, compiled once for all tests of a file.
-pub(crate) fn compiled(wasm: &[u8]) -> CompiledModule {
-    static MODULES: Mutex<BTreeMap<Sha256, CompiledModule>> = Mutex::new(BTreeMap::new());
+pub(crate) fn compiled_for(engine: EngineKind, wasm: &[u8]) -> CompiledModule {
+    static MODULES: Mutex<BTreeMap<(&str, Sha256), CompiledModule>> = Mutex::new(BTreeMap::new());
     let mut modules = MODULES.lock().expect("no test panics while it compiles");
-    let compile = || host().compile(wasm).expect("the module compiles");
-    modules.entry(Sha256::of(wasm)).or_insert_with(compile).clone()
+    let compile = || host_of(engine).compile(wasm).expect("the module compiles");
+    modules.entry((engine.name(), Sha256::of(wasm))).or_insert_with(compile).clone()
+}
+
+pub(crate) fn compiled(wasm: &[u8]) -> CompiledModule {
+    compiled_for(EngineKind::Native, wasm)
 }
 
 /// A declaration that a test changes, and the transform of it.
 pub(crate) async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
+    deploy_on(EngineKind::Native, wasm, change).await
+}
+
+pub(crate) async fn deploy_on(
+    engine: EngineKind,
+    wasm: &[u8],
+    change: impl FnOnce(&mut TransformSpec),
+) -> Arc<Transform> {
     let mut spec = TransformSpec::new("subject", Sha256::of(wasm));
     spec.version = "7".to_string();
     change(&mut spec);
-    Transform::deploy(host(), spec, compiled(wasm)).await.expect("the transform deploys")
+    let module = compiled_for(engine, wasm);
+    Transform::deploy(host_of(engine), spec, module).await.expect("the transform deploys")
 }
 
 pub(crate) async fn chain(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Chain {
     Chain::new(vec![deploy(wasm, change).await], TOPIC, 3).expect("a chain")
+}
+
+pub(crate) async fn chain_on(
+    engine: EngineKind,
+    wasm: &[u8],
+    change: impl FnOnce(&mut TransformSpec),
+) -> Chain {
+    Chain::new(vec![deploy_on(engine, wasm, change).await], TOPIC, 3).expect("a chain")
 }
 
 pub(crate) fn policy(then: OnFailure) -> FailurePolicy {
@@ -67,7 +98,19 @@ pub(crate) fn batch<V: AsRef<[u8]>>(values: &[V]) -> Batch {
 }
 
 pub(crate) async fn run_once(chain: &mut Chain, batch: &Batch) -> Report {
-    run(chain, batch, FIRST_INPUT).await
+    run(chain, Input { batch: Some(batch), input_count: FIRST_INPUT, idle_ms: None }).await
+}
+
+/// A batch of one record for each of these times and values, without headers; the key is the
+/// record's number.
+pub(crate) fn batch_at<V: AsRef<[u8]>>(records: &[(i64, V)]) -> Batch {
+    let mut builder = BatchBuilder::new(Codec::None, None);
+    for (index, (timestamp, value)) in records.iter().enumerate() {
+        let key = index.to_string();
+        let value = Some(value.as_ref());
+        builder.push(*timestamp, Some(key.as_bytes()), value, &[]).expect("the record fits");
+    }
+    Batch::parse(builder.build().expect("a batch")).expect("the batch parses")
 }
 
 /// A record that came out.

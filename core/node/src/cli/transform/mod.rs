@@ -1,4 +1,12 @@
-//! `millpond transform`.
+//! `millpond transform`: deploying and looking after transforms of a running node.
+
+mod check;
+mod local;
+mod logs;
+mod project;
+mod replay;
+mod sign;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,18 +15,22 @@ use clap::{Args, Subcommand};
 
 use super::http_client::HttpClient;
 use super::table::Table;
-use super::{CliError, text};
-use crate::http::{Action, DEPLOY_HEADER, Description, ModeName, Shown, Start};
-use crate::transforms::LogLine;
+use super::{CliError, session, text};
+use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  millpond transform init hot && millpond transform build hot && millpond transform test hot
+  millpond transform try --module hot --topic readings --set limit=70
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
   millpond transform deploy mean --module mean.wasm --topic readings --derive --output means --from earliest
+  millpond transform deploy hot --module better.wasm --topic readings --canary 25
+  millpond transform promote hot
+  millpond transform alter hot --limit memory_bytes=8_388_608
   millpond transform list
-  millpond transform logs hot
+  millpond transform logs hot --follow
   millpond transform delete hot
 
 A transform runs on what is produced to its topics, before it is stored; with --derive on what is
@@ -59,21 +71,60 @@ enum TransformCommand {
         /// Its name.
         name: String,
     },
-    /// Show what a transform logged.
-    Logs {
+    /// Change settings or limits of a transform: a new version with the same module.
+    #[command(disable_version_flag = true)]
+    Alter(AlterArgs),
+    /// Put a canary in force on all partitions.
+    Promote {
         /// Its name.
         name: String,
-        /// The newest lines.
-        #[arg(long, short = 'n', default_value_t = 100)]
-        lines: usize,
     },
+    /// Take the canary out of force, or without one put the previous version in force again.
+    Rollback {
+        /// Its name.
+        name: String,
+    },
+    /// Show what a transform logged.
+    Logs(logs::LogsArgs),
+    /// Make a project for a module, which builds at once.
+    Init(project::InitArgs),
+    /// Build a project's module.
+    Build(project::BuildArgs),
+    /// Run a module against the cases in a file beside it.
+    Test(check::TestArgs),
+    /// See what a module would do with real records, and at what cost.
+    Try(Box<trial::TryArgs>),
+    /// Send records that a transform failed on back to where they came from.
+    Replay(replay::ReplayArgs),
+    /// Make a key to sign modules with.
+    Keygen(sign::KeygenArgs),
+    /// Sign a module, for nodes that demand it.
+    Sign(sign::SignArgs),
+}
+
+#[derive(Debug, Args)]
+struct AlterArgs {
+    /// Its name.
+    name: String,
+    /// A setting to add or replace, KEY=VALUE; may be repeated.
+    #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
+    /// A setting or limit to take away; may be repeated.
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// A limit to add or replace, NAME=NUMBER; may be repeated.
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
+    limits: Vec<(String, u64)>,
+    /// A label for the new version.
+    #[arg(long)]
+    version: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct DeployArgs {
     /// A name for it: letters, digits, dots, dashes, underscores.
     name: String,
-    /// The module, a .wasm file.
+    /// The module, a .wasm file, or a project in which it was built.
     #[arg(long, short, value_name = "FILE")]
     module: PathBuf,
     /// A topic that it runs on; may be repeated.
@@ -112,6 +163,9 @@ struct DeployArgs {
     /// Send records for other topics to the partition of their key.
     #[arg(long)]
     route_by_key: bool,
+    /// Try it on this share of the partitions first, 1 to 99, beside the version in force.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    canary: Option<u8>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -145,9 +199,23 @@ pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
             node.post(&path(&name, "/resume")?)?;
             said(json, "resumed", &name)
         }
-        TransformCommand::Logs { name, lines } => {
-            logs(&node.get::<Vec<LogLine>>(&path(&name, &format!("/logs?lines={lines}"))?)?, json)
+        TransformCommand::Alter(args) => alter(&node, args, json),
+        TransformCommand::Promote { name } => {
+            node.post(&path(&name, "/promote")?)?;
+            said(json, "promoted", &name)
         }
+        TransformCommand::Rollback { name } => {
+            node.post(&path(&name, "/rollback")?)?;
+            said(json, "rolled back", &name)
+        }
+        TransformCommand::Logs(args) => logs::run(&node, &args, json),
+        TransformCommand::Init(args) => project::init(&args, json),
+        TransformCommand::Build(args) => project::build(&args, json),
+        TransformCommand::Test(args) => session::block_on(check::run(args, json)),
+        TransformCommand::Try(args) => session::block_on(trial::run(*args, json)),
+        TransformCommand::Keygen(args) => sign::keygen(&args, json),
+        TransformCommand::Sign(args) => sign::run(&args, json),
+        TransformCommand::Replay(args) => session::block_on(replay::run(args, json)),
     }
 }
 
@@ -168,7 +236,7 @@ fn said(json: bool, what: &str, name: &str) -> Result<(), CliError> {
 }
 
 fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliError> {
-    let module = read_module(&args.module)?;
+    let module = read_module(&project::module_of(&args.module)?)?;
     let description = Description {
         name: args.name,
         version: args.version,
@@ -186,19 +254,43 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
     };
     let header =
         serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
-    let shown: Shown =
-        node.post_bytes("/v1/transforms", (DEPLOY_HEADER, &ascii(&header)), &module)?;
+    let url = match args.canary {
+        Some(percent) => format!("/v1/transforms?canary_percent={percent}"),
+        None => "/v1/transforms".to_owned(),
+    };
+    let shown: Shown = node.post_bytes(&url, (DEPLOY_HEADER, &ascii(&header)), &module)?;
     if json {
         return text::print_json(&shown);
     }
-    let name = &shown.description.name;
-    text::print(&format!("deployed transform {name} on {}\n", shown.description.topics.join(", ")))
+    let (name, topics) = (&shown.description.name, shown.description.topics.join(", "));
+    match args.canary {
+        Some(percent) => text::print(&format!(
+            "version {} of transform {name} runs on {percent} % of the partitions of {topics}; then \
+             `millpond transform promote {name}` or `rollback {name}`\n",
+            shown.canary.map(|canary| canary.description.version).unwrap_or_default(),
+        )),
+        None => text::print(&format!("deployed transform {name} on {topics}\n")),
+    }
+}
+
+fn alter(node: &HttpClient, args: AlterArgs, json: bool) -> Result<(), CliError> {
+    let alteration = Alteration {
+        version: args.version,
+        settings: args.settings.into_iter().collect(),
+        unset: args.unset,
+        limits: args.limits.into_iter().collect(),
+    };
+    let shown: Shown = node.patch(&path(&args.name, "")?, &alteration)?;
+    if json {
+        return text::print_json(&shown);
+    }
+    text::print(&format!("altered transform {}: deployment {}\n", args.name, shown.id))
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>, CliError> {
     std::fs::read(path).map_err(|e| {
         CliError::usage(format!("cannot read the module {}: {e}", path.display()))
-            .hint("build it with `cargo build --release --target wasm32-unknown-unknown`")
+            .hint("`millpond transform build` builds a project's module")
     })
 }
 
@@ -247,10 +339,11 @@ fn list(all: &[Shown], json: bool) -> Result<(), CliError> {
 }
 
 fn state(shown: &Shown) -> &'static str {
-    match (&shown.fault, shown.paused) {
-        (Some(_), _) => "broken",
-        (None, true) => "paused",
-        (None, false) => "running",
+    match (&shown.fault, shown.paused, &shown.canary) {
+        (Some(_), ..) => "broken",
+        (None, true, _) => "paused",
+        (None, false, Some(_)) => "canary",
+        (None, false, None) => "running",
     }
 }
 
@@ -278,6 +371,14 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     for (key, value) in &d.limits {
         line("limit", &format!("{key} = {value}"));
     }
+    if let Some(previous) = &shown.previous {
+        line("previous", &format!("version {}, module {}", previous.version, previous.module));
+    }
+    if let Some(canary) = &shown.canary {
+        let (d, s) = (&canary.description, &canary.stats);
+        line("canary", &format!("version {} on {} %", d.version, canary.share_percent));
+        line("", &format!("{} in, {} failed", s.records_in, s.records_failed));
+    }
     let s = &shown.stats;
     line(
         "batches",
@@ -295,24 +396,6 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     );
     line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
     text::print(&out)
-}
-
-fn logs(lines: &[LogLine], json: bool) -> Result<(), CliError> {
-    if json {
-        return text::print_json(&lines);
-    }
-    let text: String = lines
-        .iter()
-        .map(|l| format!("{}  {:<5}  [{}] {}\n", clock(l.wall_ms), l.level, l.partition, l.text))
-        .collect();
-    text::print(&text)
-}
-
-/// The time of day in UTC, to the millisecond.
-fn clock(wall_ms: i64) -> String {
-    let of_day = wall_ms.rem_euclid(86_400_000);
-    let (seconds, ms) = (of_day / 1000, of_day % 1000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]
@@ -343,11 +426,5 @@ mod tests {
     fn limits_are_numbers() {
         assert_eq!(key_number("memory_bytes=16_777_216"), Ok(("memory_bytes".into(), 16_777_216)));
         assert!(key_number("memory_bytes=16MiB").is_err());
-    }
-
-    #[test]
-    fn the_clock_shows_the_time_of_day() {
-        assert_eq!(clock(0), "00:00:00.000");
-        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
     }
 }

@@ -1,0 +1,95 @@
+//! Work that the host does faster than a guest: fields of JSON, hashes. They allocate nothing and
+//! answer by the document alone.
+
+use crate::abi;
+use crate::imports::{GuestState, memory_and_state, range, slice, stop};
+use crate::json::{self, Kind, Refused};
+use wasmtime::{Caller, Linker};
+
+/// Adds all of them.
+pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_JSON_FIELD, json_field)?;
+    linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_JSON_NUMBER, json_number)?;
+    linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_HASH64, hash64)?;
+    Ok(())
+}
+
+/// Their names.
+pub(crate) const NAMES: [&str; 3] =
+    [abi::IMPORT_JSON_FIELD, abi::IMPORT_JSON_NUMBER, abi::IMPORT_HASH64];
+
+fn json_field(
+    mut caller: Caller<'_, GuestState>,
+    document: u32,
+    document_bytes: u32,
+    path: u32,
+    path_bytes: u32,
+    out: u32,
+) -> wasmtime::Result<i32> {
+    let (memory, host) = memory_and_state(&mut caller)?;
+    host.charge(document_bytes as usize)?;
+    let place = range("a field's place", memory.len(), out, 8).map_err(stop)?;
+    let document = slice(memory, "a document", document, u64::from(document_bytes));
+    let document = document.map_err(stop)?;
+    let path = slice(memory, "a path", path, u64::from(path_bytes)).map_err(stop)?;
+    let field = match json::find(document, path) {
+        Ok(field) => field,
+        Err(Refused::NotFound) => return Ok(abi::JSON_NOT_FOUND),
+        Err(Refused::Invalid) => return Ok(abi::JSON_INVALID),
+    };
+    let words = [field.place.start as u32, field.place.len() as u32].map(u32::to_le_bytes);
+    if let Some(place) = memory.get_mut(place) {
+        place.copy_from_slice(words.as_flattened());
+    }
+    Ok(match field.kind {
+        Kind::Null => abi::JSON_NULL,
+        Kind::Bool => abi::JSON_BOOL,
+        Kind::Number => abi::JSON_NUMBER,
+        Kind::String => abi::JSON_STRING,
+        Kind::Array => abi::JSON_ARRAY,
+        Kind::Object => abi::JSON_OBJECT,
+    })
+}
+
+fn json_number(
+    mut caller: Caller<'_, GuestState>,
+    document: u32,
+    document_bytes: u32,
+    path: u32,
+    path_bytes: u32,
+    out: u32,
+) -> wasmtime::Result<i32> {
+    let (memory, host) = memory_and_state(&mut caller)?;
+    host.charge(document_bytes as usize)?;
+    let place = range("a number's place", memory.len(), out, 8).map_err(stop)?;
+    let document = slice(memory, "a document", document, u64::from(document_bytes));
+    let document = document.map_err(stop)?;
+    let path = slice(memory, "a path", path, u64::from(path_bytes)).map_err(stop)?;
+    let number = match json::find(document, path) {
+        Ok(field) if field.kind == Kind::Number => {
+            json::number(document.get(field.place).unwrap_or_default())
+        }
+        Ok(_) => None,
+        Err(Refused::NotFound) => return Ok(abi::JSON_NOT_FOUND),
+        Err(Refused::Invalid) => return Ok(abi::JSON_INVALID),
+    };
+    let Some(number) = number else {
+        return Ok(abi::JSON_NOT_A_NUMBER);
+    };
+    if let Some(place) = memory.get_mut(place) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    Ok(0)
+}
+
+fn hash64(
+    mut caller: Caller<'_, GuestState>,
+    address: u32,
+    bytes: u32,
+    seed: u64,
+) -> wasmtime::Result<u64> {
+    let (memory, host) = memory_and_state(&mut caller)?;
+    host.charge(bytes as usize)?;
+    let piece = slice(memory, "what is hashed", address, u64::from(bytes)).map_err(stop)?;
+    Ok(twox_hash::XxHash64::oneshot(seed, piece))
+}
