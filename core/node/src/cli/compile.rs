@@ -5,12 +5,13 @@
 use std::io::{self, Read, Write};
 
 use clap::Args;
-use millpond_transform::{Host, HostConfig};
+use millpond_transform::Host;
 use millpond_wire::limits::MODULE_BYTES_MAX;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::CliError;
-use crate::transforms::{COMPILE_GREETING as GREETING, COMPILE_REFUSED as REFUSED};
+use crate::config::ModuleEngine;
+use crate::transforms::{COMPILE_GREETING as GREETING, COMPILE_REFUSED as REFUSED, host_config};
 
 /// Behind whatever else wants a processor.
 const NICENESS: i32 = 10;
@@ -26,6 +27,9 @@ pub(super) struct CompileArgs {
     /// Address space.
     #[arg(long)]
     memory_bytes: u64,
+    /// For which engine.
+    #[arg(long)]
+    engine: ModuleEngine,
 }
 
 pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
@@ -34,7 +38,7 @@ pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
     let mut wasm = Vec::new();
     io::stdin().take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm)?;
     // As the node's: the machine code depends on it.
-    let host = Host::new(HostConfig::default()).map_err(|e| CliError::failed(e.to_string()))?;
+    let host = Host::new(host_config(args.engine)).map_err(|e| CliError::failed(e.to_string()))?;
     match host.precompile(&wasm) {
         Ok(artifact) => Ok(io::stdout().write_all(&artifact)?),
         // Without a word before it: the node passes it on.

@@ -176,6 +176,9 @@ section! {
         /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has
         /// cores, at least one.
         workers: u32 = 0,
+        /// "native": modules are compiled to machine code. "interpreter": some ten times slower,
+        /// for systems that let no process make code for itself.
+        engine: ModuleEngine = ModuleEngine::Native,
         /// Largest module that may be deployed.
         module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
         /// CPU time that the compilation of a module may take, in a process of its own. What was
@@ -242,6 +245,18 @@ pub(crate) enum TcpMode {
     Tls,
     /// Nothing: QUIC alone.
     Off,
+}
+
+/// How modules are run.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModuleEngine {
+    /// As machine code.
+    Native,
+    /// By an interpreter.
+    Interpreter,
 }
 
 /// Which disk backend to use.

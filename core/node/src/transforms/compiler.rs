@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use millpond_transform::{CompiledModule, Host, Sha256};
+use millpond_transform::{CompiledModule, EngineKind, Host, Sha256};
 use millpond_wire::limits::{MODULE_ARTIFACT_BYTES_MAX, MODULE_COMPILE_WAIT_FACTOR};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -33,6 +33,7 @@ pub(crate) const REFUSED: u8 = 65;
 struct Allowance {
     cpu_ms: u64,
     memory_bytes: u64,
+    engine: EngineKind,
 }
 
 /// Why there is no machine code.
@@ -57,6 +58,7 @@ impl Compiler {
         let allowance = Allowance {
             cpu_ms: config.compile_ms_max,
             memory_bytes: config.compile_memory_bytes.0,
+            engine: host.config().engine,
         };
         Self { host, store, allowance }
     }
@@ -129,6 +131,7 @@ async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, 
         .arg(COMMAND)
         .arg(format!("--cpu-ms={}", allowance.cpu_ms))
         .arg(format!("--memory-bytes={}", allowance.memory_bytes))
+        .arg(format!("--engine={}", allowance.engine.name()))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_in_the_compilers_words_and_any_other_end_a_limit() {
-        let allowance = Allowance { cpu_ms: 500, memory_bytes: 64 << 20 };
+        let allowance =
+            Allowance { cpu_ms: 500, memory_bytes: 64 << 20, engine: EngineKind::Native };
         let ended = |raw, said: &[u8]| why_not(ExitStatus::from_raw(raw), said, allowance);
         let refused = ended(i32::from(REFUSED) << 8, b"no memory is exported\n");
         assert_eq!(refused, "no memory is exported");

@@ -9,11 +9,12 @@ mod runner;
 mod service;
 mod stats;
 mod store;
+mod watch;
 
 pub(crate) use compiler::{
     COMMAND as COMPILE_COMMAND, GREETING as COMPILE_GREETING, REFUSED as COMPILE_REFUSED,
 };
 pub(crate) use logs::LogLine;
-pub(crate) use runner::host_spec;
+pub(crate) use runner::{host_config, host_spec};
 pub(crate) use service::TransformService;
 pub(crate) use stats::{TransformReport, TransformStats, VersionReport};
