@@ -28,7 +28,8 @@ pub(crate) struct Description {
     /// Handed to the module.
     #[serde(default)]
     pub(crate) settings: BTreeMap<String, String>,
-    /// Limits by name: `memory_bytes`, `cpu_ms_per_batch`, `output_ratio`.
+    /// Limits by name: `memory_bytes`, `cpu_ms_per_batch`, `output_ratio`, `state_bytes`,
+    /// `watermark_delay_ms`, `idle_timeout_ms`.
     #[serde(default)]
     pub(crate) limits: BTreeMap<String, u64>,
     /// What happens to a record that the module fails on.

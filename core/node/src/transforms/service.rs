@@ -111,8 +111,8 @@ impl TransformService {
         config: &Transforms,
         engine: EngineHandle,
     ) -> Result<Arc<Self>, ServiceError> {
-        let host =
-            Host::new(HostConfig::default()).map_err(|e| ServiceError::Host(e.to_string()))?;
+        let host = HostConfig { engine: config.engine.kind(), ..HostConfig::default() };
+        let host = Host::new(host).map_err(|e| ServiceError::Host(e.to_string()))?;
         let store = ModuleStore::open(data_dir)?;
         Ok(Arc::new(Self {
             compiler: Compiler::new(host.clone(), store.clone(), config),
