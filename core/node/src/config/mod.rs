@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{CheckedListener, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Backend, Groups, Http, Journal, Limits, Listener, Log, ModuleEngine, Node, Storage, TcpMode,
-    Topics, Transactions, Transforms,
+    Backend, Groups, Http, Journal, Limits, Listener, Log, Node, Storage, TcpMode, Topics,
+    Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 

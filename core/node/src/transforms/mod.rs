@@ -15,6 +15,6 @@ pub(crate) use compiler::{
     COMMAND as COMPILE_COMMAND, GREETING as COMPILE_GREETING, REFUSED as COMPILE_REFUSED,
 };
 pub(crate) use logs::LogLine;
-pub(crate) use runner::{host_config, host_spec};
+pub(crate) use runner::host_spec;
 pub(crate) use service::TransformService;
 pub(crate) use stats::{TransformReport, TransformStats, VersionReport};

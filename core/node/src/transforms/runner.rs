@@ -8,15 +8,14 @@ use millpond_engine::transform::{
     FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
 };
 use millpond_transform::{
-    Chain, EngineKind, FailurePolicy, HostConfig, Input, Limits, OnFailure, Outcome,
-    OutputTopic as GuestTopic, Report, Sha256, TransformSpec,
+    Chain, FailurePolicy, Input, Limits, OnFailure, Outcome, OutputTopic as GuestTopic, Report,
+    Sha256, TransformSpec,
 };
 use millpond_wire::ErrorCode;
 
 use super::logs::LogLine;
 use super::service::{Deployed, TransformService, lock};
 use super::watch;
-use crate::config::ModuleEngine;
 
 /// The chain of one partition, with its instances; empty until its first batch.
 #[derive(Default)]
@@ -139,15 +138,6 @@ fn outcome(outcome: Outcome) -> TransformOutcome {
 /// The names of limits that a description may set.
 pub(crate) fn limit_names() -> impl Iterator<Item = &'static str> {
     Limits::NAMES.into_iter().chain([watch::PERCENT, watch::RECORDS])
-}
-
-/// The host as this node sets it up; the process that compiles must do the same.
-pub(crate) fn host_config(engine: ModuleEngine) -> HostConfig {
-    let engine = match engine {
-        ModuleEngine::Native => EngineKind::Native,
-        ModuleEngine::Interpreter => EngineKind::Interpreter,
-    };
-    HostConfig { engine, ..HostConfig::default() }
 }
 
 /// The host's form of a specification.

@@ -14,7 +14,7 @@ use millpond_engine::transform::{
 };
 use millpond_engine::{PartitionKey, TransformId};
 use millpond_security::{Manifest, Package, PackageError, PublicKey};
-use millpond_transform::{CompiledModule, Host, StageTotals, Transform};
+use millpond_transform::{CompiledModule, Host, HostConfig, StageTotals, Transform};
 use millpond_wire::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use super::compiler::Compiler;
 use super::lanes::{Lanes, Queued};
 use super::logs::{Log, LogLine};
-use super::runner::{Runner, host_config, host_spec};
+use super::runner::{Runner, host_spec};
 use super::stats::{TransformReport, VersionReport};
 use super::store::{ModuleHash, ModuleStore, StoreError};
 use super::watch::Watch;
@@ -116,8 +116,8 @@ impl TransformService {
         config: &Transforms,
         engine: EngineHandle,
     ) -> Result<Arc<Self>, ServiceError> {
-        let host =
-            Host::new(host_config(config.engine)).map_err(|e| ServiceError::Host(e.to_string()))?;
+        let host = HostConfig { engine: config.engine.kind(), ..HostConfig::default() };
+        let host = Host::new(host).map_err(|e| ServiceError::Host(e.to_string()))?;
         let store = ModuleStore::open(data_dir)?;
         Ok(Arc::new(Self {
             compiler: Compiler::new(host.clone(), store.clone(), config),

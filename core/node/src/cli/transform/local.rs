@@ -61,8 +61,8 @@ impl Local {
     ) -> Result<Self, CliError> {
         let chain = Chain::new(vec![transform.clone()], topic, partition);
         let mut chain = chain.map_err(|e| CliError::failed(e.to_string()))?;
+        // It starts with nothing remembered, and what it remembers ends with it.
         chain.set_replay(true);
-        // It begins with nothing.
         for stage in chain.state_wanted() {
             chain.load_state(stage, []).map_err(|e| CliError::failed(e.to_string()))?;
         }
