@@ -277,3 +277,55 @@ fn where_signatures_are_demanded_only_packages_of_a_trusted_key_come_in_and_none
     transform(&broker, &["rollback", "hot"]);
     transform(&broker, &["alter", "hot", "--set", "min=2"]);
 }
+
+#[test]
+fn a_version_that_fails_too_often_is_rolled_back_by_itself_and_loses_nothing() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("t", 2).unwrap();
+    deploy(&broker, "v1", &[]);
+    // It wants a field that no record has.
+    let module = broker.file("strict.wasm", guests::THRESHOLD);
+    let words = ["deploy", "stamp", "--module", &module, "--topic", "t", "--version", "v2"];
+    let strict = ["--set", "field=kelvin", "--set", "min=1", "--limit", "rollback_min_records=20"];
+    transform(&broker, &[&words[..], &strict, &["--canary", "50"]].concat());
+    let mut sent = 0;
+    let in_force = |broker: &Broker| -> Value {
+        serde_json::from_str(&transform(broker, &["describe", "stamp", "--json"])).unwrap()
+    };
+    while in_force(&broker)["canary"].is_object() {
+        assert!(sent < 2_000, "no roll-back after {sent} records");
+        for partition in 0..2 {
+            client.produce("t", partition, &[format!("{{\"n\":{sent}}}").as_bytes()]).unwrap();
+            sent += 1;
+        }
+    }
+    assert!(sent >= 40, "twenty records of the canary's partition must have been seen: {sent}");
+    assert_eq!(in_force(&broker)["description"]["version"], "v1");
+    client.produce("t", 0, &[b"{\"n\":9999}"]).unwrap();
+    let mut seen: Vec<usize> = Vec::new();
+    for (topic, partition) in [("t", 0), ("t", 1), ("t.dead-letter", 0), ("t.dead-letter", 1)] {
+        let found = client.read(topic, partition, 0).unwrap_or_default();
+        seen.extend(found.iter().map(|record| stamped(&record.text()).1));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..sent).chain([9_999]).collect::<Vec<_>>());
+    let lines = transform(&broker, &["logs", "stamp"]);
+    assert!(lines.contains("version v2") && lines.contains("rolled back"), "{lines}");
+}
+
+#[test]
+fn where_no_code_may_be_made_an_interpreter_runs_the_same_modules() {
+    let config = "[transforms]\nengine = \"interpreter\"\n";
+    let mut broker = Setup::default().config(config).start();
+    kafka(&broker).create_topic("t", 1).unwrap();
+    deploy(&broker, "v1", &[]);
+    kafka(&broker).produce("t", 0, &[b"{\"n\":1}"]).unwrap();
+    broker.kill();
+    broker.restart();
+    let mut client = kafka(&broker);
+    client.produce("t", 0, &[b"{\"n\":2}"]).unwrap();
+    let found = client.read("t", 0, 0).unwrap();
+    let texts: Vec<String> = found.iter().map(|record| record.text()).collect();
+    assert_eq!(texts, ["{\"v1\":1}", "{\"v1\":2}"]);
+}

@@ -16,7 +16,7 @@
 #![allow(unsafe_code, reason = "one call: the engine trusts the machine code that it loads")]
 
 use crate::compile::{self, CompileError, CompiledModule};
-use crate::host::{EngineKind, Host};
+use crate::host::Host;
 use crate::spec::Sha256;
 use millpond_wire::limits as caps;
 use std::time::Instant;
@@ -64,17 +64,6 @@ impl Host {
         artifact.extend_from_slice(&(wasm.len() as u64).to_le_bytes());
         artifact.extend_from_slice(&code);
         Ok(artifact)
-    }
-
-    /// The name under which what this host compiles of a module is to be kept: each engine's apart
-    /// from the other's.
-    pub fn artifact_key(&self, hash: Sha256) -> Sha256 {
-        match self.config().engine {
-            EngineKind::Native => hash,
-            EngineKind::Interpreter => {
-                Sha256::of(&[EngineKind::Interpreter.name().as_bytes(), &hash.0].concat())
-            }
-        }
     }
 
     /// Takes up what [`Host::precompile`] of this program made of the module with this address:

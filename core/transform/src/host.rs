@@ -33,9 +33,21 @@ impl EngineKind {
         }
     }
 
+    /// The extension of the files in which what it compiles of modules is kept: each engine's apart
+    /// from the other's.
+    pub fn artifact_extension(self) -> &'static str {
+        match self {
+            EngineKind::Native => "code",
+            EngineKind::Interpreter => "bytecode",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Native, EngineKind::Interpreter];
+
     /// The engine of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [EngineKind::Native, EngineKind::Interpreter].into_iter().find(|kind| kind.name() == name)
+        EngineKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

@@ -67,3 +67,15 @@ impl OnFailure {
             .find(|policy| policy.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_before_a_retry_doubles_to_its_cap() {
+        let waits = (0..7).map(FailurePolicy::wait_ms).collect::<Vec<_>>();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 100, 100]);
+        assert_eq!(FailurePolicy::wait_ms(u32::MAX), limits::TRANSFORM_RETRY_WAIT_MS_MAX);
+    }
+}

@@ -40,7 +40,8 @@ pub struct Input<'a> {
 pub struct Report {
     /// What becomes of the batch.
     pub outcome: Outcome,
-    /// One for each transform, in their order; one that had nothing to do was called 0 times.
+    /// One for each transform, in their order, up to one that refuses the batch; one that had
+    /// nothing to do was called 0 times.
     pub stages: Vec<StageStats>,
     /// What the modules logged, and what failed.
     pub logs: Vec<LogLine>,

@@ -372,6 +372,10 @@ pub const MODULE_COMPILE_WAIT_FACTOR: u64 = 8;
 pub const MODULE_COMPILE_MEMORY_BYTES: usize = 1024 * MIB;
 /// Machine code of one module.
 pub const MODULE_ARTIFACT_BYTES_MAX: usize = 64 * MIB;
+/// Failed records of 100 from which on a version is rolled back by itself.
+pub const DEFAULT_TRANSFORM_ROLLBACK_PERCENT: u64 = 50;
+/// Records that a version must have seen before it is.
+pub const DEFAULT_TRANSFORM_ROLLBACK_RECORDS: u64 = 100;
 /// Output bytes for each input byte of a batch, above `TRANSFORM_OUTPUT_EXEMPT_BYTES`.
 pub const DEFAULT_TRANSFORM_OUTPUT_RATIO: usize = 16;
 /// Output of a batch up to this size is allowed whatever the input was.

@@ -164,8 +164,8 @@ impl Engine {
         Ok(self.commit_deployment(promoted))
     }
 
-    /// The canary goes first. A version that was rolled back is the previous one from then on, so
-    /// that a second roll-back undoes the first.
+    /// The canary goes first. A version that was rolled back by hand is the previous one from then
+    /// on, so that a second roll-back undoes the first; one that went by itself never comes back so.
     fn roll_back(
         &mut self,
         name: String,
@@ -183,7 +183,8 @@ impl Engine {
         }
         let Some(previous) = now.previous else { return Err(AdminError::NoPrevious(name)) };
         self.check_mode(&previous)?;
-        Ok(self.put_in_force(*previous, Some(Box::new(now.spec))))
+        let undone = of.is_none().then(|| Box::new(now.spec));
+        Ok(self.put_in_force(*previous, undone))
     }
 
     fn named(&self, name: &str) -> Result<Deployment, AdminError> {

@@ -77,6 +77,8 @@ struct Lane {
     /// Read from segments, from `at` on.
     buffer: VecDeque<LogBatch>,
     desk: Desk,
+    /// The version that had the last job.
+    version: Option<TransformId>,
     /// In a row.
     failures: u32,
     /// The last one.

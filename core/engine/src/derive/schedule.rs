@@ -210,6 +210,10 @@ impl Engine {
             }
             None => Some(now_ms - lane.desk.input_ms),
         };
+        if lane.version.replace(version).is_some_and(|before| before != version) {
+            // A worker may remember this version from before another one went on.
+            lane.desk.epoch += 1;
+        }
         let batch = input.as_ref().map(|input| input.batch.clone());
         let state_epoch = lane.desk.epoch;
         self.counters.transform_records_in += input.as_ref().map_or(0, |input| input.records);

@@ -98,6 +98,8 @@ fn a_version_that_is_no_longer_in_force_is_not_rolled_back_again() {
     roll_back(&mut rig, Some(bad)).expect("rolled back");
     let late = roll_back(&mut rig, Some(bad));
     assert_eq!(late, Err(AdminError::Superseded { name: "filter".to_owned(), of: bad }));
+    let back = roll_back(&mut rig, None);
+    assert_eq!(back, Err(AdminError::NoPrevious("filter".to_owned())), "it does not come back");
 }
 
 #[test]

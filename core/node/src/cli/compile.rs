@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 
 use clap::Args;
-use millpond_transform::{Host, HostConfig};
+use millpond_transform::{EngineKind, Host, HostConfig};
 use millpond_wire::limits::MODULE_BYTES_MAX;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
@@ -20,6 +20,9 @@ const OOM_SCORE: &[u8] = b"1000";
 /// The limits.
 #[derive(Debug, Args)]
 pub(super) struct CompileArgs {
+    /// What the code is for.
+    #[arg(long, value_parser = engine)]
+    engine: EngineKind,
     /// CPU time.
     #[arg(long)]
     cpu_ms: u64,
@@ -34,7 +37,8 @@ pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
     let mut wasm = Vec::new();
     io::stdin().take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm)?;
     // As the node's: the machine code depends on it.
-    let host = Host::new(HostConfig::default()).map_err(|e| CliError::failed(e.to_string()))?;
+    let config = HostConfig { engine: args.engine, ..HostConfig::default() };
+    let host = Host::new(config).map_err(|e| CliError::failed(e.to_string()))?;
     match host.precompile(&wasm) {
         Ok(artifact) => Ok(io::stdout().write_all(&artifact)?),
         // Without a word before it: the node passes it on.
@@ -43,6 +47,10 @@ pub(super) fn run(args: &CompileArgs) -> Result<(), CliError> {
             std::process::exit(REFUSED.into())
         }
     }
+}
+
+fn engine(name: &str) -> Result<EngineKind, String> {
+    EngineKind::from_name(name).ok_or_else(|| format!("there is no engine {name:?}"))
 }
 
 fn limit_itself(args: &CompileArgs) -> Result<(), CliError> {

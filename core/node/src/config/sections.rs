@@ -3,6 +3,7 @@
 
 use millpond_engine::EngineConfig;
 use millpond_storage::StorageConfig;
+use millpond_transform::EngineKind;
 use millpond_wire::limits;
 
 use super::section::section;
@@ -176,6 +177,9 @@ section! {
         /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has
         /// cores, at least one.
         workers: u32 = 0,
+        /// How modules run: "native", as machine code, or "interpreter", some ten times slower, for
+        /// systems that forbid a process to make code for itself.
+        engine: TransformEngine = TransformEngine::Native,
         /// Largest module that may be deployed.
         module_bytes_max: ByteSize = ByteSize(limits::MODULE_BYTES_MAX as u64),
         /// CPU time that the compilation of a module may take, in a process of its own. What was
@@ -242,6 +246,26 @@ pub(crate) enum TcpMode {
     Tls,
     /// Nothing: QUIC alone.
     Off,
+}
+
+/// How modules run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TransformEngine {
+    /// As machine code.
+    Native,
+    /// By an interpreter.
+    Interpreter,
+}
+
+impl TransformEngine {
+    /// The host's word for it.
+    pub(crate) fn kind(self) -> EngineKind {
+        match self {
+            TransformEngine::Native => EngineKind::Native,
+            TransformEngine::Interpreter => EngineKind::Interpreter,
+        }
+    }
 }
 
 /// Which disk backend to use.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::deploy::{Alteration, DEPLOY_HEADER, Description, Shown, ShownCanary, ShownVersion};
 use super::{App, HttpState, Problem};
 use crate::hex::hex;
-use crate::transforms::LogLine;
+use crate::transforms::{LogLine, TransformStats};
 
 pub(super) fn routes(state: &HttpState) -> Router<App> {
     let deploy = post(deploy).layer(DefaultBodyLimit::max(state.module_bytes_max));
@@ -166,7 +166,7 @@ impl HttpState {
             paused: deployment.paused,
             fault: report.as_ref().and_then(|r| r.fault.clone()),
             description: Description::of(&deployment.spec),
-            stats: report.map(|r| r.stats).unwrap_or_default(),
+            stats: report.map(|r| TransformStats::of(&r.totals)).unwrap_or_default(),
             previous: deployment.previous.as_deref().map(previous),
             canary: deployment.canary.as_deref().map(|canary| self.show_canary(canary)),
         }
@@ -180,7 +180,7 @@ impl HttpState {
             fault: report.as_ref().and_then(|r| r.fault.clone()),
             module: hex(&canary.spec.module),
             description: Description::of(&canary.spec),
-            stats: report.map(|r| r.stats).unwrap_or_default(),
+            stats: report.map(|r| TransformStats::of(&r.totals)).unwrap_or_default(),
         }
     }
 }

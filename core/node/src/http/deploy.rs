@@ -29,7 +29,7 @@ pub(crate) struct Description {
     /// Handed to the module.
     #[serde(default)]
     pub(crate) settings: BTreeMap<String, String>,
-    /// Limits by name: `memory_bytes`, `cpu_ms_per_batch`, `output_ratio`.
+    /// Limits by name, as `millpond transform deploy --help` lists them.
     #[serde(default)]
     pub(crate) limits: BTreeMap<String, u64>,
     /// What happens to a record that the module fails on.

@@ -206,11 +206,30 @@ fn schemas() -> Value {
     let limits = json!({ "type": "object", "additionalProperties": integer });
     let object = |properties: Value, required: &[&str]| json!({ "type": "object", "properties": properties, "required": required });
     let version = json!({ "version": text, "module": text });
-    let stats = json!({
-        "batches": integer, "records_in": integer, "records_kept": integer,
-        "records_dropped": integer, "records_emitted": integer, "records_failed": integer,
-        "faults": integer, "overruns": integer, "cpu_ns": integer,
-    });
+    let counts = [
+        "batches",
+        "records_in",
+        "bytes_in",
+        "bytes_out",
+        "records_kept",
+        "records_changed",
+        "records_dropped",
+        "records_emitted",
+        "records_routed",
+        "records_failed",
+        "faults",
+        "overruns",
+        "retries",
+        "restarts",
+        "timers",
+        "cpu_ns",
+        "memory_bytes",
+        "state_bytes",
+    ];
+    let mut stats: Map<String, Value> =
+        counts.into_iter().map(|name| (name.to_owned(), integer.clone())).collect();
+    stats.insert("failures".to_owned(), limits.clone());
+    let stats = Value::Object(stats);
     let description = json!({
         "name": text, "version": text, "topics": texts, "outputs": texts,
         "settings": settings, "limits": limits,

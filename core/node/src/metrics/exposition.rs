@@ -88,7 +88,18 @@ impl Family<'_> {
 
     /// Adds a distribution: `(upper bound, how many at or below it)`, the sum and the count of all.
     pub(crate) fn distribution(
-        self,
+        mut self,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
+        self.distribution_of(&[], buckets, sum, count);
+    }
+
+    /// The same with labels.
+    pub(crate) fn distribution_of(
+        &mut self,
+        labels: &[(&str, &str)],
         buckets: impl IntoIterator<Item = (f64, u64)>,
         sum: f64,
         count: u64,
@@ -104,6 +115,7 @@ impl Family<'_> {
         histogram.set_sample_sum(sum);
         histogram.set_sample_count(count);
         let mut metric = Metric::default();
+        metric.set_label(pairs(labels));
         metric.set_histogram(histogram);
         self.family.mut_metric().push(metric);
     }

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::metrics::snapshot::DeriveState;
     use crate::metrics::snapshot::{GroupOffset, SpaceState, StorageState};
-    use crate::transforms::TransformStats;
+    use millpond_transform::{StageStats, StageTotals};
 
     fn scrape() -> String {
         let partition = |partition| PartitionState {
@@ -280,10 +280,9 @@ mod tests {
         };
         let report = TransformReport {
             name: "hot".into(),
-            stats: TransformStats {
-                records_kept: 1,
-                records_dropped: 9,
-                ..TransformStats::default()
+            totals: StageTotals {
+                stats: StageStats { kept: 1, dropped: 9, ..StageStats::default() },
+                ..StageTotals::default()
             },
             ..TransformReport::default()
         };

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use millpond_transform::{CompiledModule, Host, Sha256};
+use millpond_transform::{CompiledModule, EngineKind, Host, Sha256};
 use millpond_wire::limits::{MODULE_ARTIFACT_BYTES_MAX, MODULE_COMPILE_WAIT_FACTOR};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -31,6 +31,7 @@ pub(crate) const REFUSED: u8 = 65;
 /// What a compilation may take.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
+    engine: EngineKind,
     cpu_ms: u64,
     memory_bytes: u64,
 }
@@ -55,6 +56,7 @@ pub(super) struct Compiler {
 impl Compiler {
     pub(super) fn new(host: Host, store: ModuleStore, config: &Transforms) -> Self {
         let allowance = Allowance {
+            engine: host.config().engine,
             cpu_ms: config.compile_ms_max,
             memory_bytes: config.compile_memory_bytes.0,
         };
@@ -84,9 +86,10 @@ impl Compiler {
             }
         };
         let (host, store) = (self.host.clone(), self.store.clone());
+        let engine = self.allowance.engine;
         blocking(move || {
             let module = host.load(hash, &artifact).map_err(|e| e.to_string())?;
-            if let Err(error) = store.put_artifact(&hash.0, &artifact) {
+            if let Err(error) = store.put_artifact(&hash.0, engine, &artifact) {
                 tracing::warn!(%error, "compiled code is not kept; the next start compiles again");
             }
             Ok(module)
@@ -96,8 +99,9 @@ impl Compiler {
 
     async fn cached(&self, hash: Sha256) -> Option<CompiledModule> {
         let (host, store) = (self.host.clone(), self.store.clone());
+        let engine = self.allowance.engine;
         let load = move || {
-            let artifact = store.artifact(&hash.0).ok_or_else(String::new)?;
+            let artifact = store.artifact(&hash.0, engine).ok_or_else(String::new)?;
             host.load(hash, &artifact).map_err(|e| e.to_string())
         };
         match blocking(load).await {
@@ -127,6 +131,7 @@ async fn blocking<T: Send + 'static>(
 async fn compile_in_child(wasm: &[u8], allowance: Allowance) -> Result<Vec<u8>, Failed> {
     let mut child = Command::new(SELF)
         .arg(COMMAND)
+        .arg(format!("--engine={}", allowance.engine.name()))
         .arg(format!("--cpu-ms={}", allowance.cpu_ms))
         .arg(format!("--memory-bytes={}", allowance.memory_bytes))
         .env_clear()
@@ -202,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_in_the_compilers_words_and_any_other_end_a_limit() {
-        let allowance = Allowance { cpu_ms: 500, memory_bytes: 64 << 20 };
+        let allowance =
+            Allowance { engine: EngineKind::Native, cpu_ms: 500, memory_bytes: 64 << 20 };
         let ended = |raw, said: &[u8]| why_not(ExitStatus::from_raw(raw), said, allowance);
         let refused = ended(i32::from(REFUSED) << 8, b"no memory is exported\n");
         assert_eq!(refused, "no memory is exported");

@@ -2,6 +2,7 @@
 //! flash.
 
 use std::collections::VecDeque;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +14,21 @@ pub(crate) struct LogLine {
     pub(crate) number: u64,
     /// Wall clock, milliseconds since 1970.
     pub(crate) wall_ms: i64,
-    /// The partition that it worked for.
+    /// The partition that it worked for; -1: none.
     pub(crate) partition: i32,
     /// "error", "warn", "info" or "debug".
     pub(crate) level: String,
     /// What was said.
     pub(crate) text: String,
+}
+
+impl LogLine {
+    /// What the node itself says of a transform; partition -1: of all of them.
+    pub(crate) fn of_node(level: &str, partition: i32, text: String) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        Self { number: 0, wall_ms, partition, level: level.to_owned(), text }
+    }
 }
 
 /// A bounded log.

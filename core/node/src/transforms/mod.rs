@@ -10,6 +10,7 @@ mod service;
 mod stateful;
 mod stats;
 mod store;
+mod watch;
 
 pub(crate) use compiler::{
     COMMAND as COMPILE_COMMAND, GREETING as COMPILE_GREETING, REFUSED as COMPILE_REFUSED,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
@@ -10,15 +9,15 @@ use millpond_engine::transform::{
     TransformSpec as EngineSpec,
 };
 use millpond_transform::{
-    Chain, FailurePolicy, Input, Limits, LogLine as GuestLine, OnFailure, Outcome,
-    OutputTopic as GuestTopic, Report, Sha256, StageStats, TransformSpec,
+    Chain, FailurePolicy, Input, Limits, OnFailure, Outcome, OutputTopic as GuestTopic, Report,
+    Sha256, TransformSpec,
 };
 use millpond_wire::ErrorCode;
 
 use super::logs::LogLine;
 use super::service::{Deployed, TransformService, lock};
 use super::stateful;
-use super::stats::TransformStats;
+use super::watch;
 
 /// The chain of one partition, with its instances; empty until its first batch.
 #[derive(Default)]
@@ -66,7 +65,7 @@ impl Runner {
         let (batch, input_count) = (job.batch.as_ref(), job.input_count);
         let input = Input { batch, input_count, idle_ms: job.idle_ms };
         let report = millpond_transform::run(chain, input).await;
-        self.record(&report);
+        self.record(service, &report);
         let state = match stateful::changes(&report, &job) {
             Ok(state) => state,
             Err(reason) => {
@@ -91,42 +90,32 @@ impl Runner {
             let (id, spec) = (deployed.deployment.id, &deployed.deployment.spec);
             let before = lock(&deployed.record.running).insert(job.partition, id);
             if before != Some(id) {
-                lock(&deployed.record.log).push(LogLine {
-                    number: 0,
-                    wall_ms: wall_ms(),
-                    level: "info".to_owned(),
-                    partition: job.partition.partition,
-                    text: format!(
-                        "version {} (deployment {id}) has {}-{} from input {} on",
-                        spec.version, job.topic, job.partition.partition, job.input_count
-                    ),
-                });
+                let text = format!(
+                    "version {} (deployment {id}) has {}-{} from input {} on",
+                    spec.version, job.topic, job.partition.partition, job.input_count
+                );
+                let line = LogLine::of_node("info", job.partition.partition, text);
+                lock(&deployed.record.log).push(line);
             }
         }
     }
 
-    fn record(&self, report: &Report) {
+    fn record(&self, service: &Arc<TransformService>, report: &Report) {
         for (deployed, stage) in self.deployed.iter().zip(&report.stages) {
-            let stats = stats(stage);
-            lock(&deployed.record.stats).add(&stats);
-            lock(&deployed.stats).add(&stats);
+            lock(&deployed.record.totals).add(stage);
+            lock(&deployed.totals).add(stage);
+            if let Some(counts) = deployed.watch.count(stage.records_in, stage.failed) {
+                service.roll_back(deployed, counts);
+            }
         }
-        if report.logs.is_empty() {
-            return;
-        }
-        let wall_ms = wall_ms();
         for line in &report.logs {
             let of = self.deployed.iter().find(|d| d.deployment.spec.name == line.transform);
             if let Some(deployed) = of {
-                lock(&deployed.record.log).push(log_line(wall_ms, line));
+                let line = LogLine::of_node(line.level.name(), line.partition, line.text.clone());
+                lock(&deployed.record.log).push(line);
             }
         }
     }
-}
-
-fn wall_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Runner, String> {
@@ -177,28 +166,9 @@ fn outcome(outcome: Outcome, state: Vec<StateBatch>, by_key: &BTreeSet<&str>) ->
     }
 }
 
-fn stats(stage: &StageStats) -> TransformStats {
-    TransformStats {
-        batches: u64::from(stage.calls > 0),
-        records_in: stage.records_in,
-        records_kept: stage.kept,
-        records_dropped: stage.dropped,
-        records_emitted: stage.emitted,
-        records_failed: stage.failed,
-        faults: stage.faults,
-        overruns: stage.overruns,
-        cpu_ns: u64::try_from(stage.cpu.as_nanos()).unwrap_or(u64::MAX),
-    }
-}
-
-fn log_line(wall_ms: i64, line: &GuestLine) -> LogLine {
-    LogLine {
-        number: 0,
-        wall_ms,
-        level: line.level.name().to_owned(),
-        partition: line.partition,
-        text: line.text.clone(),
-    }
+/// The names of limits that a description may set.
+pub(crate) fn limit_names() -> impl Iterator<Item = &'static str> {
+    Limits::NAMES.into_iter().chain([watch::PERCENT, watch::RECORDS])
 }
 
 /// The host's form of a specification.
@@ -230,11 +200,12 @@ pub(crate) fn host_spec(spec: &EngineSpec) -> Result<TransformSpec, String> {
 fn limits(set: &BTreeMap<String, u64>) -> Result<Limits, String> {
     let mut limits = Limits::default();
     for (name, value) in set {
-        if !limits.set(name, *value) {
-            let names = Limits::NAMES.join(", ");
+        if !limits.set(name, *value) && ![watch::PERCENT, watch::RECORDS].contains(&&**name) {
+            let names = limit_names().collect::<Vec<_>>().join(", ");
             return Err(format!("there is no limit {name:?}; there are {names}"));
         }
     }
+    watch::limit(set)?;
     Ok(limits)
 }
 

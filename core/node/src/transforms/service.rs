@@ -9,10 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use millpond_engine::transform::{Deployment, TransformJob, TransformOutcome, TransformSpec};
+use millpond_engine::transform::{
+    AdminRequest, Deployment, TransformJob, TransformOutcome, TransformSpec,
+};
 use millpond_engine::{PartitionKey, TransformId};
 use millpond_security::{Manifest, Package, PackageError, PublicKey};
-use millpond_transform::{CompiledModule, Host, HostConfig, Transform};
+use millpond_transform::{CompiledModule, Host, HostConfig, StageTotals, Transform};
 use millpond_wire::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -21,8 +23,9 @@ use super::compiler::Compiler;
 use super::lanes::{LaneKey, Lanes, Queued};
 use super::logs::{Log, LogLine};
 use super::runner::{Runner, host_spec};
-use super::stats::{TransformReport, TransformStats, VersionReport};
+use super::stats::{TransformReport, VersionReport};
 use super::store::{ModuleHash, ModuleStore, StoreError};
+use super::watch::Watch;
 use crate::config::Transforms;
 use crate::http::Description;
 use crate::serve::EngineHandle;
@@ -63,12 +66,14 @@ pub(super) struct Deployed {
     /// Of its name.
     pub(super) record: Arc<Record>,
     /// Of this version alone.
-    pub(super) stats: Mutex<TransformStats>,
+    pub(super) totals: Mutex<StageTotals>,
+    /// Whether it fails too often.
+    pub(super) watch: Watch,
 }
 
 /// What a transform did and said, across versions.
 pub(super) struct Record {
-    pub(super) stats: Mutex<TransformStats>,
+    pub(super) totals: Mutex<StageTotals>,
     pub(super) log: Mutex<Log>,
     /// The version that each partition's newest batch was given to.
     pub(super) running: Mutex<HashMap<PartitionKey, TransformId>>,
@@ -111,8 +116,8 @@ impl TransformService {
         config: &Transforms,
         engine: EngineHandle,
     ) -> Result<Arc<Self>, ServiceError> {
-        let host =
-            Host::new(HostConfig::default()).map_err(|e| ServiceError::Host(e.to_string()))?;
+        let host = HostConfig { engine: config.engine.kind(), ..HostConfig::default() };
+        let host = Host::new(host).map_err(|e| ServiceError::Host(e.to_string()))?;
         let store = ModuleStore::open(data_dir)?;
         Ok(Arc::new(Self {
             compiler: Compiler::new(host.clone(), store.clone(), config),
@@ -222,7 +227,7 @@ impl TransformService {
             .map(|d| Arc::clone(&d.record));
         let record = record.unwrap_or_else(|| {
             let log = Mutex::new(Log::new(self.log_lines));
-            Arc::new(Record { stats: Mutex::default(), log, running: Mutex::default() })
+            Arc::new(Record { totals: Mutex::default(), log, running: Mutex::default() })
         });
         let compiled = table.recent.iter().find(|m| m.hash().0 == deployment.spec.module).cloned();
         Deployed {
@@ -230,7 +235,8 @@ impl TransformService {
             compiled,
             transform: OnceCell::new(),
             record,
-            stats: Mutex::default(),
+            totals: Mutex::default(),
+            watch: Watch::of(deployment),
         }
     }
 
@@ -309,6 +315,28 @@ impl TransformService {
         }
     }
 
+    /// Takes a version out of force that fails too often; called at most once for each.
+    pub(super) fn roll_back(self: &Arc<Self>, deployed: &Deployed, counts: (u64, u64)) {
+        let (name, of) = (deployed.deployment.spec.name.clone(), deployed.deployment.id);
+        let (service, record) = (Arc::clone(self), Arc::clone(&deployed.record));
+        let text = format!(
+            "version {} (deployment {of}) failed on {} of its last {} records: rolled back",
+            deployed.deployment.spec.version, counts.1, counts.0
+        );
+        self.workers.spawn(async move {
+            let request = AdminRequest::RollBackTransform { name: name.clone(), of: Some(of) };
+            match service.engine.admin(request).await {
+                Ok(Ok(_)) => {
+                    tracing::warn!(transform = name, "{text}");
+                    lock(&record.log).push(LogLine::of_node("error", -1, text));
+                }
+                // Somebody was faster, or the node stops.
+                Ok(Err(error)) => tracing::info!(transform = name, "not rolled back: {error}"),
+                Err(_) => {}
+            }
+        });
+    }
+
     /// The transform of an id, also if it was put out of force after a batch was admitted.
     pub(super) fn find(&self, id: TransformId) -> Option<Arc<Deployed>> {
         let table = self.table();
@@ -356,7 +384,9 @@ impl TransformService {
 fn versions(deployments: &[Deployment]) -> Vec<Deployment> {
     let canary = |deployment: &Deployment| {
         let canary = deployment.canary.clone()?;
-        Some(Deployment { id: canary.id, spec: canary.spec, ..Deployment::default() })
+        // What a canary goes back to is the version in force.
+        let previous = Some(Box::new(deployment.spec.clone()));
+        Some(Deployment { id: canary.id, spec: canary.spec, previous, ..Deployment::default() })
     };
     let canaries: Vec<Deployment> = deployments.iter().filter_map(canary).collect();
     deployments.iter().cloned().chain(canaries).collect()
@@ -366,7 +396,7 @@ impl Deployed {
     fn report(&self) -> TransformReport {
         TransformReport {
             name: self.deployment.spec.name.clone(),
-            stats: *lock(&self.record.stats),
+            totals: lock(&self.record.totals).clone(),
             fault: self.fault(),
             versions: Vec::new(),
         }
@@ -376,7 +406,7 @@ impl Deployed {
         VersionReport {
             version: self.deployment.spec.version.clone(),
             id: self.deployment.id.0,
-            stats: *lock(&self.stats),
+            totals: lock(&self.totals).clone(),
             fault: self.fault(),
         }
     }

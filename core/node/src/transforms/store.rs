@@ -1,13 +1,14 @@
 //! Modules on flash: `modules/<sha256>.wasm`, content-addressed. A module is written and synced
 //! before anything refers to it, and its hash is checked whenever it is read. Beside it stands what
-//! was compiled of it, `<sha256>.code`: a cache, not synced, that may be removed at any time and is
-//! never read if anybody else could have written it.
+//! was compiled of it, `<sha256>.code` (`.bytecode` for the interpreter): a cache, not synced, that
+//! may be removed at any time and is never read if anybody else could have written it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use millpond_transform::EngineKind;
 use millpond_wire::limits::{MODULE_ARTIFACT_BYTES_MAX, MODULE_BYTES_MAX};
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
@@ -78,18 +79,23 @@ impl ModuleStore {
         }
     }
 
-    /// Keeps what was compiled of a module.
-    pub(crate) fn put_artifact(&self, hash: &ModuleHash, artifact: &[u8]) -> io::Result<()> {
+    /// Keeps what was compiled of a module for an engine.
+    pub(crate) fn put_artifact(
+        &self,
+        hash: &ModuleHash,
+        engine: EngineKind,
+        artifact: &[u8],
+    ) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(artifact)?;
-        file.persist(self.artifact_path(hash)).map_err(|e| e.error)?;
+        file.persist(self.artifact_path(hash, engine)).map_err(|e| e.error)?;
         Ok(())
     }
 
     /// What was compiled of a module, if it is there and only this user can have written it.
-    pub(crate) fn artifact(&self, hash: &ModuleHash) -> Option<Vec<u8>> {
+    pub(crate) fn artifact(&self, hash: &ModuleHash, engine: EngineKind) -> Option<Vec<u8>> {
         const OTHERS_WRITE: u32 = 0o022;
-        let file = File::open(self.artifact_path(hash)).ok()?;
+        let file = File::open(self.artifact_path(hash, engine)).ok()?;
         for owned in [file.metadata().ok()?, fs::metadata(&self.dir).ok()?] {
             if owned.uid() != geteuid().as_raw() || owned.mode() & OTHERS_WRITE != 0 {
                 tracing::warn!(dir = %self.dir.display(), "others can write here: compiled again");
@@ -104,8 +110,10 @@ impl ModuleStore {
     /// Removes what nothing refers to, leftovers of interrupted writes included. Gives how many
     /// files went.
     pub(crate) fn retain(&self, referred: &[ModuleHash]) -> io::Result<usize> {
+        let artifacts =
+            |hash| EngineKind::ALL.into_iter().map(move |engine| self.artifact_path(hash, engine));
         let keep: Vec<PathBuf> =
-            referred.iter().flat_map(|hash| [self.path(hash), self.artifact_path(hash)]).collect();
+            referred.iter().flat_map(|hash| artifacts(hash).chain([self.path(hash)])).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -121,8 +129,8 @@ impl ModuleStore {
         self.dir.join(format!("{}.wasm", hex(hash)))
     }
 
-    fn artifact_path(&self, hash: &ModuleHash) -> PathBuf {
-        self.dir.join(format!("{}.code", hex(hash)))
+    fn artifact_path(&self, hash: &ModuleHash, engine: EngineKind) -> PathBuf {
+        self.dir.join(format!("{}.{}", hex(hash), engine.artifact_extension()))
     }
 
     /// The bytes first, synced; then their name, synced.
@@ -170,12 +178,14 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let store = ModuleStore::open(dir.path()).unwrap();
-        assert_eq!(store.artifact(&[7; 32]), None);
-        store.put_artifact(&[7; 32], b"code").unwrap();
-        assert_eq!(store.artifact(&[7; 32]).unwrap(), b"code");
+        let native = EngineKind::Native;
+        assert_eq!(store.artifact(&[7; 32], native), None);
+        store.put_artifact(&[7; 32], native, b"code").unwrap();
+        assert_eq!(store.artifact(&[7; 32], native).unwrap(), b"code");
+        assert_eq!(store.artifact(&[7; 32], EngineKind::Interpreter), None);
         let everybody = fs::Permissions::from_mode(0o666);
-        fs::set_permissions(store.artifact_path(&[7; 32]), everybody).unwrap();
-        assert_eq!(store.artifact(&[7; 32]), None);
+        fs::set_permissions(store.artifact_path(&[7; 32], native), everybody).unwrap();
+        assert_eq!(store.artifact(&[7; 32], native), None);
     }
 
     #[test]

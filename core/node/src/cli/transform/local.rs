@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use millpond_transform::{Chain, Host, HostConfig, LogLine, Outcome, OutputTopic, Transform};
+use millpond_transform::{
+    Chain, Host, HostConfig, Input, LogLine, Outcome, OutputTopic, Transform,
+};
 use millpond_wire::record::{Batch, BatchBuilder, Codec, Header};
 
 use super::super::CliError;
@@ -58,14 +60,20 @@ impl Local {
         first_input: u64,
     ) -> Result<Self, CliError> {
         let chain = Chain::new(vec![transform.clone()], topic, partition);
-        let chain = chain.map_err(|e| CliError::failed(e.to_string()))?;
+        let mut chain = chain.map_err(|e| CliError::failed(e.to_string()))?;
+        // It starts with nothing remembered, and what it remembers ends with it.
+        chain.set_replay(true);
+        for stage in chain.state_wanted() {
+            chain.load_state(stage, []).map_err(|e| CliError::failed(e.to_string()))?;
+        }
         Ok(Self { chain, topic: topic.to_owned(), inputs: first_input })
     }
 
     /// Gives it these records as one batch.
     pub(super) async fn run(&mut self, records: &[JsonRecord]) -> Result<Ran, CliError> {
         let batch = batch_of(records)?;
-        let report = millpond_transform::run(&mut self.chain, &batch, self.inputs).await;
+        let input = Input { batch: Some(&batch), input_count: self.inputs, idle_ms: None };
+        let report = millpond_transform::run(&mut self.chain, input).await;
         self.inputs += records.len() as u64;
         let mut ran = Ran { logs: report.logs, ..Ran::default() };
         for stage in &report.stages {

@@ -136,7 +136,9 @@ struct DeployArgs {
     /// A setting for the module, KEY=VALUE; may be repeated.
     #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
-    /// A limit, NAME=NUMBER: memory_bytes, cpu_ms_per_batch, output_ratio; may be repeated.
+    /// A limit, NAME=NUMBER: memory_bytes, cpu_ms_per_batch, output_ratio, state_bytes,
+    /// watermark_delay_ms, idle_timeout_ms, rollback_error_percent (0: never),
+    /// rollback_min_records; may be repeated.
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
     limits: Vec<(String, u64)>,
     /// A label for this version of it.
@@ -390,9 +392,22 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     line(
         "records",
         &format!(
-            "{} in: {} kept, {} dropped, {} emitted, {} failed",
-            s.records_in, s.records_kept, s.records_dropped, s.records_emitted, s.records_failed
+            "{} in: {} kept, {} changed, {} dropped, {} failed; {} made, {} of them for other topics",
+            s.records_in,
+            s.records_kept,
+            s.records_changed,
+            s.records_dropped,
+            s.records_failed,
+            s.records_emitted,
+            s.records_routed
         ),
+    );
+    for (reason, count) in &s.failures {
+        line("", &format!("{count} failed: {reason}"));
+    }
+    line(
+        "memory",
+        &format!("{} instance, {} state", text::bytes(s.memory_bytes), text::bytes(s.state_bytes)),
     );
     line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
     text::print(&out)
