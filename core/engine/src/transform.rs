@@ -425,6 +425,13 @@ impl TransformTable {
         self.by_id.values()
     }
 
+    /// All specifications in force, those of canaries included.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &TransformSpec> {
+        let canaries = self.by_id.values().filter_map(|one| one.canary.as_ref());
+        let canaries = canaries.map(|canary| &canary.spec);
+        self.by_id.values().map(|one| &one.spec).chain(canaries)
+    }
+
     /// Those of a chain that keep state.
     pub(crate) fn keepers(&self, chain: &[TransformId]) -> Vec<Keeper> {
         let found = chain.iter().filter_map(|id| Some((*id, self.spec(*id)?)));

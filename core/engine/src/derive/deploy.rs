@@ -44,8 +44,7 @@ impl Engine {
 
     /// The source that records would come back to, directly or through other derived transforms.
     fn loop_through(&self, spec: &TransformSpec) -> Option<String> {
-        let all = self.state.transforms.iter();
-        let all = all.flat_map(|one| one.canary.iter().map(|c| &c.spec).chain([&one.spec]));
+        let all = self.state.transforms.specs();
         let others: Vec<&TransformSpec> =
             all.filter(|one| one.is_derived() && one.name != spec.name).collect();
         let mut reached: BTreeSet<String> = BTreeSet::new();

@@ -52,6 +52,10 @@ impl Engine {
 
     /// After a start, and when topics or transforms changed.
     pub(super) fn arm_all_inline_idle(&mut self) {
+        let mut specs = self.state.transforms.specs();
+        if !specs.any(|spec| spec.idle_timeout_ms().is_some()) {
+            return;
+        }
         let chains = self.state.catalog.iter().filter(|topic| !topic.chain.is_empty());
         let keys: Vec<PartitionKey> = chains.flat_map(|topic| topic.keys()).collect();
         for key in keys {

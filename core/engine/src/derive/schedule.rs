@@ -81,6 +81,9 @@ impl Engine {
 
     /// Brings the lanes in line with topics and transforms.
     fn sync_lanes(&mut self) {
+        if self.state.transforms.len() == 0 && self.derives.lanes.is_empty() {
+            return;
+        }
         let mut wanted = BTreeSet::new();
         for deployment in self.state.transforms.iter().filter(|one| one.spec.is_derived()) {
             let transform: Arc<str> = Arc::from(deployment.spec.name.as_str());

@@ -225,6 +225,36 @@ fn a_new_version_goes_on_at_the_cursor_a_pause_stops_and_a_deletion_forgets() {
 }
 
 #[test]
+fn a_canary_derives_on_its_share_and_a_version_that_comes_back_forgets() {
+    let mut rig = Rig::new();
+    rig.create_topic("t", 2);
+    let copy = || spec("copy", "t", "out", DeriveStart::Earliest);
+    deploy(&mut rig, copy());
+    rig.produce("t", 0, &["a"]);
+    let first = job(&mut rig);
+    rig.finish(&first, untouched());
+    let canary = TransformSpec { outputs: vec!["tried".to_owned()], ..copy() };
+    let request = AdminRequest::CanaryTransform { spec: canary, share_percent: 50 };
+    rig.admin(request).expect("tried");
+    rig.produce("t", 0, &["b"]);
+    rig.produce("t", 1, &["c"]);
+    assert_eq!(drain(&mut rig).len(), 2);
+    assert_eq!(read(&mut rig, "tried", 0), ["b"]);
+    assert_eq!(read(&mut rig, "out", 1), ["c"]);
+    let back = AdminRequest::RollBackTransform { name: "copy".to_owned(), of: None };
+    rig.admin(back).expect("back");
+    rig.produce("t", 0, &["d"]);
+    let again = job(&mut rig);
+    assert_eq!((again.chain.clone(), values(&again)), (first.chain.clone(), vec!["d".to_owned()]));
+    assert!(again.state_epoch > first.state_epoch, "the other version may have changed the state");
+    // A canary may lead nowhere that its transform may not.
+    rig.finish(&again, untouched());
+    let around = TransformSpec { outputs: vec!["t".to_owned()], ..copy() };
+    let request = AdminRequest::CanaryTransform { spec: around, share_percent: 50 };
+    assert!(matches!(rig.admin(request), Err(AdminError::InvalidSpec(_))));
+}
+
+#[test]
 fn records_that_are_gone_before_their_turn_are_counted() {
     let mut rig = Rig::new();
     rig.create_topic("t", 1);

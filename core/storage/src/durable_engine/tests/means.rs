@@ -41,7 +41,9 @@ struct Desk {
 /// All workers of a node.
 #[derive(Default)]
 pub(super) struct Workers {
-    desks: BTreeMap<(PartitionKey, bool), Desk>,
+    /// Of a partition's inline chain, or of one version that derives from it: as in the node, where a
+    /// version that comes back may find what it remembered.
+    desks: BTreeMap<(PartitionKey, Option<TransformId>), Desk>,
     pub(super) tally: Tally,
 }
 
@@ -60,7 +62,8 @@ impl Workers {
     /// One step of whoever has something to do, chosen by chance. False: nobody has.
     pub(super) fn step(&mut self, node: &Node, rng: &mut SimRng, is_gentle: bool) -> bool {
         while let Some(job) = node.work.jobs.borrow_mut().pop_front() {
-            let desk = self.desks.entry((job.partition, job.is_derived)).or_default();
+            let version = job.is_derived.then(|| job.chain[0]);
+            let desk = self.desks.entry((job.partition, version)).or_default();
             assert!(desk.job.is_none(), "two jobs of a line with state are under way");
             desk.job = Some(job);
         }

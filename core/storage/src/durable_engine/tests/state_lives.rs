@@ -1,6 +1,6 @@
 //! Seeded lives of transforms with state, inline and derived: power cuts at any step, failed syncs,
 //! workers that lose their memory, results that are refused, new versions, pauses, transactions that
-//! are aborted. Every sum that went out is that of an independent model, once, in order.
+//! are aborted, versions tried on a share of the partitions and rolled back. Every sum that went out is that of an independent model, once, in order.
 //!
 //! `MILLPOND_SIM_SEEDS` says how many lives, `MILLPOND_SIM_SEED` which one alone.
 
@@ -20,6 +20,7 @@ const LIVES: u64 = 4;
 const PARTITIONS: i32 = 2;
 const KEYS: u64 = 5;
 const SOURCE: &str = "numbers";
+const NAME: &str = "means";
 
 /// Records by partition, in the order in which they count.
 type Sent = [Vec<(String, u64)>; PARTITIONS as usize];
@@ -79,13 +80,24 @@ impl Story {
     }
 
     fn deploy(&mut self, node: &Node) {
+        let spec = self.next_version();
+        self.admin(node, AdminRequest::DeployTransform(spec));
+    }
+
+    /// On one of the two partitions.
+    fn try_version(&mut self, node: &Node) {
+        let spec = self.next_version();
+        self.admin(node, AdminRequest::CanaryTransform { spec, share_percent: 50 });
+    }
+
+    fn next_version(&mut self) -> TransformSpec {
         self.version += 1;
         let mode = match self.is_derived {
             true => Mode::Derive(DeriveStart::Earliest),
             false => Mode::Inline,
         };
-        let spec = TransformSpec {
-            name: "means".to_owned(),
+        TransformSpec {
+            name: NAME.to_owned(),
             version: self.version.to_string(),
             topics: vec![SOURCE.to_owned()],
             outputs: vec![OUT.to_owned()],
@@ -94,8 +106,7 @@ impl Story {
             route_by_key: true,
             keeps_state: true,
             ..TransformSpec::default()
-        };
-        self.admin(node, AdminRequest::DeployTransform(spec));
+        }
     }
 
     fn admin(&mut self, node: &Node, request: AdminRequest) {
@@ -104,7 +115,7 @@ impl Story {
     }
 
     fn pause(&mut self, node: &Node, paused: bool) {
-        let name = "means".to_owned();
+        let name = NAME.to_owned();
         self.admin(node, AdminRequest::PauseTransform { name, paused });
     }
 
@@ -131,6 +142,12 @@ impl Story {
                 2 if self.is_derived => self.pause(node, true),
                 3 => self.pause(node, false),
                 4 => self.machine.run_for_ms(self.rng.between(1, 1_500)),
+                5 => self.try_version(node),
+                6 => self.admin(node, AdminRequest::PromoteTransform { name: NAME.to_owned() }),
+                7 => {
+                    let name = NAME.to_owned();
+                    self.admin(node, AdminRequest::RollBackTransform { name, of: None });
+                }
                 _ => {}
             }
             let steps = self.rng.below(40);
