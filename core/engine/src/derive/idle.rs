@@ -7,7 +7,7 @@ use crate::changelog::Desk;
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
 use crate::refusal::Refusal;
-use crate::transform::{Keeper, TransformJob, TransformOutcome};
+use crate::transform::{Keeper, TransformJob, TransformOutcome, TransformSpec};
 use crate::units::{PartitionKey, Ticket, TransformId};
 use millpond_wire::limits;
 
@@ -52,8 +52,8 @@ impl Engine {
 
     /// After a start, and when topics or transforms changed.
     pub(super) fn arm_all_inline_idle(&mut self) {
-        let mut specs = self.state.transforms.specs();
-        if !specs.any(|spec| spec.idle_timeout_ms().is_some()) {
+        let is_asked_for = |spec: &TransformSpec| spec.idle_timeout_ms().is_some();
+        if !self.state.transforms.specs().any(is_asked_for) {
             return;
         }
         let chains = self.state.catalog.iter().filter(|topic| !topic.chain.is_empty());
