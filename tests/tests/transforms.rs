@@ -104,6 +104,49 @@ fn a_transform_is_in_force_after_kill_9_and_gone_after_its_deletion() {
     assert_eq!(kafka(&broker).produce("readings", 0, &[celsius(6).as_bytes()]).unwrap(), 2);
 }
 
+/// All of a partition's records, once there are so many.
+fn read_many(broker: &Broker, topic: &str, count: usize) -> Vec<String> {
+    let (begun, mut client) = (Instant::now(), kafka(broker));
+    loop {
+        let end = client.list_offset(topic, 0, -1).unwrap();
+        if end >= count as i64 {
+            return texts(&client.read(topic, 0, 0).unwrap());
+        }
+        assert!(begun.elapsed() < PATIENCE, "{end} of {count} records in {topic}");
+        // Waits for more.
+        client.fetch_bytes(topic, 0, end).unwrap();
+    }
+}
+
+#[test]
+fn what_is_derived_is_there_once_and_in_order_over_kill_9() {
+    let mut broker = Broker::start();
+    kafka(&broker).create_topic("raw", 1).unwrap();
+    kafka(&broker).create_topic("hot", 1).unwrap();
+    // Some of it was there before.
+    let mut expected = Vec::new();
+    for round in 0..6 {
+        let mut client = kafka(&broker);
+        for batch in 0..40 {
+            let degrees = [round * 40 + batch, 70 + round * 40 + batch];
+            let values = degrees.map(celsius);
+            client.produce("raw", 0, &[values[0].as_bytes(), values[1].as_bytes()]).unwrap();
+            expected.extend(degrees.into_iter().filter(|degrees| *degrees >= 70).map(celsius));
+        }
+        if round == 0 {
+            let more = ["--derive", "--from", "earliest", "--output", "hot"];
+            deploy(&broker, "hot", guests::THRESHOLD, "raw", &[&ABOVE_70[..], &more].concat());
+        }
+        // Wherever the transform is by now.
+        broker.kill();
+        broker.restart();
+    }
+    assert_eq!(read_many(&broker, "hot", expected.len()), expected);
+    assert_eq!(kafka(&broker).list_offset("raw", 0, -1).unwrap(), 480, "the source is as it was");
+    assert!(transform(&broker, &["describe", "hot"]).contains("derive"));
+    transform(&broker, &["delete", "hot"]);
+}
+
 #[test]
 fn what_is_not_a_module_is_refused_with_words_and_changes_nothing() {
     let broker = Broker::start();
@@ -117,7 +160,6 @@ fn what_is_not_a_module_is_refused_with_words_and_changes_nothing() {
     assert_eq!(kafka(&broker).produce("readings", 0, &[b"plain"]).unwrap(), 0);
 }
 
-/// Each module, and a record that it behaves badly on.
 /// The files of compiled code in a broker's directory.
 fn compiled(broker: &Broker) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(broker.data_dir().join("modules")).unwrap();
@@ -177,6 +219,7 @@ fn a_module_that_the_compiler_cannot_end_with_is_refused_while_others_go_on() {
     assert_eq!(client.produce("calm", 0, &[b"as ever"]).unwrap(), 0);
 }
 
+/// Each module, and a record that it behaves badly on.
 fn hostile() -> [(&'static str, &'static [u8], &'static str); 6] {
     [
         ("loop", guests::HOSTILE_LOOP, "loop"),

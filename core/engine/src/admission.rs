@@ -2,10 +2,11 @@
 //! they were admitted, whether a transform works on them or not, and leave it in that order.
 //! Checks sequences on what was *sent*. Never touches the log.
 
+use crate::changelog::Desk;
 use crate::durability::SequenceGap;
 use crate::producer::{ProducerState, SentBatch};
 use crate::transaction::InTransaction;
-use crate::transform::TransformOutcome;
+use crate::transform::{Keeper, TransformOutcome};
 use crate::units::Ticket;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -21,6 +22,10 @@ pub(crate) struct Pending {
     refused: BTreeMap<i64, (i16, i32)>,
     /// By producer: sequences that were lost, so that no batch among them is a duplicate.
     gaps: BTreeMap<i64, SequenceGap>,
+    /// The state of the transforms that run on it.
+    pub(crate) desk: Desk,
+    /// A job without a batch that is under way, and the transforms in it that keep state.
+    pub(crate) idle: Option<(Ticket, Vec<Keeper>)>,
 }
 
 /// A batch that has its place in the order.
@@ -35,6 +40,10 @@ pub(crate) struct Admitted {
     pub(crate) outcome: Option<TransformOutcome>,
     /// Records given to transforms up to and with it; `None` when none runs.
     pub(crate) inputs_upto: Option<u64>,
+    /// It waits for those before it: the chain keeps state, which is that after their results.
+    pub(crate) is_held: bool,
+    /// The transforms that work on it and keep state.
+    pub(crate) keepers: Vec<Keeper>,
     /// Who is told: the original and its duplicates.
     pub(crate) waiting: Vec<Slot>,
 }
@@ -121,6 +130,43 @@ impl Pending {
     pub(crate) fn pop_ready(&mut self) -> Option<Admitted> {
         self.queue.front()?.outcome.as_ref()?;
         self.queue.pop_front()
+    }
+
+    /// Whether a batch must wait until those before it are committed: there is one, and state is
+    /// kept on either side.
+    pub(crate) fn must_hold(&self, keeps_state: bool) -> bool {
+        let keeps = |one: &Admitted| one.is_held || !one.keepers.is_empty();
+        self.idle.is_some() || keeps_state && !self.queue.is_empty() || self.queue.iter().any(keeps)
+    }
+
+    /// The oldest batch, if it waited for those before it, which are gone now.
+    pub(crate) fn held_mut(&mut self) -> Option<&mut Admitted> {
+        self.queue.front_mut().filter(|one| one.is_held && self.idle.is_none())
+    }
+
+    pub(crate) fn take_front(&mut self) -> Option<Admitted> {
+        self.queue.pop_front()
+    }
+
+    pub(crate) fn put_front(&mut self, admitted: Admitted) {
+        self.queue.push_front(admitted);
+    }
+
+    /// The transforms with state of the job of a ticket.
+    pub(crate) fn keepers_of(&self, ticket: Ticket) -> Option<&[Keeper]> {
+        let idle = self.idle.iter().find(|(own, _)| *own == ticket).map(|(_, keepers)| keepers);
+        let admitted = self.queue.iter().find(|one| one.ticket == ticket);
+        idle.or(admitted.map(|one| &one.keepers)).map(Vec::as_slice)
+    }
+
+    /// A transform was deleted, and its state: what is under way must not bring it back.
+    pub(crate) fn forget_keeper(&mut self, name: &str) {
+        for admitted in &mut self.queue {
+            admitted.keepers.retain(|keeper| keeper.name != name);
+        }
+        if let Some((_, keepers)) = &mut self.idle {
+            keepers.retain(|keeper| keeper.name != name);
+        }
     }
 
     /// Takes everything out: the partition is going.

@@ -22,6 +22,14 @@ pub struct Counters {
     pub transform_batches_untouched: u64,
     /// Batches that a transform refused.
     pub transform_batches_rejected: u64,
+    /// Batches of which derived transforms have made what is stored.
+    pub derive_batches: u64,
+    /// Times that a derived transform had to wait and try again, or what time brought about was refused.
+    pub derive_failures: u64,
+    /// Offsets that were gone before derived transforms came to them.
+    pub derive_records_gone: u64,
+    /// Jobs without a batch: time passed for transforms with state.
+    pub idle_jobs: u64,
     /// Committed offsets that had their time.
     pub offsets_expired: u64,
     /// Batches recognised as duplicates.

@@ -4,7 +4,7 @@
 use crate::durability::SyncBy;
 use crate::entry::Entry;
 use crate::transform::{AdminError, AdminResponse, Deployment, TransformJob};
-use crate::units::{AdminId, PartitionKey, ReadId, RequestId};
+use crate::units::{AdminId, PartitionKey, ReadId, RequestId, Ticket, TransformId};
 use bytes::Bytes;
 use millpond_wire::messages::Response;
 
@@ -27,6 +27,15 @@ pub enum Effect {
     },
     /// Run a chain of transforms on a batch; `Event::Transformed` answers it.
     Transform(TransformJob),
+    /// A page of a transform's state, as `Event::ReadState` asked; or why there is none.
+    StateRead {
+        /// Of the job.
+        ticket: Ticket,
+        /// Whose state.
+        transform: TransformId,
+        /// What was read.
+        page: Result<StatePage, String>,
+    },
     /// Read segments; `Event::HistoryRead` answers it.
     ReadHistory(ReadJob),
     /// The table of transforms changed; this is the whole of it, in order of application.
@@ -42,6 +51,17 @@ pub enum Effect {
         /// What came of it.
         result: Result<AdminResponse, AdminError>,
     },
+}
+
+/// A part of a transform's state, in the order in which it came about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatePage {
+    /// Whole batches, for `read_state`.
+    pub records: Vec<Bytes>,
+    /// Where the next page begins.
+    pub next: i64,
+    /// There is no next page.
+    pub is_end: bool,
 }
 
 /// Reads that belong to one request, answered together.

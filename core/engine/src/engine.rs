@@ -3,6 +3,7 @@
 
 use crate::config::EngineConfig;
 use crate::counters::Counters;
+use crate::derive::{Derives, LaneId, Work};
 use crate::durability::Durability;
 use crate::effect::Effect;
 use crate::entry::{Entry, Fact};
@@ -55,7 +56,8 @@ pub struct Engine {
     pub(crate) parked: Parked,
     /// Bytes of batches between admission and commit.
     pub(crate) pending_bytes: usize,
-    pub(crate) tickets: BTreeMap<Ticket, PartitionKey>,
+    pub(crate) tickets: BTreeMap<Ticket, Work>,
+    pub(crate) derives: Derives,
     pub(crate) fetches: Fetches,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) throttles: Throttles,
@@ -100,6 +102,13 @@ pub(crate) enum Timer {
     /// Of a transactional id.
     Transaction(String),
     TransactionalIds,
+    /// Derived transforms that had no turn.
+    DeriveTurn,
+    /// The end of a pause.
+    DeriveRetry(LaneId),
+    /// Time passes for a transform without records.
+    DeriveIdle(LaneId),
+    InlineIdle(PartitionKey),
 }
 
 /// The entry that is being decided.
@@ -152,6 +161,7 @@ impl Engine {
             parked: Parked::default(),
             pending_bytes: 0,
             tickets: BTreeMap::new(),
+            derives: Derives::new(),
             fetches: Fetches::default(),
             fetch_sessions: FetchSessions::default(),
             throttles: Throttles::default(),
@@ -251,6 +261,9 @@ impl Engine {
             }
             Event::Durable(seq) => self.on_durable(seq),
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
+            Event::ReadState { ticket, transform, from } => {
+                self.on_read_state(ticket, transform, from);
+            }
             Event::HistoryRead { id, result } => self.on_history_read(id, result),
             Event::Flushed(ranges) => self.on_flushed(&ranges),
             Event::Stored(partitions) => self.on_stored(&partitions),
@@ -260,6 +273,7 @@ impl Engine {
         }
         self.check_budget();
         self.arm_offset_expiry();
+        self.run_derives();
         self.seal();
         self.wake_fetches();
     }
@@ -289,6 +303,11 @@ impl Engine {
                 Timer::Unmute(session) => self.on_unmute(session),
                 Timer::Transaction(id) => self.on_transaction_deadline(&id),
                 Timer::TransactionalIds => self.on_id_check(),
+                // Turns are given with every event.
+                Timer::DeriveTurn => {}
+                Timer::DeriveRetry(id) => self.on_derive_retry(&id),
+                Timer::DeriveIdle(id) => self.on_derive_idle(&id),
+                Timer::InlineIdle(key) => self.on_inline_idle(key),
             }
         }
     }
@@ -395,6 +414,7 @@ impl Engine {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
                     partition.advance(offset);
                     self.fetches.touch(&partition.waiters);
+                    self.derives.touch(key);
                 }
             }
         }
@@ -416,7 +436,13 @@ impl Engine {
             Fact::TopicCreated { .. }
             | Fact::TopicDeleted { .. }
             | Fact::PartitionsAdded { .. }
-            | Fact::TopicConfigured { .. } => self.catalog_seq = seq,
+            | Fact::TopicConfigured { .. } => {
+                self.catalog_seq = seq;
+                self.derives.is_stale = true;
+            }
+            Fact::TransformDeployed(_)
+            | Fact::TransformDeleted { .. }
+            | Fact::TransformPaused { .. } => self.derives.is_stale = true,
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             Fact::Setting(_) => self.settings_seq = seq,
             Fact::Group(fact) => self.draft.bytes += fact.size_bytes(),

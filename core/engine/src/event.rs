@@ -5,7 +5,9 @@ use crate::effect::HistorySlice;
 use crate::space::SpaceReport;
 use crate::stored::StoredPartition;
 use crate::transform::{AdminRequest, TransformOutcome};
-use crate::units::{AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket};
+use crate::units::{
+    AdminId, EntrySeq, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket, TransformId,
+};
 use millpond_wire::messages::Request;
 
 /// One thing that happened.
@@ -32,6 +34,16 @@ pub enum Event {
         ticket: Ticket,
         /// What became of its batch.
         outcome: TransformOutcome,
+    },
+    /// A worker needs the state that a transform of its job keeps; `Effect::StateRead` answers it
+    /// with a page.
+    ReadState {
+        /// Of the job.
+        ticket: Ticket,
+        /// Whose state.
+        transform: TransformId,
+        /// Where the page begins: 0, then what the page before said.
+        from: i64,
     },
     /// A history read is finished.
     HistoryRead {

@@ -17,7 +17,6 @@
 //!  12 InputsCounted       key | records given to transforms so far u64
 //!  13 TopicConfigured     topic id 16 | configs, all of them
 //!  14 LeaderEpoch         key | epoch i32
-//!  15 (reserved: transform state deltas)
 //!  16, 32 to 37           transactions, see transaction/fact.rs
 //!  17 Appended            a small batch in the compact form of compact.rs
 //!  18 Appended            a batch that stands in a segment, as extent.rs draws it
@@ -26,6 +25,7 @@
 //!  40 to 44              groups, see group_fact.rs
 //!  48, 49                settings of the node, see setting.rs
 //!  50 TransformDeployed   see transform.rs; with parts
+//!  51 CursorMoved         key | transform str | next offset i64 | records so far u64
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -35,6 +35,7 @@
 
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::compact;
+use crate::derive::{Cursor, put_cursor, take_cursor};
 use crate::entry::EntryError;
 use crate::group_fact::GroupFact;
 use crate::offsets::CommittedOffset;
@@ -131,6 +132,15 @@ pub enum Fact {
         /// Since the partition was made.
         records: u64,
     },
+    /// A derived transform has been given the records of a partition up to an offset.
+    CursorMoved {
+        /// The source.
+        partition: PartitionKey,
+        /// Its name.
+        transform: String,
+        /// Where it stands now.
+        cursor: Cursor,
+    },
     /// A topic's configuration was replaced.
     TopicConfigured {
         /// Of the topic.
@@ -196,6 +206,7 @@ impl Fact {
             Fact::TransformDeleted { .. } => 10,
             Fact::TransformPaused { .. } => 11,
             Fact::InputsCounted { .. } => 12,
+            Fact::CursorMoved { .. } => CURSOR_TAG,
             Fact::TopicConfigured { .. } => 13,
             Fact::LeaderEpoch { .. } => 14,
             Fact::LogStart { .. } => 19,
@@ -263,6 +274,9 @@ impl Fact {
             Fact::InputsCounted { partition, records } => {
                 put_partition(out, partition);
                 out.put_u64_le(*records);
+            }
+            Fact::CursorMoved { partition, transform, cursor } => {
+                put_cursor(out, *partition, transform, *cursor);
             }
             Fact::TopicConfigured { id, configs } => {
                 out.put_slice(&id.0);
@@ -340,6 +354,10 @@ fn take_of_families(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
     if let Some(fact) = GroupFact::take(tag, take)? {
         return Ok(Fact::Group(fact));
     }
+    if tag == CURSOR_TAG {
+        let (partition, transform, cursor) = take_cursor(take)?;
+        return Ok(Fact::CursorMoved { partition, transform, cursor });
+    }
     if let Some(fact) = SettingFact::take(tag, take)? {
         return Ok(Fact::Setting(fact));
     }
@@ -394,5 +412,6 @@ fn take_offsets(take: &mut Take) -> Result<Fact, EntryError> {
 pub(crate) const COMPACT_TAG: u8 = 17;
 /// Of an appended batch that stands in a segment.
 pub(crate) const EXTENT_TAG: u8 = 18;
+const CURSOR_TAG: u8 = 51;
 const KEY_BYTES: usize = 16 + 4;
 const COMMIT_BYTES_MIN: usize = 8 + 4 + 8 + 1;

@@ -25,6 +25,12 @@ impl Holes {
         self.first_from(offset) == offset
     }
 
+    /// The first offset behind the lost range that holds this one.
+    pub(crate) fn end_of(&self, offset: i64) -> Option<i64> {
+        let next = self.ranges.partition_point(|(_, upto)| *upto <= offset);
+        self.ranges.get(next).filter(|(from, _)| *from <= offset).map(|(_, upto)| *upto)
+    }
+
     /// The first lost offset at or above this one; `i64::MAX` if there is none.
     pub(crate) fn first_from(&self, offset: i64) -> i64 {
         let next = self.ranges.partition_point(|(_, upto)| *upto <= offset);

@@ -5,7 +5,6 @@
 use crate::engine::Engine;
 use crate::refusal::{Refusal, refuse, refuse_records};
 use crate::topic_config::CLEANUP_POLICY;
-use crate::transform::{Output, OutputTopic};
 use crate::units::PartitionKey;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits::{DECOMPRESSED_BYTES_MAX, RECORD_ERRORS_MAX};
@@ -30,25 +29,6 @@ impl Engine {
         );
         let records = keyless.into_iter().map(|index| (index, message.clone())).collect();
         Err(refuse_records(ErrorCode::InvalidRecord, message, records))
-    }
-
-    /// The same for what transforms made of a batch of `source`. A topic that an output brings
-    /// about is not compacted.
-    pub(crate) fn check_output_keys(
-        &self,
-        source: PartitionKey,
-        outputs: &[Output],
-    ) -> Result<(), Refusal> {
-        outputs.iter().try_for_each(|output| {
-            let target = match &output.topic {
-                OutputTopic::Same => source,
-                OutputTopic::Named(name) => match self.state.catalog.by_name(name) {
-                    Some(topic) => PartitionKey { topic_id: topic.id, ..source },
-                    None => return Ok(()),
-                },
-            };
-            self.check_keys(target, &output.batch)
-        })
     }
 }
 

@@ -11,10 +11,12 @@
 mod admission;
 mod api;
 mod broker_config;
+mod changelog;
 mod codec;
 mod compact;
 mod config;
 mod counters;
+mod derive;
 mod durability;
 mod effect;
 mod engine;
@@ -62,11 +64,13 @@ mod units;
 mod view;
 
 pub use api::api_versions;
+pub use changelog::{read_state, state_batches, state_topic};
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};
 pub use counters::Counters;
+pub use derive::{Cursor, DeriveView};
 pub use durability::{SyncBy, Unsynced, Window};
-pub use effect::{Effect, HistoryRead, HistorySlice, ReadJob};
+pub use effect::{Effect, HistoryRead, HistorySlice, ReadJob, StatePage};
 pub use engine::Engine;
 pub use entry::{
     CommittedOffset, ENTRY_VERSION, Entry, EntryError, EntryScope, Fact, Sent, SentAnswer,

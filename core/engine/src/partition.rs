@@ -219,6 +219,12 @@ impl Partition {
             .take_while(move |batch| batch.last_offset() < below)
     }
 
+    /// Batches in memory from the one that holds `offset` on, also those that are not durable.
+    pub(crate) fn tail_from(&self, offset: i64) -> impl Iterator<Item = &LogBatch> {
+        let first = self.tail.partition_point(|tail| tail.batch.last_offset() < offset);
+        self.tail.range(first..).map(|tail| &tail.batch)
+    }
+
     /// Batches that are in no segment yet, of entries up to `upto`.
     pub fn unflushed(&self, upto: EntrySeq) -> impl Iterator<Item = &LogBatch> {
         let flushed = self.flushed;

@@ -4,14 +4,16 @@
 //! Never looks at records, and never lets a batch overtake another of its partition.
 
 use crate::admission::{Admitted, SentRange, Slot, Verdict};
+use crate::changelog::is_internal_topic;
+use crate::derive::Work;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::entry::{Fact, Sent, SentAnswer};
 use crate::produce_call::Settled;
 use crate::refusal::{Refusal, busy, refuse};
 use crate::transaction::not_in_transaction;
-use crate::transform::{TransformJob, TransformOutcome};
-use crate::units::{EntrySeq, PartitionKey, Ticket};
+use crate::transform::{StateBatch, TransformJob, TransformOutcome};
+use crate::units::{EntrySeq, PartitionKey, Ticket, TransformId};
 use bytes::Bytes;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -47,6 +49,10 @@ impl Engine {
         let topic = self.state.catalog.by_name(topic_name).ok_or_else(missing)?;
         let key = PartitionKey { topic_id: topic.id, partition };
         self.state.catalog.partition(key).ok_or_else(missing)?;
+        if is_internal_topic(topic_name) {
+            let message = "Cannot append to an internal topic: the node alone writes it";
+            return Err(refuse(ErrorCode::InvalidTopicException, message));
+        }
         let max_bytes = topic.max_message_bytes(self.config.message_max_bytes);
         let batch = parse_produced(records, max_bytes, sender.version)?;
         self.check_times(key, &batch)?;
@@ -55,6 +61,9 @@ impl Engine {
         }
         let range = SentRange::of(&batch);
         let joins = self.check_transaction(key, &batch, sender)?;
+        if joins.is_some() {
+            self.check_stateless(key)?;
+        }
         let missing_from = match self.check_order(key, range)? {
             Order::Next { missing_from } => missing_from,
             Order::Duplicate(verdict) => {
@@ -67,11 +76,6 @@ impl Engine {
             room.and_then(|()| joins.map(|joins| self.enter_transaction(key, joins)).transpose());
         let leaves_gap = missing_from.is_some();
         let within = within.inspect_err(|_| self.remember_refused(key, range, leaves_gap))?;
-        let topic = self.state.catalog.by_id(key.topic_id).ok_or_else(missing)?;
-        let log = self.state.catalog.partition(key).ok_or_else(missing)?;
-        let (transforms, partitions) = (&self.state.transforms, topic.partitions.len());
-        let chain = transforms.on_partition(&topic.chain, key.partition, partitions);
-        let must_wait = !log.pending.is_empty();
         if let (Some(range), Some(from)) = (range, missing_from) {
             self.take_gap(key, range, from);
         }
@@ -84,9 +88,11 @@ impl Engine {
             within,
             outcome: None,
             inputs_upto: None,
+            is_held: false,
+            keepers: Vec::new(),
             waiting: vec![slot],
         };
-        self.start(topic_name, key, chain, must_wait, admitted);
+        self.start(key, admitted);
         Ok(())
     }
 
@@ -130,18 +136,16 @@ impl Engine {
     }
 
     /// Sends an admitted batch through its transforms, or at once into the log.
-    fn start(
-        &mut self,
-        topic_name: &str,
-        key: PartitionKey,
-        chain: Vec<crate::units::TransformId>,
-        must_wait: bool,
-        mut admitted: Admitted,
-    ) {
+    fn start(&mut self, key: PartitionKey, mut admitted: Admitted) {
+        let chain = self.running_chain(key);
+        let Some(log) = self.state.catalog.partition(key) else { return };
+        let must_wait = !log.pending.is_empty();
         if chain.is_empty() {
-            admitted.outcome = Some(TransformOutcome::Untouched);
+            admitted.outcome = Some(TransformOutcome::Untouched { state: Vec::new() });
+        } else if log.pending.must_hold(!self.state.transforms.keepers(&chain).is_empty()) {
+            admitted.is_held = true;
         } else {
-            let job = self.make_job(key, topic_name.to_owned(), chain, &mut admitted);
+            let job = self.make_job(key, chain, &mut admitted);
             self.push_effect(Effect::Transform(job));
         }
         if admitted.outcome.is_some() && !must_wait {
@@ -150,6 +154,53 @@ impl Engine {
             self.pending_bytes += admitted.batch.size_bytes();
             log.pending.push(admitted);
         }
+    }
+
+    /// Sends the oldest batch of a partition through the transforms that its topic has by now, if it
+    /// waited for those before it. True: it is done already, as there are none any more.
+    fn start_held(&mut self, key: PartitionKey) -> bool {
+        let chain = self.running_chain(key);
+        let Some(log) = self.state.catalog.partition_mut(key) else { return false };
+        let inputs = log.inputs_admitted;
+        let Some(held) = log.pending.held_mut() else { return false };
+        held.is_held = false;
+        if chain.is_empty() {
+            // It was admitted for transforms: what they are spared is checked at its commit.
+            held.inputs_upto = Some(inputs);
+            held.outcome = Some(TransformOutcome::Untouched { state: Vec::new() });
+            return true;
+        }
+        let Some(mut held) = log.pending.take_front() else { return false };
+        let refusal = held.within.and_then(|_| self.check_stateless(key).err());
+        let is_done = refusal.is_some();
+        match refusal {
+            Some(Refusal { code, message, .. }) => {
+                held.outcome = Some(TransformOutcome::Rejected { code, message });
+            }
+            None => {
+                let job = self.make_job(key, chain, &mut held);
+                self.push_effect(Effect::Transform(job));
+            }
+        }
+        if let Some(log) = self.state.catalog.partition_mut(key) {
+            log.pending.put_front(held);
+        }
+        is_done
+    }
+
+    /// The versions of the transforms that run inline on a partition, in order.
+    pub(crate) fn running_chain(&self, key: PartitionKey) -> Vec<TransformId> {
+        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return Vec::new() };
+        let partitions = topic.partitions.len();
+        self.state.transforms.on_partition(&topic.chain, key.partition, partitions)
+    }
+
+    /// State that is read and written within a transaction would belong to none or to two.
+    fn check_stateless(&self, key: PartitionKey) -> Result<(), Refusal> {
+        if self.state.transforms.keepers(&self.running_chain(key)).is_empty() {
+            return Ok(());
+        }
+        Err(refuse(ErrorCode::InvalidTxnState, STATE_IN_TRANSACTION))
     }
 
     /// A producer that is not known yet, or may leave a gap, must begin again with the batch that was
@@ -167,21 +218,35 @@ impl Engine {
     fn make_job(
         &mut self,
         key: PartitionKey,
-        topic: String,
-        chain: Vec<crate::units::TransformId>,
+        chain: Vec<TransformId>,
         admitted: &mut Admitted,
     ) -> TransformJob {
         let records = u64::from(admitted.batch.records_count());
         let mut input_count = 0;
+        let mut state_epoch = 0;
+        let now_ms = self.now.mono_ms;
         if let Some(log) = self.state.catalog.partition_mut(key) {
             input_count = log.inputs_admitted;
             log.inputs_admitted += records;
+            log.pending.desk.input_ms = now_ms;
+            state_epoch = log.pending.desk.epoch;
         }
         admitted.inputs_upto = Some(input_count + records);
+        admitted.keepers = self.state.transforms.keepers(&chain);
         self.counters.transform_records_in += records;
-        self.tickets.insert(admitted.ticket, key);
-        let batch = admitted.batch.clone();
-        TransformJob { ticket: admitted.ticket, topic, partition: key, chain, batch, input_count }
+        self.tickets.insert(admitted.ticket, Work::Inline(key));
+        let topic = self.state.catalog.by_id(key.topic_id);
+        TransformJob {
+            ticket: admitted.ticket,
+            topic: topic.map(|topic| topic.name.clone()).unwrap_or_default(),
+            partition: key,
+            chain,
+            is_derived: false,
+            batch: Some(admitted.batch.clone()),
+            idle_ms: None,
+            input_count,
+            state_epoch,
+        }
     }
 
     /// A duplicate gets the answer of the original, when that is durable or within the window of
@@ -218,33 +283,57 @@ impl Engine {
         }
     }
 
-    /// A transform is done with a batch; all that need not wait for it any more is committed.
+    /// A transform is done with a batch.
     pub(crate) fn on_transformed(&mut self, ticket: Ticket, outcome: TransformOutcome) {
         // A topic that was deleted meanwhile takes its tickets with it.
-        let Some(key) = self.tickets.remove(&ticket) else { return };
-        let Some(log) = self.state.catalog.partition_mut(key) else { return };
-        log.pending.finish(ticket, outcome);
-        while let Some(log) = self.state.catalog.partition_mut(key)
-            && let Some(admitted) = log.pending.pop_ready()
-        {
-            self.pending_bytes -= admitted.batch.size_bytes();
-            self.commit_admitted(key, admitted);
-            self.seal_if_large();
+        match self.tickets.remove(&ticket) {
+            None => return,
+            Some(Work::Derive(lane)) => self.on_derived(&lane, outcome),
+            Some(Work::Idle(key)) => {
+                self.on_inline_idle_done(key, outcome);
+                self.commit_ready(key);
+            }
+            Some(Work::Inline(key)) => {
+                let Some(log) = self.state.catalog.partition_mut(key) else { return };
+                log.pending.finish(ticket, outcome);
+                self.commit_ready(key);
+            }
         }
         self.resume_produces();
+    }
+
+    /// Commits all batches of a partition that need not wait any more, and begins the next one.
+    fn commit_ready(&mut self, key: PartitionKey) {
+        loop {
+            while let Some(log) = self.state.catalog.partition_mut(key)
+                && let Some(admitted) = log.pending.pop_ready()
+            {
+                self.pending_bytes -= admitted.batch.size_bytes();
+                self.commit_admitted(key, admitted);
+                self.seal_if_large();
+            }
+            if !self.start_held(key) {
+                return self.arm_inline_idle(key);
+            }
+        }
     }
 
     fn commit_admitted(&mut self, key: PartitionKey, mut admitted: Admitted) {
         self.begin_batch(key);
         let outcome = admitted.outcome.take();
         let is_late = admitted.within.is_some_and(|within| !self.is_still_open(within));
+        let has_changed_state = !admitted.keepers.is_empty()
+            && !matches!(outcome, Some(TransformOutcome::Rejected { .. }));
         let settled = match outcome {
             _ if is_late => Err(not_in_transaction(0)),
-            Some(TransformOutcome::Changed { outputs }) => {
-                self.commit_outputs(key, &admitted, outputs)
+            Some(TransformOutcome::Changed { outputs, state }) => {
+                self.commit_outputs(key, &admitted, outputs, state)
             }
             Some(TransformOutcome::Rejected { code, message }) => Err(refuse(code, message)),
-            Some(TransformOutcome::Untouched) | None => self.commit_untouched(key, &admitted),
+            Some(TransformOutcome::Untouched { state }) => {
+                self.commit_untouched(key, &admitted, state)
+            }
+            None => self.commit_untouched(key, &admitted, Vec::new()),
         };
         match settled {
             Ok(settled) => {
@@ -256,7 +345,12 @@ impl Engine {
                 }
                 self.settle_all(key, admitted.waiting, &settled);
             }
-            Err(refusal) => self.reject(key, admitted, refusal),
+            Err(refusal) => {
+                if has_changed_state && let Some(log) = self.state.catalog.partition_mut(key) {
+                    log.pending.desk.epoch += 1;
+                }
+                self.reject(key, admitted, refusal);
+            }
         }
     }
 
@@ -264,9 +358,12 @@ impl Engine {
         &mut self,
         key: PartitionKey,
         admitted: &Admitted,
+        state: Vec<StateBatch>,
     ) -> Result<Settled, Refusal> {
         if admitted.inputs_upto.is_some() {
             self.check_keys(key, &admitted.batch)?;
+            self.check_outputs(key, &[], &admitted.keepers, &state)?;
+            self.append_state(key, &admitted.keepers, state);
             let records = u64::from(admitted.batch.records_count());
             self.counters.transform_batches_untouched += 1;
             self.counters.transform_records_out += records;
@@ -371,3 +468,5 @@ fn batch_error_code(error: &BatchError) -> ErrorCode {
 }
 
 const ZSTD_PRODUCE_VERSION: i16 = 7;
+const STATE_IN_TRANSACTION: &str = "a transform of this topic keeps state, which no transaction may \
+    change in part: deploy it with mode derive, or send outside of transactions";

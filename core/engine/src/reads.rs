@@ -1,6 +1,8 @@
 //! Answers that need segments: the request waits here while the shell reads. What comes back is
 //! taken as given: the shell has verified every checksum.
 
+use crate::changelog::PartialPage;
+use crate::derive::LaneId;
 use crate::effect::{Effect, HistoryRead, HistorySlice, ReadJob};
 use crate::engine::Engine;
 use crate::event::ReadFault;
@@ -18,6 +20,8 @@ use millpond_wire::record::{
 pub(crate) enum PendingRead {
     Fetch(PartialFetch),
     ListOffsets(PartialList),
+    State(PartialPage),
+    Derive(LaneId),
 }
 
 /// An answer to ListOffsets that lacks what is in segments.
@@ -59,19 +63,26 @@ impl Engine {
         self.start_read(reads, PendingRead::ListOffsets(partial));
     }
 
-    fn start_read(&mut self, reads: Vec<HistoryRead>, pending: PendingRead) {
+    pub(crate) fn start_read(&mut self, reads: Vec<HistoryRead>, pending: PendingRead) -> ReadId {
         let id = ReadId(self.fresh_id());
         self.counters.history_reads += reads.len() as u64;
         self.reads.insert(id, pending);
         self.push_effect(Effect::ReadHistory(ReadJob { id, reads }));
+        id
     }
 
     /// A read without a result counts as failed.
     pub(crate) fn on_history_read(&mut self, id: ReadId, result: Vec<ReadResult>) {
-        let slices = result.into_iter().map(Result::ok);
+        let mut slices = result.into_iter().map(Result::ok);
         match self.reads.remove(&id) {
             Some(PendingRead::Fetch(partial)) => self.complete_fetch(partial, slices),
             Some(PendingRead::ListOffsets(partial)) => self.complete_list(partial, slices),
+            Some(PendingRead::State(partial)) => {
+                self.complete_page(partial, slices.next().flatten());
+            }
+            Some(PendingRead::Derive(lane)) => {
+                self.on_derive_read(&lane, id, slices.next().flatten());
+            }
             None => {}
         }
     }
@@ -129,7 +140,7 @@ impl Engine {
     }
 
     /// Looks into the batch that was read, and if segments have none into memory.
-    fn search_slice(
+    pub(crate) fn search_slice(
         &self,
         search: Search,
         slice: &HistorySlice,

@@ -23,15 +23,17 @@
 //! settings   configs of all brokers | configs of this one
 //! rosters    u32 x (group str | change of nothing, see group/roster/classic.rs)
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
+//! cursors    u32 x (key | transform str | next offset i64 | records so far u64)
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
-//! unsettled, version 4 with the expiries, version 5 with the settings; up to version 6 deployments have no
-//! parts and there are no package counters; all are read. Up to version 5
+//! unsettled, version 4 with the expiries, version 5 with the settings, version 6 with the rosters, and its
+//! deployments have no parts and there are no package counters; all are read. Up to version 5
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
+use crate::derive::CursorTable;
 use crate::entry::{CommittedOffset, Sent};
 use crate::group::Rosters;
 use crate::group_note::GroupNotes;
@@ -56,7 +58,7 @@ const FIRST_SNAPSHOT_VERSION: u16 = 1;
 const SETTINGS_VERSION: u16 = 5;
 /// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
-/// The first whose deployments have parts.
+/// The first whose deployments have parts, and that knows where derived transforms stand.
 const PARTS_VERSION: u16 = 7;
 
 /// Why a snapshot cannot be taken back.
@@ -81,6 +83,7 @@ pub struct FrozenState {
     offsets: OffsetStore,
     /// At the end.
     rosters: Rosters,
+    cursors: CursorTable,
 }
 
 impl FrozenState {
@@ -104,7 +107,8 @@ impl FrozenState {
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         let rosters = state.rosters.clone();
-        FrozenState { before, after, producers, offsets, rosters }
+        let cursors = state.cursors.clone();
+        FrozenState { before, after, producers, offsets, rosters, cursors }
     }
 
     /// The bytes of the snapshot.
@@ -127,6 +131,7 @@ impl FrozenState {
         }
         out.extend_from_slice(&self.after);
         self.rosters.put(&mut out);
+        self.cursors.put(&mut out);
         out.freeze()
     }
 }
@@ -179,6 +184,9 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     }
     if version >= ROSTERS_VERSION {
         state.rosters = Rosters::take(&mut take)?;
+    }
+    if version >= PARTS_VERSION {
+        state.cursors = CursorTable::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

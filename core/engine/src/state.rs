@@ -2,6 +2,7 @@
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
 use crate::broker_config::BrokerConfigs;
+use crate::derive::CursorTable;
 use crate::entry::{CommittedOffset, EntryError, Fact};
 use crate::group::Rosters;
 use crate::group_fact::GroupFact;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) notes: GroupNotes,
     pub(crate) rosters: Rosters,
     pub(crate) transforms: TransformTable,
+    /// Where derived transforms stand.
+    pub(crate) cursors: CursorTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
@@ -108,23 +111,11 @@ impl State {
                 self.transactions.pending_mut().delete(group, partitions.as_deref());
             }
             Fact::Group(fact) => self.apply_to_group(fact),
-            Fact::TransformDeployed(deployment) => {
-                self.transforms.deploy(deployment.clone());
-                self.rebuild_chains();
-            }
-            Fact::TransformDeleted { name } => {
-                self.transforms.remove(name);
-                self.rebuild_chains();
-            }
-            Fact::TransformPaused { name, paused } => {
-                self.transforms.pause(name, *paused);
-                self.rebuild_chains();
-            }
-            Fact::InputsCounted { partition, records } => {
-                let log = self.partition(seq, *partition)?;
-                log.inputs_committed = *records;
-                log.inputs_admitted = log.inputs_admitted.max(*records);
-            }
+            Fact::TransformDeployed(_)
+            | Fact::TransformDeleted { .. }
+            | Fact::TransformPaused { .. }
+            | Fact::InputsCounted { .. }
+            | Fact::CursorMoved { .. } => self.apply_to_transforms(seq, fact)?,
             Fact::TopicConfigured { id, configs } => {
                 let topic = self.catalog.topic_mut(*id).ok_or_else(|| unknown(seq, id))?;
                 topic.configs = configs.clone();
@@ -146,6 +137,35 @@ impl State {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;
             }
+        }
+        Ok(())
+    }
+
+    fn apply_to_transforms(&mut self, seq: EntrySeq, fact: &Fact) -> Result<(), ReplayError> {
+        match fact {
+            Fact::TransformDeployed(deployment) => {
+                self.transforms.deploy(deployment.clone());
+                self.rebuild_chains();
+            }
+            Fact::TransformDeleted { name } => {
+                self.transforms.remove(name);
+                self.cursors.remove_transform(name);
+                self.rebuild_chains();
+            }
+            Fact::TransformPaused { name, paused } => {
+                self.transforms.pause(name, *paused);
+                self.rebuild_chains();
+            }
+            Fact::InputsCounted { partition, records } => {
+                let log = self.partition(seq, *partition)?;
+                log.inputs_committed = *records;
+                log.inputs_admitted = log.inputs_admitted.max(*records);
+            }
+            Fact::CursorMoved { partition, transform, cursor } => {
+                self.partition(seq, *partition)?;
+                self.cursors.set(*partition, transform, *cursor);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -274,6 +294,7 @@ impl State {
         }
         self.offsets.delete_topic(id);
         self.transactions.delete_topic(id);
+        self.cursors.remove_topic(id);
         Ok(())
     }
 

@@ -145,6 +145,13 @@ impl Catalog {
         self.topics.get(self.by_name.get(name)?)
     }
 
+    /// From a name on, by name.
+    pub(crate) fn named_from(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        use std::ops::Bound;
+        let from = (Bound::Included(name), Bound::Unbounded);
+        self.by_name.range::<str, _>(from).filter_map(|(_, id)| self.topics.get(id))
+    }
+
     /// A topic whose name differs only in `.` and `_`: their metrics would be mixed up.
     #[must_use]
     pub(crate) fn colliding(&self, name: &str) -> Option<&str> {

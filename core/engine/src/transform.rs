@@ -5,9 +5,11 @@
 //! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
 //!             varint x (tag u8 | length varint | body), in ascending order of tags
 //! part  1 mode      u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
+//!       2 route by key, no body
 //!       3 previous  a specification: its fields of version 1, then its own parts
 //!       5 counter   of the signed package that it came in u64
 //!       4 canary    transform id u64 | share in percent u8 | a specification
+//!       6 keeps state, no body
 //! ```
 //! A part that is not there stands for the default. An unknown part is refused, never skipped.
 
@@ -47,7 +49,30 @@ pub struct TransformSpec {
     pub mode: Mode,
     /// Of the signed package that it came in, which grows with each release; 0: it was not signed.
     pub package_counter: u64,
+    /// Records for other topics go to the partition of their key, as producers would send them.
+    pub route_by_key: bool,
+    /// The module keeps state: its batches of a partition run one by one, each after the result of
+    /// the one before is in the journal's order.
+    pub keeps_state: bool,
 }
+
+impl TransformSpec {
+    /// Whether it works on what is stored and committed.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        matches!(self.mode, Mode::Derive(_))
+    }
+
+    /// Silence after which the module is told of the time that passes, ms; `None`: never.
+    #[must_use]
+    pub fn idle_timeout_ms(&self) -> Option<u64> {
+        let ms = self.limits.get(IDLE_TIMEOUT_MS).copied().filter(|ms| *ms > 0)?;
+        self.keeps_state.then_some(ms)
+    }
+}
+
+/// The limit that lets time pass for a module that keeps state when no records come.
+pub const IDLE_TIMEOUT_MS: &str = "idle_timeout_ms";
 
 /// When a transform runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,23 +166,36 @@ pub struct TransformJob {
     pub partition: PartitionKey,
     /// The transforms to run, in order; never empty.
     pub chain: Vec<TransformId>,
-    /// As it came.
-    pub batch: Batch,
+    /// From what is stored and committed: jobs of one derived transform and partition are a line of
+    /// their own, beside that of the partition's inline chain.
+    pub is_derived: bool,
+    /// As it came; `None`: nothing came, but time passed.
+    pub batch: Option<Batch>,
+    /// Without a batch: for how long nothing came, ms.
+    pub idle_ms: Option<u64>,
     /// Records that this partition gave to transforms before this batch: seeds the randomness.
     pub input_count: u64,
+    /// Rises when a result was not committed. A worker that remembers another one must forget the
+    /// state that it has in memory and read it again.
+    pub state_epoch: u64,
 }
 
 /// What became of a batch.
 #[derive(Clone, Debug)]
 pub enum TransformOutcome {
     /// Every record was kept as it was: the batch is stored byte for byte.
-    Untouched,
+    Untouched {
+        /// What became of the state; journalled with the batch.
+        state: Vec<StateBatch>,
+    },
     /// These batches take its place; none of them carries a producer id.
     Changed {
         /// In order; empty when every record was dropped.
         outputs: Vec<Output>,
+        /// What became of the state; journalled with the outputs.
+        state: Vec<StateBatch>,
     },
-    /// The produce is refused and nothing of it is stored.
+    /// The produce is refused and nothing of it is stored. What is derived is tried again later.
     Rejected {
         /// What the client is told.
         code: ErrorCode,
@@ -175,13 +213,27 @@ pub struct Output {
     pub batch: Batch,
 }
 
-/// Where an output goes. The partition is that of the source, modulo the target's count.
+/// Changes of the state of one transform: records with the state's key, and with its value or none
+/// where it is gone.
+#[derive(Clone, Debug)]
+pub struct StateBatch {
+    /// Whose state.
+    pub transform: TransformId,
+    /// For the changelog of the transform and its source topic; with producer id -1.
+    pub batch: Batch,
+}
+
+/// Where an output goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputTopic {
-    /// The topic that the batch was sent to.
+    /// The partition that the batch was sent to. Of what is derived: the transform's first output.
     Same,
-    /// Another topic; created in the same entry if it does not exist.
+    /// Another topic, which is created in the same entry if it does not exist. The partition is that
+    /// of the source, modulo the target's count.
     Named(String),
+    /// The same, but each record goes to the partition that Kafka's producers would choose for its
+    /// key; without a key as above.
+    ByKey(String),
 }
 
 /// A request over HTTP that concerns transforms.
@@ -281,6 +333,14 @@ pub enum AdminError {
     TooMany(usize),
 }
 
+/// A transform that keeps state, as whoever commits its changes knows it: by its name, under which
+/// the state outlives its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keeper {
+    pub(crate) id: TransformId,
+    pub(crate) name: String,
+}
+
 /// All deployments of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TransformTable {
@@ -352,6 +412,33 @@ impl TransformTable {
         all
     }
 
+    /// The specification of a version in force, as canary or on all other partitions.
+    pub(crate) fn spec(&self, id: TransformId) -> Option<&TransformSpec> {
+        if let Some(deployment) = self.by_id.get(&id) {
+            return Some(&deployment.spec);
+        }
+        let mut canaries = self.by_id.values().filter_map(|one| one.canary.as_ref());
+        canaries.find(|canary| canary.id == id).map(|canary| &canary.spec)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Deployment> {
+        self.by_id.values()
+    }
+
+    /// All specifications in force, those of canaries included.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &TransformSpec> {
+        let canaries = self.by_id.values().filter_map(|one| one.canary.as_ref());
+        let canaries = canaries.map(|canary| &canary.spec);
+        self.by_id.values().map(|one| &one.spec).chain(canaries)
+    }
+
+    /// Those of a chain that keep state.
+    pub(crate) fn keepers(&self, chain: &[TransformId]) -> Vec<Keeper> {
+        let found = chain.iter().filter_map(|id| Some((*id, self.spec(*id)?)));
+        let keeping = found.filter(|(_, spec)| spec.keeps_state);
+        keeping.map(|(id, spec)| Keeper { id, name: spec.name.clone() }).collect()
+    }
+
     /// Which version of each transform of a chain runs on one partition of a topic.
     pub(crate) fn on_partition(
         &self,
@@ -368,12 +455,14 @@ impl TransformTable {
         chain.iter().map(running).collect()
     }
 
-    /// The chain of a topic, in order; empty when nothing runs on it.
+    /// The inline chain of a topic, in order; empty when nothing runs on it.
     pub(crate) fn chain(&self, topic: &str) -> Vec<TransformId> {
         if self.by_id.is_empty() {
             return Vec::new();
         }
-        let runs_on = |d: &&Deployment| !d.paused && d.spec.topics.iter().any(|t| t == topic);
+        let runs_on = |d: &&Deployment| {
+            !d.paused && !d.spec.is_derived() && d.spec.topics.iter().any(|t| t == topic)
+        };
         let mut chain: Vec<&Deployment> = self.by_id.values().filter(runs_on).collect();
         chain.sort_by_key(|deployment| (deployment.spec.order, deployment.id));
         chain.into_iter().map(|deployment| deployment.id).collect()
@@ -432,6 +521,7 @@ impl Deployment {
             canary.spec.put(&mut body);
             parts.push((PART_CANARY, body));
         }
+        parts.sort_unstable_by_key(|(tag, _)| *tag);
         parts
     }
 
@@ -528,6 +618,8 @@ impl TransformSpec {
             order,
             mode: Mode::Inline,
             package_counter: 0,
+            route_by_key: false,
+            keeps_state: false,
         })
     }
 
@@ -535,10 +627,16 @@ impl TransformSpec {
     fn parts(&self) -> Vec<Part> {
         let mut parts: Vec<Part> =
             self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect();
+        if self.route_by_key {
+            parts.push((PART_ROUTE_BY_KEY, BytesMut::new()));
+        }
         if self.package_counter > 0 {
             let mut body = BytesMut::new();
             body.put_u64_le(self.package_counter);
             parts.push((PART_COUNTER, body));
+        }
+        if self.keeps_state {
+            parts.push((PART_KEEPS_STATE, BytesMut::new()));
         }
         parts
     }
@@ -546,6 +644,8 @@ impl TransformSpec {
     fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
         match tag {
             PART_MODE => self.mode = Mode::take(body)?,
+            PART_ROUTE_BY_KEY => self.route_by_key = true,
+            PART_KEEPS_STATE => self.keeps_state = true,
             PART_COUNTER => self.package_counter = body.u64("package counter")?,
             value => {
                 let what = "deployment part";
@@ -602,6 +702,10 @@ const PART_PREVIOUS: u8 = 3;
 const PART_COUNTER: u8 = 5;
 /// The part with the version that is tried.
 const PART_CANARY: u8 = 4;
+/// The part that is there when records are routed by key.
+const PART_ROUTE_BY_KEY: u8 = 2;
+/// The part that is there when the module keeps state.
+const PART_KEEPS_STATE: u8 = 6;
 /// The part that says the mode.
 const PART_MODE: u8 = 1;
 
@@ -656,6 +760,8 @@ mod tests {
         let starts = [DeriveStart::Latest, DeriveStart::Earliest, DeriveStart::TimestampMs(-5)];
         for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
             let mut deployment = deployment(mode);
+            deployment.spec.route_by_key = mode == Mode::Inline;
+            deployment.spec.keeps_state = mode != Mode::Inline;
             deployment.previous = Some(Box::new(deployment.spec.clone()));
             let version = "2".to_owned();
             let spec = TransformSpec { version, package_counter: 9, ..deployment.spec.clone() };

@@ -465,6 +465,31 @@ pub const TRANSFORM_RETRY_WAIT_MS_MAX: u64 = 100;
 pub const TRANSFORM_ERROR_WINDOW_RECORDS_MAX: u64 = 10_000_000;
 /// Most random bytes that a guest of WASI may ask for at a time.
 pub const RANDOM_BYTES_PER_CALL_MAX: usize = 64 * KIB;
+/// Jobs of derived transforms under way at once, all together: producing has the rest of the node.
+pub const DERIVE_JOBS_MAX: usize = 16;
+/// Jobs of derived transforms begun by one event; the next go with the next event.
+pub const DERIVE_STARTS_PER_EVENT: usize = 4;
+/// Batches that one look for the next job passes over (aborted, markers) before others have a turn.
+pub const DERIVE_SKIPS_PER_LOOK: usize = 256;
+/// Bytes of one read of history for a derived transform; a larger batch is read whole.
+pub const DERIVE_READ_BYTES: usize = 512 * KIB;
+/// Bytes of read history that wait for their jobs, all derived transforms together, above which a
+/// read keeps one batch only.
+pub const DERIVE_BUFFER_BYTES: usize = 4 * MIB;
+/// Records of small batches that are given to a derived transform as one, in bytes of their batches.
+pub const DERIVE_MERGE_BYTES: usize = 64 * KIB;
+/// Wait after the first failure of a derived batch; each further one doubles it.
+pub const DERIVE_RETRY_MS_MIN: u64 = 100;
+/// The longest such wait.
+pub const DERIVE_RETRY_MS_MAX: u64 = 30_000;
+/// Wait before derived transforms go on that found no memory or no turn.
+pub const DERIVE_HOLD_MS: u64 = 5;
+/// Time passes for a transform without records in steps of this at least.
+pub const IDLE_STEP_MS_MIN: u64 = 1_000;
+/// Bytes of one page of a transform's state as its worker reads it; a larger batch is read whole.
+pub const STATE_PAGE_BYTES: usize = MIB;
+/// Facts that what a transform made of one batch may take: what is routed by key becomes many batches.
+pub const TRANSFORM_FACTS_MAX: usize = FACTS_PER_ENTRY_MAX / 4;
 /// Log lines of one transform in a second; further ones are counted and dropped.
 pub const TRANSFORM_LOG_LINES_PER_SECOND_MAX: u32 = 100;
 
@@ -614,6 +639,10 @@ const _: () = {
     assert!(DEFAULT_TRANSFORM_MEMORY_BYTES <= TRANSFORM_MEMORY_BYTES_MAX);
     assert!(DEFAULT_TRANSFORM_CPU_MS_PER_BATCH <= TRANSFORM_CPU_MS_PER_BATCH_MAX);
     assert!(TRANSFORMS_PER_TOPIC_MAX <= TRANSFORMS_MAX);
+    assert!(
+        DERIVE_READ_BYTES <= HISTORY_READ_BYTES_MAX && STATE_PAGE_BYTES <= HISTORY_READ_BYTES_MAX
+    );
+    assert!(PARTITIONS_PER_TOPIC_MAX * 2 <= TRANSFORM_FACTS_MAX);
     assert!(DEFAULT_TRANSFORM_STATE_BYTES <= TRANSFORM_STATE_BYTES_MAX);
     assert!(TRANSFORM_STATE_CHANGE_BYTES_MAX <= BATCH_BYTES_MAX);
     assert!(TRANSFORM_STATE_VALUE_BYTES_MAX < TRANSFORM_STATE_CHANGE_BYTES_MAX);

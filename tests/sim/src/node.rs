@@ -342,7 +342,8 @@ impl SimShell {
             self.waiting.borrow_mut().push(job);
             return;
         }
-        self.come_back(job.ticket, sift(&job.batch));
+        let batch = job.batch.as_ref().expect("the sieve keeps no state: only batches come");
+        self.come_back(job.ticket, sift(batch));
     }
 
     /// Comes back after a while, in the order of the jobs.
@@ -409,7 +410,7 @@ fn sift(batch: &Batch) -> TransformOutcome {
         }
     }
     if kept.len() as u32 == batch.records_count() {
-        return TransformOutcome::Untouched;
+        return TransformOutcome::Untouched { state: Vec::new() };
     }
     let outputs = if kept.is_empty() {
         Vec::new()
@@ -417,5 +418,5 @@ fn sift(batch: &Batch) -> TransformOutcome {
         let batch = kept.build_batch().expect("a part of a batch");
         vec![Output { topic: OutputTopic::Same, batch }]
     };
-    TransformOutcome::Changed { outputs }
+    TransformOutcome::Changed { outputs, state: Vec::new() }
 }

@@ -1,6 +1,7 @@
 //! AlterConfigs and IncrementalAlterConfigs: of topics, and those of the broker that topics get where
 //! they do not say themselves. A resource that cannot get all of what is asked for gets nothing of it.
 
+use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
 use crate::entry::Fact;
 use crate::setting::{BrokerScope, SettingFact};
@@ -101,6 +102,10 @@ impl Engine {
                 let code = ErrorCode::UnknownTopicOrPartition;
                 let topic = self.state.catalog.by_name(name);
                 let topic = topic.ok_or_else(|| (code, code.message().to_owned()))?;
+                if is_internal_topic(name) {
+                    let message = "an internal topic is configured by the node alone".to_owned();
+                    return Err((ErrorCode::InvalidTopicException, message));
+                }
                 Ok((Target::Topic(topic.id), topic.configs.clone()))
             }
             BROKER => {

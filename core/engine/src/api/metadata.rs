@@ -2,6 +2,7 @@
 //! where the client and the node allow it, and then answers when the topic is durable.
 
 use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
+use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
 use crate::topic::{Topic, is_valid_topic_name};
 use crate::units::{Peer, RequestId};
@@ -123,7 +124,7 @@ impl Engine {
             error_code: ErrorCode::None.code(),
             name: Some(topic.name.clone()),
             topic_id: topic.id,
-            is_internal: false,
+            is_internal: is_internal_topic(&topic.name),
             partitions: partitions.collect(),
             topic_authorized_operations: if with_operations { TOPIC_OPERATIONS } else { i32::MIN },
         }

@@ -2,6 +2,7 @@
 //! the next. Never creates a topic.
 
 use super::TOPIC_OPERATIONS;
+use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
 use crate::topic::{Topic, is_valid_topic_name};
 use crate::units::RequestId;
@@ -89,7 +90,7 @@ impl Engine {
             error_code: ErrorCode::None.code(),
             name: Some(topic.name.clone()),
             topic_id: topic.id,
-            is_internal: false,
+            is_internal: is_internal_topic(&topic.name),
             partitions: partitions.collect(),
             topic_authorized_operations: TOPIC_OPERATIONS,
         }

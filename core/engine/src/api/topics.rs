@@ -1,5 +1,6 @@
 //! CreateTopics, DeleteTopics, CreatePartitions: answered when the change is durable.
 
+use crate::changelog::is_internal_topic;
 use crate::effect::Effect;
 use crate::engine::{Engine, Then};
 use crate::entry::Fact;
@@ -120,7 +121,7 @@ impl Engine {
                 format!("Topic name is invalid: {problem}"),
             ));
         }
-        if name == METADATA_TOPIC {
+        if name == METADATA_TOPIC || is_internal_topic(name) {
             let message = format!("Creation of internal topic {name} is prohibited.");
             return Err((ErrorCode::InvalidRequest, message));
         }
@@ -269,6 +270,10 @@ impl Engine {
                 ..DeletableTopicResult::default()
             };
             match found.map(|topic| (topic.id, topic.name.clone())) {
+                Some((_, own)) if is_internal_topic(&own) => {
+                    result.error_code = ErrorCode::InvalidTopicException.code();
+                    result.error_message = Some(INTERNAL_STAYS.to_owned());
+                }
                 Some((topic_id, name)) => {
                     self.delete_topic(topic_id);
                     seq = self.current_seq();
@@ -291,7 +296,17 @@ impl Engine {
 
     /// A topic goes: batches under way are refused, waiting fetches are told, files follow when
     /// the deletion is durable.
-    fn delete_topic(&mut self, topic_id: Uuid) {
+    /// The state that transforms keep for it goes with it.
+    pub(crate) fn delete_topic(&mut self, topic_id: Uuid) {
+        for (_, changelog) in self.changelogs(None, Some(topic_id)) {
+            self.delete_topic(changelog);
+        }
+        self.delete_one_topic(topic_id);
+    }
+
+    fn delete_one_topic(&mut self, topic_id: Uuid) {
+        let keys = self.state.catalog.by_id(topic_id).map(|topic| topic.keys().collect::<Vec<_>>());
+        keys.into_iter().flatten().for_each(|key| self.drop_idle(key));
         let Some(topic) = self.state.catalog.topic_mut(topic_id) else { return };
         let keys: Vec<PartitionKey> = topic.keys().collect();
         let stored_bytes = topic.stored_bytes();
@@ -355,6 +370,9 @@ impl Engine {
             let code = ErrorCode::UnknownTopicOrPartition;
             (code, code.message().to_owned())
         })?;
+        if is_internal_topic(&topic.name) {
+            return Err((ErrorCode::InvalidTopicException, INTERNAL_STAYS.to_owned()));
+        }
         let now = topic.partitions.len();
         let total = usize::try_from(wanted.count).unwrap_or(0);
         if total <= now {
@@ -382,7 +400,9 @@ impl Engine {
             }
         }
         let count = self.check_partitions(wanted.count)?;
-        if self.state.catalog.partitions_len() + total - now > limits::PARTITIONS_MAX {
+        // The state of its transforms grows with it.
+        let grown = (total - now) * (1 + self.changelogs(None, Some(topic.id)).len());
+        if self.state.catalog.partitions_len() + grown > limits::PARTITIONS_MAX {
             let message = "this node holds as many partitions as it can".to_owned();
             return Err((ErrorCode::PolicyViolation, message));
         }
@@ -405,6 +425,8 @@ fn delete_problem(name: &Option<String>, topic_id: Uuid) -> Option<&'static str>
     }
 }
 
+const INTERNAL_STAYS: &str =
+    "it is an internal topic, which goes and grows with what it belongs to";
 const METADATA_TOPIC: &str = "__cluster_metadata";
 const TOPIC_SOURCE: i8 = 1;
 const DELETE_BY_ID_VERSION: i16 = 6;

@@ -20,9 +20,7 @@ impl Engine {
             }
             AdminRequest::PromoteTransform { name } => self.promote(name),
             AdminRequest::RollBackTransform { name, of } => self.roll_back(name, of),
-            AdminRequest::DeleteTransform { name } => {
-                self.change(&name, |name| Fact::TransformDeleted { name })
-            }
+            AdminRequest::DeleteTransform { name } => self.delete_transform(&name),
             AdminRequest::PauseTransform { name, paused } => {
                 self.change(&name, |name| Fact::TransformPaused { name, paused })
             }
@@ -58,8 +56,27 @@ impl Engine {
         Ok(AdminResponse::Done)
     }
 
+    /// Its state goes with it.
+    fn delete_transform(&mut self, name: &str) -> Result<AdminResponse, AdminError> {
+        let topics = self.state.transforms.find(name).map(|one| one.spec.topics.clone());
+        let done = self.change(name, |name| Fact::TransformDeleted { name })?;
+        for topic in topics.unwrap_or_default() {
+            let keys = self.state.catalog.by_name(&topic).map(|t| t.keys().collect::<Vec<_>>());
+            for key in keys.into_iter().flatten() {
+                if let Some(log) = self.state.catalog.partition_mut(key) {
+                    log.pending.forget_keeper(name);
+                }
+            }
+        }
+        for (_, changelog) in self.changelogs(Some(name), None) {
+            self.delete_topic(changelog);
+        }
+        Ok(done)
+    }
+
     fn deploy(&mut self, spec: TransformSpec) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
+        self.check_mode(&spec)?;
         self.check_counter(&spec)?;
         let is_new = self.state.transforms.find(&spec.name).is_none();
         if is_new && self.state.transforms.len() >= limits::TRANSFORMS_MAX {
@@ -103,7 +120,9 @@ impl Engine {
     }
 
     fn commit_deployment(&mut self, deployment: Deployment) -> AdminResponse {
+        let before = self.state.transforms.find(&deployment.spec.name).map(|now| now.spec.clone());
         self.commit(Fact::TransformDeployed(deployment.clone()));
+        self.begin_lanes(&deployment.spec, before.as_ref());
         AdminResponse::Transform(Box::new(deployment))
     }
 
@@ -113,6 +132,7 @@ impl Engine {
         share_percent: u8,
     ) -> Result<AdminResponse, AdminError> {
         check_spec(&spec)?;
+        self.check_mode(&spec)?;
         self.check_counter(&spec)?;
         let invalid = |message: &str| Err(AdminError::InvalidSpec(message.to_owned()));
         if !(1..=99).contains(&share_percent) {
@@ -162,6 +182,7 @@ impl Engine {
             return Ok(self.commit_deployment(now));
         }
         let Some(previous) = now.previous else { return Err(AdminError::NoPrevious(name)) };
+        self.check_mode(&previous)?;
         let undone = of.is_none().then(|| Box::new(now.spec));
         Ok(self.put_in_force(*previous, undone))
     }

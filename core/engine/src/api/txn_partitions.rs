@@ -2,6 +2,7 @@
 //! named or none. Brokers may also ask whether they are (KIP-890). Answered when it is durable.
 
 use super::transactional_ids::fenced_as;
+use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
 use crate::transaction::{Claim, TransactionState};
 use crate::units::{EntrySeq, PartitionKey, RequestId};
@@ -111,7 +112,8 @@ impl Engine {
         let mut keys = Vec::new();
         let mut codes: Vec<Vec<ErrorCode>> = Vec::with_capacity(ask.topics.len());
         for (name, partitions) in &ask.topics {
-            let known = self.state.catalog.by_name(name);
+            // The node alone writes internal ones: not even a marker may get there.
+            let known = self.state.catalog.by_name(name).filter(|_| !is_internal_topic(name));
             let find = |partition: &i32| {
                 let key = PartitionKey { topic_id: known?.id, partition: *partition };
                 self.state.catalog.partition(key).map(|_| key)

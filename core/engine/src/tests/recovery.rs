@@ -63,9 +63,9 @@ fn step(rig: &mut Rig, rng: &mut Rng, sequences: &mut [i32; 4]) {
         10..14 => {
             if let Some(job) = rig.jobs.pop_front() {
                 let outcome = match pick(rng, 4) {
-                    0 => TransformOutcome::Untouched,
-                    1 => TransformOutcome::Changed { outputs: Vec::new() },
-                    2 => TransformOutcome::Changed { outputs: outputs() },
+                    0 => TransformOutcome::Untouched { state: Vec::new() },
+                    1 => TransformOutcome::Changed { outputs: Vec::new(), state: Vec::new() },
+                    2 => TransformOutcome::Changed { outputs: outputs(), state: Vec::new() },
                     _ => TransformOutcome::Rejected {
                         code: ErrorCode::InvalidRecord,
                         message: String::new(),
@@ -283,6 +283,6 @@ impl Rig {
         let producer = Producer { id: 3, epoch: 0, sequence: 0 };
         self.send_batch(topic, 0, batch(&["a", "b"], Some(producer)));
         let job = self.jobs.pop_front().expect("a job");
-        self.finish(&job, TransformOutcome::Changed { outputs: outputs() });
+        self.finish(&job, TransformOutcome::Changed { outputs: outputs(), state: Vec::new() });
     }
 }

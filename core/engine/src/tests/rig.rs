@@ -5,7 +5,7 @@ use crate::transform::{
     AdminError, AdminRequest, AdminResponse, TransformJob, TransformOutcome, TransformSpec,
 };
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, Peer, RequestId, SessionId};
-use crate::{Effect, Engine, EngineConfig, Entry, EntryScope, Event, ReadJob, SyncBy};
+use crate::{Effect, Engine, EngineConfig, Entry, EntryScope, Event, ReadJob, StatePage, SyncBy};
 use bytes::{Bytes, BytesMut};
 use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -32,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) replies: BTreeMap<RequestId, Option<Response>>,
     pub(crate) jobs: VecDeque<TransformJob>,
     pub(crate) reads: VecDeque<ReadJob>,
+    /// Of state.
+    pub(crate) pages: Vec<Result<StatePage, String>>,
     pub(crate) admin: BTreeMap<AdminId, Result<AdminResponse, AdminError>>,
     pub(crate) dropped: Vec<PartitionKey>,
     pub(crate) reclaims: u64,
@@ -66,6 +68,7 @@ impl Rig {
             replies: BTreeMap::new(),
             jobs: VecDeque::new(),
             reads: VecDeque::new(),
+            pages: Vec::new(),
             admin: BTreeMap::new(),
             dropped: Vec::new(),
             reclaims: 0,
@@ -118,6 +121,7 @@ impl Rig {
                 }
                 Effect::Transform(job) => self.jobs.push_back(job),
                 Effect::ReadHistory(job) => self.reads.push_back(job),
+                Effect::StateRead { page, .. } => self.pages.push(page),
                 Effect::TransformsChanged(_) => {}
                 Effect::Reclaim => self.reclaims += 1,
                 Effect::TopicDeleted(keys) => self.dropped.extend(keys),

@@ -30,7 +30,7 @@ fn routed(topic: &str, values: &[&str]) -> Output {
 }
 
 fn changed(outputs: Vec<Output>) -> TransformOutcome {
-    TransformOutcome::Changed { outputs }
+    TransformOutcome::Changed { outputs, state: Vec::new() }
 }
 
 fn reject() -> TransformOutcome {
@@ -53,7 +53,7 @@ fn a_batch_left_untouched_is_stored_byte_for_byte() {
     let job = rig.jobs.pop_front().expect("a job");
     assert_eq!((job.topic.as_str(), job.input_count, job.chain.len()), ("t", 0, 1));
     assert!(!rig.is_answered(id));
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, id), (ErrorCode::None, 0));
     let stored = rig.fetch("t", 0, 0).records.expect("records").to_bytes();
     // Base offset, length and leader epoch are the broker's; the rest is as it came.
@@ -67,9 +67,9 @@ fn batches_are_committed_in_the_order_of_admission_whatever_finishes_first() {
     let second = rig.send_batch("t", 0, sent(1, &["b"]));
     let jobs: Vec<_> = rig.jobs.drain(..).collect();
     assert_eq!(jobs[1].input_count, 1);
-    rig.finish(&jobs[1], TransformOutcome::Untouched);
+    rig.finish(&jobs[1], TransformOutcome::Untouched { state: Vec::new() });
     assert!(!rig.is_answered(first) && !rig.is_answered(second));
-    rig.finish(&jobs[0], TransformOutcome::Untouched);
+    rig.finish(&jobs[0], TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, first), (ErrorCode::None, 0));
     assert_eq!(answer(&mut rig, second), (ErrorCode::None, 1));
 }
@@ -86,7 +86,7 @@ fn a_paused_transform_does_not_let_batches_overtake() {
     assert!(!rig.is_answered(second));
     let job = rig.jobs.pop_front().expect("a job");
     assert!(rig.jobs.is_empty());
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, first).1, 0);
     assert_eq!(answer(&mut rig, second).1, 1);
 }
@@ -133,7 +133,7 @@ fn records_that_are_all_dropped_leave_only_the_memory_of_having_been_sent() {
     let next = rig.send_batch("t", 0, sent(2, &["c"]));
     let job = rig.jobs.pop_front().expect("a job");
     assert_eq!(job.input_count, 2, "inputs are counted across a restart");
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, next), (ErrorCode::None, 0));
 }
 
@@ -191,15 +191,15 @@ fn a_rejected_batch_rolls_its_sequence_back_and_takes_the_later_ones_with_it() {
     rig.finish(&jobs[0], reject());
     assert_eq!(answer(&mut rig, first).0, ErrorCode::InvalidRecord);
     assert_eq!(answer(&mut rig, later).0, ErrorCode::OutOfOrderSequenceNumber);
-    rig.finish(&jobs[1], TransformOutcome::Untouched);
-    rig.finish(&jobs[2], TransformOutcome::Untouched);
+    rig.finish(&jobs[1], TransformOutcome::Untouched { state: Vec::new() });
+    rig.finish(&jobs[2], TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, other), (ErrorCode::None, 0));
     // What was on its way already does not slip in.
     let gap = rig.send_batch("t", 0, sent(2, &["d"]));
     assert_eq!(answer(&mut rig, gap).0, ErrorCode::OutOfOrderSequenceNumber);
     let again = rig.send_batch("t", 0, sent(0, &["a"]));
     let job = rig.jobs.pop_front().expect("a job");
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, again), (ErrorCode::None, 1));
 }
 
@@ -210,7 +210,7 @@ fn a_rejected_batch_after_accepted_ones_leaves_those_as_they_are() {
     let second = rig.send_batch("t", 0, sent(1, &["b"]));
     let jobs: Vec<_> = rig.jobs.drain(..).collect();
     rig.finish(&jobs[1], reject());
-    rig.finish(&jobs[0], TransformOutcome::Untouched);
+    rig.finish(&jobs[0], TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(answer(&mut rig, first), (ErrorCode::None, 0));
     assert_eq!(answer(&mut rig, second).0, ErrorCode::InvalidRecord);
     let duplicate = rig.send_batch("t", 0, sent(0, &["a"]));
@@ -228,7 +228,7 @@ fn deleting_a_topic_refuses_what_is_under_way() {
         DeleteTopicsRequest { topic_names: vec!["t".to_owned()], ..DeleteTopicsRequest::default() };
     rig.call(Request::DeleteTopics(request), 3);
     assert_eq!(answer(&mut rig, id).0, ErrorCode::UnknownTopicOrPartition);
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert_eq!(rig.engine.transforming_len(), 0);
 }
 

@@ -18,7 +18,7 @@ fn routed() -> TransformOutcome {
         Output { topic: OutputTopic::Same, batch: parsed(&["kept"]) },
         Output { topic: OutputTopic::Named("routed".to_owned()), batch: parsed(&["elsewhere"]) },
     ];
-    TransformOutcome::Changed { outputs }
+    TransformOutcome::Changed { outputs, state: Vec::new() }
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_batch_of_which_nothing_is_left_still_belongs_to_a_transaction_that_ends_wel
     let mut client = Client::start(&mut rig, "tx", true);
     let id = client.send(&mut rig, "t", 0, &["dropped"]);
     let job = rig.jobs.pop_front().expect("a job");
-    rig.finish(&job, TransformOutcome::Changed { outputs: Vec::new() });
+    rig.finish(&job, TransformOutcome::Changed { outputs: Vec::new(), state: Vec::new() });
     let answer = rig.produced(id);
     assert_eq!((answer.error_code, answer.base_offset), (0, -1));
     assert_eq!(client.end(&mut rig, true), 0);
@@ -77,11 +77,11 @@ fn a_batch_that_is_transformed_when_its_transaction_has_ended_is_refused() {
             client.add(&mut rig, "t", 0);
         }
         let job = rig.jobs.pop_front().expect("a job");
-        rig.finish(&job, TransformOutcome::Untouched);
+        rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
         assert_eq!(rig.produced(late).error_code, ErrorCode::InvalidTxnState.code());
         let next = client.send(&mut rig, "t", 0, &["next"]);
         let job = rig.jobs.pop_front().expect("a job");
-        rig.finish(&job, TransformOutcome::Untouched);
+        rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
         assert_eq!(rig.produced(next).error_code, 0, "nor does it get into the next one");
         assert_eq!(client.end(&mut rig, true), 0);
         assert_eq!(rig.read_committed("t", 0, 0), ["next"]);

@@ -116,7 +116,7 @@ fn what_a_transform_sends_to_a_topic_without_a_window_is_durable_before_the_answ
     let id = rig.send_batch("t", 0, sent(0, &["a"]));
     let job = rig.jobs.pop_front().expect("a job");
     let routed = Output { topic: OutputTopic::Named("safe".to_owned()), batch: parsed(&["a"]) };
-    rig.finish(&job, TransformOutcome::Changed { outputs: vec![routed] });
+    rig.finish(&job, TransformOutcome::Changed { outputs: vec![routed], state: Vec::new() });
     assert_eq!(rig.syncs, [SyncBy::Now]);
     let duplicate = rig.send_batch("t", 0, sent(0, &["a"]));
     assert!(!rig.is_answered(id) && !rig.is_answered(duplicate));
@@ -125,7 +125,7 @@ fn what_a_transform_sends_to_a_topic_without_a_window_is_durable_before_the_answ
     // What it leaves where it was is answered within the window.
     let id = rig.send_batch("t", 0, sent(1, &["b"]));
     let job = rig.jobs.pop_front().expect("a job");
-    rig.finish(&job, TransformOutcome::Untouched);
+    rig.finish(&job, TransformOutcome::Untouched { state: Vec::new() });
     assert!(rig.is_answered(id));
 }
 

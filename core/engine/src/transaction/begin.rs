@@ -4,9 +4,9 @@
 use super::{TransactionFact, TransactionState, Transactional};
 use crate::engine::Engine;
 use crate::entry::Fact;
+use crate::outputs::Placed;
 use crate::produce::Sender;
 use crate::refusal::{Refusal, refuse};
-use crate::transform::{Output, OutputTopic};
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -172,17 +172,10 @@ impl Engine {
     pub(crate) fn check_routes(
         &self,
         within: InTransaction,
-        source: PartitionKey,
-        outputs: &[Output],
+        outputs: &[Placed],
     ) -> Result<(), Refusal> {
-        for output in outputs {
-            let target = match &output.topic {
-                OutputTopic::Same => Some(source),
-                OutputTopic::Named(name) => self.output_partition(source, name),
-            };
-            if let Some(target) = target {
-                self.check_room_for_transaction(target, within.producer_id)?;
-            }
+        for target in outputs.iter().filter_map(|one| one.place.known()) {
+            self.check_room_for_transaction(target, within.producer_id)?;
         }
         let owner = self.state.transactions.of_producer(within.producer_id);
         let own = owner.map_or(0, |(_, one)| one.partitions.len());

@@ -87,7 +87,8 @@ async fn alter(
     let (module, package_counter) = (now.spec.module, now.spec.package_counter);
     let admitted = state.transforms.readmit(&description, module).await;
     admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
-    let spec = TransformSpec { package_counter, ..description.into_spec(module) };
+    let keeps_state = now.spec.keeps_state;
+    let spec = TransformSpec { package_counter, keeps_state, ..description.into_spec(module) };
     let request = AdminRequest::DeployTransform(spec);
     Ok(Json(state.transform(request).await?))
 }

@@ -1,8 +1,9 @@
 //! The description of a transform as it is deployed and shown, and its mapping to the engine's.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use millpond_engine::transform::{FailureAction, Mode, OnFailure, TransformSpec};
+use millpond_engine::transform::{DeriveStart, FailureAction, Mode, OnFailure, TransformSpec};
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,78 @@ pub(crate) struct Description {
     /// Transforms of a topic run in ascending order.
     #[serde(default)]
     pub(crate) order: i32,
+    /// Before records are stored, or from what is stored and committed.
+    #[serde(default)]
+    pub(crate) mode: ModeName,
+    /// Where a transform that derives begins on a partition: `latest` (the default), `earliest`, or
+    /// with the first record that is not older than this, ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<Start>,
+    /// Records for other topics go to the partition of their key.
+    #[serde(default)]
+    pub(crate) route_by_key: bool,
+}
+
+/// The modes by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ModeName {
+    /// In the produce path.
+    #[default]
+    Inline,
+    /// On what is stored and committed; needs an output.
+    Derive,
+}
+
+/// Where a transform that derives begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Start {
+    Named(StartName),
+    /// Milliseconds since 1970.
+    AtMs(i64),
+}
+
+/// The starts that have names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StartName {
+    Latest,
+    Earliest,
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "latest" => Ok(Self::Named(StartName::Latest)),
+            "earliest" => Ok(Self::Named(StartName::Earliest)),
+            ms => ms.parse().map(Self::AtMs).map_err(|_| {
+                "write latest, earliest, or a time in milliseconds since 1970".to_owned()
+            }),
+        }
+    }
+}
+
+impl From<Start> for DeriveStart {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Named(StartName::Latest) => Self::Latest,
+            Start::Named(StartName::Earliest) => Self::Earliest,
+            Start::AtMs(ms) => Self::TimestampMs(ms),
+        }
+    }
+}
+
+impl From<DeriveStart> for Start {
+    fn from(start: DeriveStart) -> Self {
+        match start {
+            DeriveStart::Latest => Self::Named(StartName::Latest),
+            DeriveStart::Earliest => Self::Named(StartName::Earliest),
+            DeriveStart::TimestampMs(ms) => Self::AtMs(ms),
+        }
+    }
 }
 
 /// The failure policies by their names.
@@ -176,6 +249,12 @@ impl Description {
         if self.retries > limits::TRANSFORM_RETRIES_MAX {
             return Err(format!("retries: at most {}", limits::TRANSFORM_RETRIES_MAX));
         }
+        if self.mode == ModeName::Derive && self.outputs.is_empty() {
+            return Err("outputs: what a transform derives needs one at least".to_owned());
+        }
+        if self.mode == ModeName::Inline && self.start.is_some() {
+            return Err("start: only a transform with mode derive has one".to_owned());
+        }
         if self.settings.len() > limits::TRANSFORM_SETTINGS_MAX {
             return Err(format!("settings: at most {}", limits::TRANSFORM_SETTINGS_MAX));
         }
@@ -192,7 +271,7 @@ impl Description {
         Ok(())
     }
 
-    /// The engine's form, with the hash of the module.
+    /// The engine's form, with the hash of the module; whether that keeps state is for its host to say.
     pub(crate) fn into_spec(self, module: [u8; 32]) -> TransformSpec {
         TransformSpec {
             name: self.name,
@@ -205,7 +284,12 @@ impl Description {
             on_failure: OnFailure { retries: self.retries, then: self.on_failure.into() },
             dead_letter_topic: self.dead_letter_topic,
             order: self.order,
-            mode: Mode::Inline,
+            mode: match self.mode {
+                ModeName::Inline => Mode::Inline,
+                ModeName::Derive => Mode::Derive(self.start.map(Into::into).unwrap_or_default()),
+            },
+            route_by_key: self.route_by_key,
+            keeps_state: false,
             package_counter: 0,
         }
     }
@@ -224,6 +308,15 @@ impl Description {
             retries: spec.on_failure.retries,
             dead_letter_topic: spec.dead_letter_topic,
             order: spec.order,
+            mode: match spec.mode {
+                Mode::Inline => ModeName::Inline,
+                Mode::Derive(_) => ModeName::Derive,
+            },
+            start: match spec.mode {
+                Mode::Inline => None,
+                Mode::Derive(start) => Some(start.into()),
+            },
+            route_by_key: spec.route_by_key,
         }
     }
 }
@@ -271,9 +364,29 @@ mod tests {
             (r#"{"name":"hot","topics":["raw"],"topic":"x"}"#, "unknown field"),
             (r#"{"name":"hot","topics":["raw"],"on_failure":"panic"}"#, "dead-letter"),
             (r#"{"name":"hot","topics":["raw"],"retries":11}"#, "retries"),
+            (r#"{"name":"hot","topics":["raw"],"mode":"derive"}"#, "outputs"),
+            (r#"{"name":"hot","topics":["raw"],"start":"latest"}"#, "start"),
         ] {
             let error = Description::parse(json).unwrap_err();
             assert!(error.contains(part), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_derives_begins_where_it_is_told_and_is_shown_so() {
+        for (start, expected) in [
+            (r#","start":"earliest""#, DeriveStart::Earliest),
+            (r#","start":1700000000000"#, DeriveStart::TimestampMs(1_700_000_000_000)),
+            ("", DeriveStart::Latest),
+        ] {
+            let json = format!(
+                r#"{{"name":"d","topics":["raw"],"outputs":["out"],"mode":"derive"{start}}}"#
+            );
+            let spec = Description::parse(&json).unwrap().into_spec([0; 32]);
+            assert_eq!(spec.mode, Mode::Derive(expected));
+            let shown = Description::of(&spec);
+            let again = Description::parse(&serde_json::to_string(&shown).unwrap()).unwrap();
+            assert_eq!(again.into_spec([0; 32]).mode, Mode::Derive(expected));
         }
     }
 

@@ -235,6 +235,9 @@ fn schemas() -> Value {
         "settings": settings, "limits": limits,
         "on_failure": { "type": "string", "enum": ["dead-letter", "skip", "pass", "reject"] },
         "retries": integer, "dead_letter_topic": { "type": ["string", "null"] }, "order": integer,
+        "mode": { "type": "string", "enum": ["inline", "derive"] },
+        "start": { "anyOf": [{ "type": "string", "enum": ["latest", "earliest"] }, integer] },
+        "route_by_key": flag,
     });
     let canary = json!({
         "id": integer, "share_percent": integer, "fault": text, "module": text,

@@ -4,6 +4,7 @@
 
 mod activity;
 mod counters;
+mod derive;
 mod exposition;
 mod process;
 mod render;

@@ -32,6 +32,7 @@ pub(crate) fn render(
     space(&mut out, &snapshot.space);
     connections(&mut out, counters);
     transforms::render(&mut out, reports);
+    super::derive::render(&mut out, &snapshot.derives, &snapshot.engine);
     process_state(&mut out, uptime);
     out.encode()
 }
@@ -220,6 +221,7 @@ fn process_state(out: &mut Exposition, uptime: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::snapshot::DeriveState;
     use crate::metrics::snapshot::{GroupOffset, SpaceState, StorageState};
     use millpond_transform::{StageStats, StageTotals};
 
@@ -242,6 +244,13 @@ mod tests {
                 protocol: "consumer",
                 members: 2,
                 offsets: vec![offset(0), offset(1)],
+            }],
+            derives: vec![DeriveState {
+                transform: "mean".into(),
+                topic: "t".into(),
+                partition: 1,
+                lag: 5,
+                failures: 2,
             }],
             engine: EngineCounts {
                 records_in: 10,
@@ -326,6 +335,8 @@ mod tests {
             "millpond_connections{transport=\"quic\"} 0",
             "millpond_requests_total{api=\"Produce\"} 0",
             "millpond_transform_records_total{transform=\"hot\",outcome=\"dropped\"} 9",
+            "millpond_derive_lag{transform=\"mean\",topic=\"t\",partition=\"1\"} 5",
+            "millpond_derive_failing{transform=\"mean\",topic=\"t\",partition=\"1\"} 2",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

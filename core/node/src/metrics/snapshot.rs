@@ -8,6 +8,7 @@ pub(crate) struct Snapshot {
     pub(crate) address: String,
     pub(crate) partitions: Vec<PartitionState>,
     pub(crate) groups: Vec<GroupState>,
+    pub(crate) derives: Vec<DeriveState>,
     pub(crate) engine: EngineCounts,
     pub(crate) storage: StorageState,
     pub(crate) space: SpaceState,
@@ -43,6 +44,18 @@ pub(crate) struct PartitionState {
     pub(crate) high_watermark: i64,
     /// Bytes of its batches in memory.
     pub(crate) tail_bytes: u64,
+}
+
+/// A derived transform on one partition of a source.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeriveState {
+    pub(crate) transform: String,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// Offsets that can be read and have not been.
+    pub(crate) lag: i64,
+    /// In a row.
+    pub(crate) failures: u64,
 }
 
 /// A consumer group.
@@ -98,6 +111,12 @@ pub(crate) struct EngineCounts {
     /// What is remembered of idempotent producers, by partition.
     pub(crate) producers: u64,
     pub(crate) producers_evicted: u64,
+    /// Of derived transforms.
+    pub(crate) derived_batches: u64,
+    pub(crate) derive_failures: u64,
+    pub(crate) derive_records_gone: u64,
+    /// Jobs of transforms with state for which only time passed.
+    pub(crate) idle_jobs: u64,
 }
 
 /// What the storage did so far.

@@ -2,7 +2,7 @@
 //! cheap.
 
 use millpond_engine::transform::{AdminError, AdminRequest, AdminResponse, TransformOutcome};
-use millpond_engine::{SessionId, Ticket};
+use millpond_engine::{SessionId, StatePage, Ticket, TransformId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Snapshot;
@@ -16,8 +16,20 @@ pub(crate) const INBOX_MAX: usize = 1024;
 pub(crate) enum ToEngine {
     Call(Call),
     Close(SessionId),
-    Transformed { ticket: Ticket, outcome: TransformOutcome },
-    Admin { request: AdminRequest, reply: oneshot::Sender<Result<AdminResponse, AdminError>> },
+    Transformed {
+        ticket: Ticket,
+        outcome: TransformOutcome,
+    },
+    ReadState {
+        ticket: Ticket,
+        transform: TransformId,
+        from: i64,
+        reply: oneshot::Sender<Result<StatePage, String>>,
+    },
+    Admin {
+        request: AdminRequest,
+        reply: oneshot::Sender<Result<AdminResponse, AdminError>>,
+    },
     Snapshot(oneshot::Sender<Snapshot>),
     Ping(oneshot::Sender<()>),
 }
@@ -60,6 +72,16 @@ impl EngineHandle {
         outcome: TransformOutcome,
     ) -> Result<(), EngineGone> {
         self.send(ToEngine::Transformed { ticket, outcome }).await
+    }
+
+    /// A page of the state that a transform of a job keeps.
+    pub(crate) async fn read_state(
+        &self,
+        ticket: Ticket,
+        transform: TransformId,
+        from: i64,
+    ) -> Result<Result<StatePage, String>, EngineGone> {
+        self.ask(|reply| ToEngine::ReadState { ticket, transform, from, reply }).await
     }
 
     async fn ask<T>(

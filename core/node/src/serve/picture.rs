@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millpond_engine::{Engine, GroupOffsets};
+use millpond_engine::{DeriveView, Engine, GroupOffsets};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{
     DurableEngine, LATENCY_BOUNDS_US, LatencyHistogram, StorageMetrics, WriteCause,
@@ -13,7 +13,7 @@ use millpond_wire::limits;
 use super::shell::NodeShell;
 use crate::metrics::Snapshot;
 use crate::metrics::snapshot::{
-    EngineCounts, GroupOffset, GroupState, PartitionState, SpaceState, StorageState,
+    DeriveState, EngineCounts, GroupOffset, GroupState, PartitionState, SpaceState, StorageState,
 };
 
 /// Takes the picture.
@@ -28,6 +28,7 @@ pub(super) fn take(engine: &DurableEngine<RealDisk, NodeShell>) -> Snapshot {
             address: address.map(|a| format!("{}:{}", a.host, a.port)).unwrap_or_default(),
             partitions: partitions(engine),
             groups: groups(engine),
+            derives: derives(engine),
             engine: counts(engine),
             storage: storage(&metrics),
             space: space(engine, mono_ms),
@@ -79,6 +80,17 @@ fn committed(engine: &Engine, group: &str, offsets: &GroupOffsets) -> Vec<GroupO
     found.collect()
 }
 
+fn derives(engine: &Engine) -> Vec<DeriveState> {
+    let state = |view: DeriveView| DeriveState {
+        transform: view.transform,
+        topic: view.topic,
+        partition: view.partition.partition,
+        lag: view.lag,
+        failures: u64::from(view.failures),
+    };
+    engine.derives().into_iter().map(state).collect()
+}
+
 fn counts(engine: &Engine) -> EngineCounts {
     let counters = engine.counters();
     let (throttled_connections, held_requests) = engine.throttled_len();
@@ -98,6 +110,10 @@ fn counts(engine: &Engine) -> EngineCounts {
         tail_bytes: engine.tail_bytes() as u64,
         waiting_fetches: engine.waiters_len() as u64,
         transforming_batches: engine.transforming_len() as u64,
+        derived_batches: counters.derive_batches,
+        derive_failures: counters.derive_failures,
+        derive_records_gone: counters.derive_records_gone,
+        idle_jobs: counters.idle_jobs,
         throttled_requests: counters.requests_throttled,
         throttle_seconds: Duration::from_millis(counters.throttle_ms).as_secs_f64(),
         throttled_connections: throttled_connections as u64,

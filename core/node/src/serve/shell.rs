@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use millpond_engine::transform::{AdminError, AdminResponse};
-use millpond_engine::{AdminId, Effect, Event, Now, RequestId, SessionId};
+use millpond_engine::{AdminId, Effect, Event, Now, RequestId, SessionId, StatePage};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{DurableEngine, Shell};
 use millpond_wire::messages::{Request, Response};
@@ -38,6 +38,8 @@ struct State {
     transforms: Arc<TransformService>,
     replies: RefCell<Waiters<Option<Response>>>,
     admin: RefCell<Waiters<Result<AdminResponse, AdminError>>>,
+    /// Workers that read state, by the ticket of their job: each reads one page at a time.
+    state_pages: RefCell<Waiters<Result<StatePage, String>>>,
     next_id: Cell<u64>,
     worker: Worker,
 }
@@ -96,6 +98,7 @@ impl NodeShell {
             transforms,
             replies: RefCell::new(Waiters::new()),
             admin: RefCell::new(Waiters::new()),
+            state_pages: RefCell::new(Waiters::new()),
             next_id: Cell::new(1),
             worker: Worker::default(),
         };
@@ -146,6 +149,10 @@ impl LocalGateway {
             ToEngine::Close(session) => self.decide(Event::SessionClosed(session)),
             ToEngine::Transformed { ticket, outcome } => {
                 self.decide(Event::Transformed { ticket, outcome })
+            }
+            ToEngine::ReadState { ticket, transform, from, reply } => {
+                self.shell.state.state_pages.borrow_mut().insert(ticket.0, reply);
+                self.decide(Event::ReadState { ticket, transform, from });
             }
             ToEngine::Admin { request, reply } => {
                 let id = self.shell.next_id();
@@ -209,6 +216,9 @@ impl Shell for NodeShell {
             Effect::Reply { id, response } => state.replies.borrow_mut().answer(id.0, response),
             Effect::AdminReply { id, result } => state.admin.borrow_mut().answer(id.0, result),
             Effect::Transform(job) => state.transforms.submit(job),
+            Effect::StateRead { ticket, page, .. } => {
+                state.state_pages.borrow_mut().answer(ticket.0, page);
+            }
             Effect::TransformsChanged(deployments) => state.transforms.deployed(&deployments),
             // The rest is the storage's own business.
             Effect::Append { .. }

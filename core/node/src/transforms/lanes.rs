@@ -1,14 +1,28 @@
-//! Batches on their way to workers: one lane for each partition, so that batches of a partition
-//! keep their order while partitions run beside each other. A lane exists while it has work.
+//! Batches on their way to workers: one lane for each partition's inline chain and for each transform
+//! that derives from it, so that batches of a lane keep their order while lanes run beside each other. A lane exists while it has work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use millpond_engine::PartitionKey;
 use millpond_engine::transform::TransformJob;
+use millpond_engine::{PartitionKey, TransformId};
 use millpond_wire::limits::{TRANSFORM_INSTANCES_MAX, TRANSFORM_QUEUE_MAX};
 
 use super::runner::Runner;
+
+/// What keeps its order: the inline chain of a partition, or one transform that derives from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LaneKey {
+    partition: PartitionKey,
+    derived_by: Option<TransformId>,
+}
+
+impl LaneKey {
+    pub(super) fn of(job: &TransformJob) -> Self {
+        let derived_by = job.is_derived.then(|| job.chain.first().copied()).flatten();
+        Self { partition: job.partition, derived_by }
+    }
+}
 
 /// All lanes of a node.
 #[derive(Default)]
@@ -18,18 +32,18 @@ pub(super) struct Lanes {
 
 #[derive(Default)]
 struct State {
-    /// Partitions with a worker, and what waits for it.
-    busy: HashMap<PartitionKey, VecDeque<TransformJob>>,
+    /// Lanes with a worker, and what waits for it.
+    busy: HashMap<LaneKey, VecDeque<TransformJob>>,
     waiting: usize,
-    /// Instances of idle partitions, the one idle longest first.
-    idle: VecDeque<(PartitionKey, Runner)>,
+    /// Instances of idle lanes, the one idle longest first.
+    idle: VecDeque<(LaneKey, Runner)>,
 }
 
 /// What became of a job that was handed in.
 pub(super) enum Queued {
-    /// A worker has the partition already and will come to it.
+    /// A worker has the lane already and will come to it.
     Behind,
-    /// Nobody has the partition: the caller must start a worker with the job and the instances left
+    /// Nobody has the lane: the caller must start a worker with the job and the instances left
     /// from last time.
     Start(Box<TransformJob>, Option<Runner>),
     /// Too much is waiting.
@@ -43,31 +57,28 @@ impl Lanes {
         if state.waiting >= TRANSFORM_QUEUE_MAX {
             return Queued::Full(Box::new(job));
         }
-        if let Some(queue) = state.busy.get_mut(&job.partition) {
+        let lane = LaneKey::of(&job);
+        if let Some(queue) = state.busy.get_mut(&lane) {
             queue.push_back(job);
             state.waiting += 1;
             return Queued::Behind;
         }
-        state.busy.insert(job.partition, VecDeque::new());
-        let at = state.idle.iter().position(|(partition, _)| *partition == job.partition);
+        state.busy.insert(lane, VecDeque::new());
+        let at = state.idle.iter().position(|(idle, _)| *idle == lane);
         let runner = at.and_then(|at| state.idle.remove(at)).map(|(_, runner)| runner);
         Queued::Start(Box::new(job), runner)
     }
 
-    /// The next job of a partition; if there is none the lane ends and its instances are kept for
+    /// The next job of a lane; if there is none the lane ends and its instances are kept for
     /// next time.
-    pub(super) fn next(
-        &self,
-        partition: PartitionKey,
-        runner: Runner,
-    ) -> Option<(TransformJob, Runner)> {
+    pub(super) fn next(&self, lane: LaneKey, runner: Runner) -> Option<(TransformJob, Runner)> {
         let mut state = self.lock();
-        if let Some(job) = state.busy.get_mut(&partition).and_then(VecDeque::pop_front) {
+        if let Some(job) = state.busy.get_mut(&lane).and_then(VecDeque::pop_front) {
             state.waiting -= 1;
             return Some((job, runner));
         }
-        state.busy.remove(&partition);
-        state.idle.push_back((partition, runner));
+        state.busy.remove(&lane);
+        state.idle.push_back((lane, runner));
         let instances =
             |state: &State| state.idle.iter().map(|(_, runner)| runner.instances()).sum::<usize>();
         while instances(&state) > TRANSFORM_INSTANCES_MAX {

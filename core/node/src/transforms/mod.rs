@@ -7,6 +7,7 @@ mod lanes;
 mod logs;
 mod runner;
 mod service;
+mod stateful;
 mod stats;
 mod store;
 mod watch;

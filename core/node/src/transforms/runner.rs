@@ -1,11 +1,12 @@
 //! Running one partition's chain on one batch, and saying it in the engine's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
-    FailureAction, Output, OutputTopic, TransformJob, TransformOutcome, TransformSpec as EngineSpec,
+    FailureAction, Output, OutputTopic, StateBatch, TransformJob, TransformOutcome,
+    TransformSpec as EngineSpec,
 };
 use millpond_transform::{
     Chain, FailurePolicy, Input, Limits, OnFailure, Outcome, OutputTopic as GuestTopic, Report,
@@ -15,6 +16,7 @@ use millpond_wire::ErrorCode;
 
 use super::logs::LogLine;
 use super::service::{Deployed, TransformService, lock};
+use super::stateful;
 use super::watch;
 
 /// The chain of one partition, with its instances; empty until its first batch.
@@ -23,6 +25,8 @@ pub(super) struct Runner {
     ids: Vec<TransformId>,
     deployed: Vec<Arc<Deployed>>,
     chain: Option<Chain>,
+    /// As of the job before: another one means that state in memory is not what is journalled.
+    state_epoch: u64,
 }
 
 impl Runner {
@@ -52,10 +56,32 @@ impl Runner {
         let Some(chain) = &mut self.chain else {
             return unavailable(&job.topic, "it has no chain");
         };
-        let input = Input { batch: Some(&job.batch), input_count: job.input_count, idle_ms: None };
+        if std::mem::replace(&mut self.state_epoch, job.state_epoch) != job.state_epoch {
+            chain.forget_state();
+        }
+        if let Err(reason) = stateful::load(&service.engine, chain, &job).await {
+            return unavailable(&job.topic, &reason);
+        }
+        let (batch, input_count) = (job.batch.as_ref(), job.input_count);
+        let input = Input { batch, input_count, idle_ms: job.idle_ms };
         let report = millpond_transform::run(chain, input).await;
         self.record(service, &report);
-        outcome(report.outcome)
+        let state = match stateful::changes(&report, &job) {
+            Ok(state) => state,
+            Err(reason) => {
+                // With its memory, which is ahead of what can be journalled.
+                *self = Self::default();
+                return unavailable(&job.topic, &reason);
+            }
+        };
+        outcome(report.outcome, state, &self.by_key())
+    }
+
+    /// Topics to which records go by their key.
+    fn by_key(&self) -> BTreeSet<&str> {
+        let specs = self.deployed.iter().map(|deployed| &deployed.deployment.spec);
+        let keyed = specs.filter(|spec| spec.route_by_key);
+        keyed.flat_map(|spec| spec.outputs.iter().map(String::as_str)).collect()
     }
 
     /// Says in the logs from which input on another version has the partition.
@@ -103,7 +129,8 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
     }
     let chain =
         Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
-    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain) })
+    let state_epoch = job.state_epoch;
+    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain), state_epoch })
 }
 
 /// The node cannot run what the topic demands. Records must not pass unseen: the producer is told
@@ -116,16 +143,20 @@ fn unavailable(topic: &str, reason: &str) -> TransformOutcome {
     }
 }
 
-fn outcome(outcome: Outcome) -> TransformOutcome {
+fn outcome(outcome: Outcome, state: Vec<StateBatch>, by_key: &BTreeSet<&str>) -> TransformOutcome {
     match outcome {
-        Outcome::Untouched => TransformOutcome::Untouched,
+        Outcome::Untouched => TransformOutcome::Untouched { state },
         Outcome::Rejected { code, message } => TransformOutcome::Rejected { code, message },
         Outcome::Changed { outputs } => TransformOutcome::Changed {
+            state,
             outputs: outputs
                 .into_iter()
                 .map(|output| Output {
                     topic: match output.topic {
                         GuestTopic::Same => OutputTopic::Same,
+                        GuestTopic::Named(name) if by_key.contains(name.as_str()) => {
+                            OutputTopic::ByKey(name)
+                        }
                         GuestTopic::Named(name) => OutputTopic::Named(name),
                     },
                     batch: output.batch,

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::compiler::Compiler;
-use super::lanes::{Lanes, Queued};
+use super::lanes::{LaneKey, Lanes, Queued};
 use super::logs::{Log, LogLine};
 use super::runner::{Runner, host_spec};
 use super::stats::{TransformReport, VersionReport};
@@ -40,7 +40,7 @@ pub(crate) struct TransformService {
     host: Host,
     store: ModuleStore,
     compiler: Compiler,
-    engine: EngineHandle,
+    pub(super) engine: EngineHandle,
     workers: Handle,
     /// Whoever may sign modules; nobody: they need no signature.
     trusted: Vec<PublicKey>,
@@ -145,6 +145,7 @@ impl TransformService {
         }
         let module = self.compiler.ready(wasm.clone()).await.map_err(AdmitError::Module)?;
         self.try_start(&description, &module).await?;
+        let keeps_state = module.keeps_state();
         let store = self.store.clone();
         let stored = self.workers.spawn_blocking(move || store.put(&wasm)).await;
         let hash = stored.map_err(|_| AdmitError::Stopping)??;
@@ -154,7 +155,7 @@ impl TransformService {
         }
         table.recent.push_back(module);
         let package_counter = manifest.map_or(0, |manifest| manifest.counter);
-        Ok(TransformSpec { package_counter, ..description.into_spec(hash) })
+        Ok(TransformSpec { package_counter, keeps_state, ..description.into_spec(hash) })
     }
 
     /// What was signed, where signatures are demanded.
@@ -300,9 +301,9 @@ impl TransformService {
         }
     }
 
-    /// Runs the batches of one partition, in order, until there are none.
+    /// Runs the batches of one lane, in order, until there are none.
     async fn work(self: Arc<Self>, job: TransformJob, runner: Runner) {
-        let partition = job.partition;
+        let lane = LaneKey::of(&job);
         let mut next = Some((job, runner));
         while let Some((job, mut runner)) = next {
             let ticket = job.ticket;
@@ -310,7 +311,7 @@ impl TransformService {
             if self.engine.transformed(ticket, outcome).await.is_err() {
                 return;
             }
-            next = self.lanes.next(partition, runner);
+            next = self.lanes.next(lane, runner);
         }
     }
 

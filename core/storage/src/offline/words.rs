@@ -43,6 +43,9 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
         Fact::InputsCounted { partition, records } => {
             format!("{}: {records} records given to transforms so far", of(partition))
         }
+        Fact::CursorMoved { partition, transform, cursor } => {
+            format!("{}: transform {transform} goes on at offset {}", of(partition), cursor.next)
+        }
         Fact::TopicConfigured { id, configs } => {
             let settings: Vec<_> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
             format!("topic {} configured: {}", names.name(*id), settings.join(" "))

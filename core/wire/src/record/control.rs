@@ -9,7 +9,7 @@
 
 use super::batch::Batch;
 use super::codec::Codec;
-use super::header::{Attributes, BatchHeader, NO_SEQUENCE};
+use super::header::{Attributes, BatchHeader, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
 use super::log_batch::LogBatch;
 use super::records::RecordIter;
 
@@ -85,6 +85,23 @@ impl Batch {
         header.producer_epoch = producer_epoch;
         header.base_sequence = NO_SEQUENCE;
         Batch::sealed(header, self.codec(), &self.payload())
+    }
+
+    /// The same records as any producer could send them: no producer id, no transaction, no mark of
+    /// the broker's, base offset 0. The CRC covers it, so this copies.
+    #[must_use]
+    pub fn as_plain(&self) -> Batch {
+        let mut header = *self.header();
+        let codec = self.codec();
+        header.attributes = Attributes::default()
+            .with_codec(codec)
+            .with_timestamp_type(header.attributes.timestamp_type());
+        header.base_offset = 0;
+        header.partition_leader_epoch = -1;
+        header.producer_id = NO_PRODUCER_ID;
+        header.producer_epoch = NO_PRODUCER_EPOCH;
+        header.base_sequence = NO_SEQUENCE;
+        Batch::sealed(header, codec, &self.payload())
     }
 }
 

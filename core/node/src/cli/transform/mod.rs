@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use super::http_client::HttpClient;
 use super::table::Table;
 use super::{CliError, session, text};
-use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, Shown};
+use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]
@@ -25,6 +25,7 @@ use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, Shown};
   millpond transform try --module hot --topic readings --set limit=70
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
+  millpond transform deploy mean --module mean.wasm --topic readings --derive --output means --from earliest
   millpond transform deploy hot --module better.wasm --topic readings --canary 25
   millpond transform promote hot
   millpond transform alter hot --limit memory_bytes=8_388_608
@@ -32,7 +33,8 @@ use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, Shown};
   millpond transform logs hot --follow
   millpond transform delete hot
 
-A transform runs on what is produced to its topics, before it is stored.")]
+A transform runs on what is produced to its topics, before it is stored; with --derive on what is
+stored and committed, and what it makes goes to its outputs.")]
 pub(super) struct TransformArgs {
     /// The node's HTTP address.
     #[arg(long, global = true, default_value = "http://127.0.0.1:9644", value_name = "URL")]
@@ -154,6 +156,15 @@ struct DeployArgs {
     /// Transforms of a topic run in ascending order.
     #[arg(long, default_value_t = 0)]
     order: i32,
+    /// Run on what is stored and committed; what the module keeps goes to the first output.
+    #[arg(long, requires = "outputs")]
+    derive: bool,
+    /// Where to begin with --derive: latest, earliest, or a time in ms since 1970 [default: latest].
+    #[arg(long, value_name = "START", requires = "derive", allow_negative_numbers = true)]
+    from: Option<Start>,
+    /// Send records for other topics to the partition of their key.
+    #[arg(long)]
+    route_by_key: bool,
     /// Try it on this share of the partitions first, 1 to 99, beside the version in force.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
     canary: Option<u8>,
@@ -239,6 +250,9 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
         retries: args.retries,
         dead_letter_topic: args.dead_letter_topic,
         order: args.order,
+        mode: if args.derive { ModeName::Derive } else { ModeName::Inline },
+        start: args.from,
+        route_by_key: args.route_by_key,
     };
     let header =
         serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
@@ -346,6 +360,9 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         line("fault", fault);
     }
     line("topics", &d.topics.join(", "));
+    if d.mode == ModeName::Derive {
+        line("mode", "derive");
+    }
     if !d.outputs.is_empty() {
         line("outputs", &d.outputs.join(", "));
     }

@@ -1,12 +1,15 @@
 //! A machine with a node on it: the disk outlives the node, power cuts end the node.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
-use millpond_engine::{Effect, EngineConfig, Event, Now, PartitionKey, Peer, RequestId, SessionId};
+use millpond_engine::transform::TransformJob;
+use millpond_engine::{
+    Effect, EngineConfig, Event, Now, PartitionKey, Peer, RequestId, SessionId, StatePage, Ticket,
+};
 use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::fetch_response::PartitionData;
@@ -26,9 +29,18 @@ pub(super) const NODE: SimGroup = SimGroup(1);
 pub(super) type Replies = Rc<RefCell<BTreeMap<RequestId, Option<Response>>>>;
 pub(super) type SimEngine = DurableEngine<SimDisk, SimShell>;
 
+/// What the engine asks of the workers of transforms, until a test takes it.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) jobs: RefCell<VecDeque<TransformJob>>,
+    /// Of state, by the ticket of the job.
+    pub(super) pages: RefCell<BTreeMap<Ticket, Result<StatePage, String>>>,
+}
+
 pub(super) struct SimShell {
     clock: SimClock,
     replies: Replies,
+    work: Rc<Work>,
 }
 
 impl Shell for SimShell {
@@ -42,8 +54,15 @@ impl Shell for SimShell {
     }
 
     fn effect(&self, effect: Effect) {
-        if let Effect::Reply { id, response } = effect {
-            assert!(self.replies.borrow_mut().insert(id, response).is_none(), "answered twice");
+        match effect {
+            Effect::Reply { id, response } => {
+                assert!(self.replies.borrow_mut().insert(id, response).is_none(), "answered twice");
+            }
+            Effect::Transform(job) => self.work.jobs.borrow_mut().push_back(job),
+            Effect::StateRead { ticket, page, .. } => {
+                self.work.pages.borrow_mut().insert(ticket, page);
+            }
+            _ => {}
         }
     }
 
@@ -58,6 +77,8 @@ pub(super) struct Machine {
     pub(super) disk: SimDisk,
     pub(super) storage: StorageConfig,
     pub(super) config: EngineConfig,
+    /// Of the node that was started last.
+    work: RefCell<Rc<Work>>,
 }
 
 /// A node that runs.
@@ -65,6 +86,7 @@ pub(super) struct Node {
     pub(super) engine: Rc<SimEngine>,
     pub(super) run: SimTask<Result<(), FatalDiskError>>,
     pub(super) replies: Replies,
+    pub(super) work: Rc<Work>,
     executor: SimExecutor,
     next_id: RefCell<u64>,
 }
@@ -76,12 +98,14 @@ impl Machine {
         let disk = SimDisk::new(clock.clone(), seed ^ 0xD15C);
         let storage = StorageConfig::small(0xF00D);
         let config = EngineConfig { tail_retain_bytes: 0, ..EngineConfig::default() };
-        Machine { executor, clock, disk, storage, config }
+        Machine { executor, clock, disk, storage, config, work: RefCell::default() }
     }
 
     pub(super) fn begin_open(&self) -> (SimTask<Result<Rc<SimEngine>, OpenError>>, Replies) {
         let replies = Replies::default();
-        let shell = SimShell { clock: self.clock.clone(), replies: Rc::clone(&replies) };
+        let work = Rc::<Work>::default();
+        *self.work.borrow_mut() = Rc::clone(&work);
+        let shell = SimShell { clock: self.clock.clone(), replies: Rc::clone(&replies), work };
         let (disk, storage, config) =
             (self.disk.clone(), self.storage.clone(), self.config.clone());
         let open = async move { DurableEngine::open(disk, storage, config, 7, shell).await };
@@ -99,7 +123,8 @@ impl Machine {
         let running = Rc::clone(&engine);
         let run = self.executor.spawn_in(NODE, async move { running.run().await });
         let executor = self.executor.clone();
-        Ok(Node { engine, run, replies, executor, next_id: RefCell::new(0) })
+        let work = Rc::clone(&self.work.borrow());
+        Ok(Node { engine, run, replies, work, executor, next_id: RefCell::new(0) })
     }
 
     pub(super) fn start(&self) -> Node {

@@ -14,14 +14,14 @@ use super::rig::{Machine, Node, fetch_request};
 const QUIET_MS: u64 = 14 * 60_000;
 
 /// A transactional producer that speaks KIP-890.
-struct Client {
+pub(super) struct Client {
     id: i64,
     epoch: i16,
     sequences: BTreeMap<(String, i32), i32>,
 }
 
 impl Client {
-    fn start(node: &Node) -> Client {
+    pub(super) fn start(node: &Node) -> Client {
         let request = InitProducerIdRequest {
             transactional_id: Some("tx".to_owned()),
             transaction_timeout_ms: 900_000,
@@ -38,7 +38,7 @@ impl Client {
         }
     }
 
-    fn put(&mut self, node: &Node, topic: &str, partition: i32, key: &str, value: &str) {
+    pub(super) fn put(&mut self, node: &Node, topic: &str, partition: i32, key: &str, value: &str) {
         let sequence = self.sequences.entry((topic.to_owned(), partition)).or_default();
         let mut builder = BatchBuilder::new(Codec::None, None)
             .with_transactional(true)
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    fn end(&mut self, node: &Node, committed: bool) {
+    pub(super) fn end(&mut self, node: &Node, committed: bool) {
         let request = EndTxnRequest {
             transactional_id: "tx".to_owned(),
             producer_id: self.id,
@@ -86,7 +86,7 @@ impl Client {
 }
 
 /// Keys and values of all records that count, in order, up to the last stable offset.
-fn committed(node: &Node, topic: &str, partition: i32) -> Vec<(String, String)> {
+pub(super) fn committed(node: &Node, topic: &str, partition: i32) -> Vec<(String, String)> {
     let (mut all, mut at) = (Vec::new(), 0);
     loop {
         let Request::Fetch(plain) = fetch_request(topic, partition, at) else { unreachable!() };
