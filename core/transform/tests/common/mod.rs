@@ -13,9 +13,18 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub(crate) const TOPIC: &str = "readings";
 pub(crate) const FIRST_INPUT: u64 = 1_000;
 
+/// The engine of a file's stories, unless they name one: files `*_interpreted.rs` tell the stories of
+/// others on the interpreter.
+pub(crate) fn engine() -> EngineKind {
+    match env!("CARGO_CRATE_NAME").ends_with("_interpreted") {
+        true => EngineKind::Interpreter,
+        false => EngineKind::Native,
+    }
+}
+
 /// The host of all tests of a file: compiling is what costs.
 pub(crate) fn host() -> &'static Host {
-    host_of(EngineKind::Native)
+    host_of(engine())
 }
 
 pub(crate) fn host_of(engine: EngineKind) -> &'static Host {
@@ -38,12 +47,12 @@ pub(crate) fn compiled_for(engine: EngineKind, wasm: &[u8]) -> CompiledModule {
 }
 
 pub(crate) fn compiled(wasm: &[u8]) -> CompiledModule {
-    compiled_for(EngineKind::Native, wasm)
+    compiled_for(engine(), wasm)
 }
 
 /// A declaration that a test changes, and the transform of it.
 pub(crate) async fn deploy(wasm: &[u8], change: impl FnOnce(&mut TransformSpec)) -> Arc<Transform> {
-    deploy_on(EngineKind::Native, wasm, change).await
+    deploy_on(engine(), wasm, change).await
 }
 
 pub(crate) async fn deploy_on(
