@@ -42,6 +42,8 @@
 //! is a cache; the broker may throw an instance away between any two batches.
 
 pub mod abi;
+pub mod aggregate;
+pub mod bytes;
 mod failure;
 mod guest;
 mod host;

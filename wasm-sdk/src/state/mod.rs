@@ -17,7 +17,7 @@
 //! ```
 
 #[cfg(target_arch = "wasm32")]
-mod imports;
+pub(crate) mod imports;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod memory;
 mod range;
