@@ -56,6 +56,7 @@ pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod timers;
+pub mod window;
 
 pub use failure::Failure;
 pub use host::{Level, abort, log};

@@ -9,7 +9,7 @@
 //! | [`Sum`], [`Mean`] | in the last digit at most: compensated (Neumaier) addition |
 //! | [`Last`] | of numbers with the same timestamp the one that was added last stays |
 //!
-//! The log fixes the order of records, and `window::Sessions` fixes the order
+//! The log fixes the order of records, and [`Sessions`](crate::window::Sessions) fixes the order
 //! of merges, so the same records give the same bits each time.
 
 mod count;
