@@ -111,7 +111,7 @@ impl<A: Aggregate> Windows<A> {
         if value.is_nan() {
             return Err("the value is not a number".into());
         }
-        let timestamp_ms = record.timestamp_ms();
+        let timestamp_ms = super::timestamp_ms(record)?;
         let watermark_ms = record.watermark_ms().unwrap_or(i64::MIN);
         let last_start_ms = timestamp_ms - timestamp_ms.rem_euclid(self.step_ms);
         let mut start_ms = last_start_ms - (self.size_ms - 1) / self.step_ms * self.step_ms;

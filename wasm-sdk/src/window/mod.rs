@@ -60,7 +60,7 @@ pub use fixed::{Window, Windows};
 pub use late::{Arrival, LatePolicy};
 pub use session::{Session, Sessions};
 
-use crate::Failure;
+use crate::{Failure, Record};
 
 /// When a window's result is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +84,15 @@ fn check_duration(what: &str, duration_ms: i64) -> Result<(), Failure> {
         return Ok(());
     }
     Err(format!("{what} is {duration_ms} ms; it can be 1 ms to a thousand years").into())
+}
+
+/// The record's time, if sums with durations can be formed with it.
+fn timestamp_ms(record: &Record<'_>) -> Result<i64, Failure> {
+    let timestamp_ms = record.timestamp_ms();
+    if timestamp_ms.unsigned_abs() > i64::MAX as u64 / 4 {
+        return Err(format!("{timestamp_ms} ms is no time that a window can hold").into());
+    }
+    Ok(timestamp_ms)
 }
 
 fn foreign_state() -> Failure {

@@ -107,7 +107,7 @@ impl<A: Aggregate> Sessions<A> {
         if value.is_nan() {
             return Err("the value is not a number".into());
         }
-        let timestamp_ms = record.timestamp_ms();
+        let timestamp_ms = super::timestamp_ms(record)?;
         let watermark_ms = record.watermark_ms().unwrap_or(i64::MIN);
         let touched = self.touched(key, timestamp_ms)?;
         if touched.is_empty() && timestamp_ms + self.gap_ms + self.lateness_ms <= watermark_ms {
