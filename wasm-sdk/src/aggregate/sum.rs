@@ -104,7 +104,7 @@ mod tests {
     fn the_sum_is_right_to_the_last_digits_in_any_order() {
         for seed in 0..50 {
             let mut values: Vec<f64> =
-                check::numbers(seed, 2_000).iter().map(|value| value * 1e3 as f64).collect();
+                check::numbers(seed, 2_000).iter().map(|value| value * 1e3).collect();
             values.iter_mut().for_each(|value| *value = (*value * 1048576.0).round() / 1048576.0);
             let expected = exact(&values);
             values.sort_by(f64::total_cmp);

@@ -194,12 +194,11 @@ pub(crate) fn with_new<R>(run: impl FnOnce() -> R) -> R {
     Store::new(true).in_force(run)
 }
 
-/// What is counted for an entry besides its key and value. The broker counts likewise; the exact
-/// number is its own.
-const ENTRY_BYTES: usize = 8;
+/// What is counted for an entry besides its key and value, as in the broker.
+const ENTRY_BYTES: usize = 96;
 /// As the broker's caps.
 const KEY_BYTES_MAX: usize = 1024;
-const VALUE_BYTES_MAX: usize = 1 << 20;
+const VALUE_BYTES_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -238,10 +237,10 @@ mod tests {
     #[test]
     fn a_full_state_refuses_and_changes_nothing() {
         let mut store = Store::new(true);
-        store.bytes_max = 40;
+        store.bytes_max = 2 * ENTRY_BYTES + 40;
         store.in_force(|| {
             state::put(b"a", &[1; 20]).unwrap();
-            assert_eq!(state::put(b"b", &[1; 20]), Err(StateError::Full));
+            assert_eq!(state::put(b"b", &[1; 30]), Err(StateError::Full));
             assert_eq!(timers::set(1, &[0; 20]), Err(StateError::Full));
             assert!(!state::contains(b"b"));
             state::put(b"a", &[1; 30]).unwrap();

@@ -60,7 +60,7 @@ pub use fixed::{Window, Windows};
 pub use late::{Arrival, LatePolicy};
 pub use session::{Session, Sessions};
 
-use crate::{Failure, Record};
+use crate::{Failure, Record, Settings};
 
 /// When a window's result is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,6 +72,21 @@ pub enum Emission {
     AtEnd,
     /// For each record that changes it, at once. Needs no timers.
     EachChange,
+}
+
+impl Emission {
+    /// Reads the setting `emit`: `close` (also if it is unset), `end` or `change`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn from_settings(settings: &Settings) -> Result<Self, Failure> {
+        match settings.get("emit").as_deref() {
+            None | Some("close") => Ok(Emission::AtClose),
+            Some("end") => Ok(Emission::AtEnd),
+            Some("change") => Ok(Emission::EachChange),
+            Some(other) => Err(format!("`emit` is close, end or change, not `{other}`").into()),
+        }
+    }
 }
 
 /// Of everything that a window operator keeps, the first byte.
