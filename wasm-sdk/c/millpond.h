@@ -628,9 +628,11 @@ static uint32_t mp_scan_number(mp_bytes text, double *number) {
         exponent += is_small ? -power : power;
     }
     double value = (double)digits;
-    for (; exponent > 0 && value && value <= 1.7976931348623157e308; exponent -= 22)
-        value *= tens[exponent > 22 ? 22 : exponent];
-    for (; exponent < 0 && value; exponent += 22) value /= tens[exponent < -22 ? 22 : -exponent];
+    while (exponent && value && value <= 1.7976931348623157e308) {
+        int32_t step = exponent > 22 ? 22 : exponent < -22 ? -22 : exponent;
+        value = step > 0 ? value * tens[step] : value / tens[-step];
+        exponent -= step;
+    }
     *number = is_negative ? -value : value;
     return at;
 }

@@ -8,7 +8,9 @@ mod common;
 
 use common::*;
 use millpond_guests::{SPLIT, THRESHOLD};
-use millpond_transform::{Contract, DeployError, Outcome, Sha256, Transform, TransformSpec};
+use millpond_transform::{
+    Contract, DeployError, EngineKind, Outcome, Sha256, Transform, TransformSpec,
+};
 use millpond_wire::record::{Batch, BatchBuilder, Codec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,20 @@ fn batches(values: &[Vec<u8>]) -> Vec<Batch> {
     batches
 }
 
+/// The records that one has and the other has not.
+fn differ(found: &Outcome, expected: &Outcome) -> String {
+    let all = |outcome: &Outcome| match outcome {
+        Outcome::Changed { .. } => came_out(outcome),
+        _ => Vec::new(),
+    };
+    let (found, expected) = (all(found), all(expected));
+    let only = |these: &[Record], those: &[Record]| {
+        let only = these.iter().filter(|record| !those.contains(record));
+        only.map(|record| record.value.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    format!("only found {:?}, only expected {:?}", only(&found, &expected), only(&expected, &found))
+}
+
 #[tokio::test]
 async fn a_threshold_in_any_language_decides_alike() {
     let settings: [&[(&str, &str)]; 6] = [
@@ -152,7 +168,11 @@ async fn a_threshold_in_any_language_decides_alike() {
             let wasm = module(language, "threshold");
             let found = outcome(&wasm, settings, &batches).await;
             for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                assert_eq!(found, expected, "{language:?} {settings:?} batch {at}");
+                assert!(
+                    found == expected,
+                    "{language:?} {settings:?} batch {at}: {}",
+                    differ(found, expected)
+                );
             }
         }
     }
@@ -182,7 +202,10 @@ async fn settings_are_refused_in_the_same_words() {
     let refusal = async |wasm: &[u8], settings: &[(&str, &str)]| {
         let mut spec = TransformSpec::new("subject", Sha256::of(wasm));
         set(&mut spec, settings);
-        match Transform::deploy(host(), spec, compiled(wasm)).await.expect_err("it is refused") {
+        match Transform::deploy(host(), spec, compiled_for(EngineKind::Native, wasm))
+            .await
+            .expect_err("it is refused")
+        {
             DeployError::Start(fault) => fault.to_string(),
             other => panic!("{other}"),
         }
@@ -211,7 +234,11 @@ async fn settings_are_refused_in_the_same_words() {
 async fn they_speak_our_contract_and_are_small() {
     for language in LANGUAGES {
         let wasm = module(language, "threshold");
-        assert_eq!(compiled(&wasm).contract(), Contract::Millpond, "{language:?}");
+        assert_eq!(
+            compiled_for(EngineKind::Native, &wasm).contract(),
+            Contract::Millpond,
+            "{language:?}"
+        );
         assert!(wasm.len() < 32 * 1024, "{language:?}: {} bytes", wasm.len());
     }
 }
