@@ -27,6 +27,9 @@ pub const DEAD_BAND: &[u8] = module!("dead_band");
 /// Lets each identity through once in a time.
 pub const DEDUP: &[u8] = module!("dedup");
 
+/// Says which rules of `wasm-sdk/SPEC.md` its host keeps.
+pub const CONFORMANCE: &[u8] = module!("conformance");
+
 /// Never comes back from a record that starts with `loop`.
 pub const HOSTILE_LOOP: &[u8] = module!("hostile_loop");
 /// Takes all memory on a record that starts with `memory`.
