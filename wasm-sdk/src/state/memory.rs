@@ -46,12 +46,18 @@ impl Store {
         result
     }
 
-    /// Moves the watermark on, never back, and forgets what it has reached.
+    /// Moves the watermark on, never back.
     pub(crate) fn advance(&mut self, watermark_ms: i64) {
-        if self.watermark_ms.is_none_or(|before| before < watermark_ms) {
-            self.watermark_ms = Some(watermark_ms);
-            self.entries.retain(|_, entry| !entry.is_gone(Some(watermark_ms)));
-        }
+        self.watermark_ms = self.watermark_ms.max(Some(watermark_ms));
+    }
+
+    /// Forgets the entries that the watermark has reached. The timers that it has reached come
+    /// first: they may still read what ends with them.
+    pub(crate) fn expire(&mut self) {
+        let watermark_ms = self.watermark_ms;
+        self.entries.retain(|_, entry| {
+            entry.expires_ms == 0 || watermark_ms.is_none_or(|now_ms| now_ms < entry.expires_ms)
+        });
     }
 
     /// Takes the timers that the watermark has reached, in order.
@@ -81,8 +87,7 @@ impl Store {
     }
 
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let entry = self.entries.get(key)?;
-        (!entry.is_gone(self.watermark_ms)).then_some(entry.value.as_slice())
+        self.entries.get(key).map(|entry| entry.value.as_slice())
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], expires_ms: i64) -> u32 {
@@ -118,9 +123,6 @@ impl Store {
             if to.is_some_and(|to| key.as_slice() >= to) {
                 break;
             }
-            if entry.is_gone(self.watermark_ms) {
-                continue;
-            }
             let bytes = abi::STATE_ENTRY_BYTES + key.len() + entry.value.len();
             let Some(place) = buffer.get_mut(written..written + bytes) else {
                 return if written > 0 { written as i32 } else { -(bytes as i32) };
@@ -132,12 +134,6 @@ impl Store {
             written += bytes;
         }
         written as i32
-    }
-}
-
-impl Entry {
-    fn is_gone(&self, watermark_ms: Option<i64>) -> bool {
-        self.expires_ms != 0 && watermark_ms.is_some_and(|watermark| watermark >= self.expires_ms)
     }
 }
 
@@ -169,11 +165,7 @@ pub(crate) fn put(key: &[u8], value: &[u8], expires_ms: i64) -> u32 {
 }
 
 pub(crate) fn delete(key: &[u8]) -> u32 {
-    with(0, |store| {
-        let was_there = store.get(key).is_some();
-        store.entries.remove(key);
-        u32::from(was_there)
-    })
+    with(0, |store| u32::from(store.entries.remove(key).is_some()))
 }
 
 pub(crate) fn range(from: &[u8], to: Option<&[u8]>, buffer: &mut [u8]) -> i32 {
@@ -226,8 +218,11 @@ mod tests {
         let mut store = Store::new(false);
         store.in_force(|| state::put_until(b"k", b"v", 100).unwrap());
         store.advance(99);
+        store.expire();
         assert!(store.in_force(|| state::contains(b"k")));
         store.advance(100);
+        assert!(store.in_force(|| state::contains(b"k")), "timers still see it");
+        store.expire();
         assert!(!store.in_force(|| state::contains(b"k")));
         store.advance(5);
         assert_eq!(store.watermark_ms, Some(100));

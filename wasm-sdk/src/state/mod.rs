@@ -90,7 +90,8 @@ pub fn put(key: &[u8], value: &[u8]) -> Result<(), StateError> {
     put_result(raw::put(key, value, 0))
 }
 
-/// Writes an entry that is gone once the partition's watermark reaches `expires_ms`.
+/// Writes an entry that is gone once the partition's watermark reaches `expires_ms`; timers that
+/// come due with it still find it.
 ///
 /// # Errors
 /// The state is full, or the entry too long; nothing changed.

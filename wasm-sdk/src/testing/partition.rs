@@ -221,6 +221,12 @@ impl<T: Transform> Partition<T> {
             let reached = greatest_ms.saturating_add(idle_ms).saturating_sub(self.delay_ms);
             self.store.advance(reached);
         }
+        let fired = self.run_timers();
+        self.store.expire();
+        fired
+    }
+
+    fn run_timers(&mut self) -> Vec<Fired> {
         let mut fired = Vec::new();
         let Some(on_timers) = self.on_timers else {
             return fired;

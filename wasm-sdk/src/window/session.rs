@@ -109,7 +109,12 @@ impl<A: Aggregate> Sessions<A> {
         }
         let timestamp_ms = super::timestamp_ms(record)?;
         let watermark_ms = record.watermark_ms().unwrap_or(i64::MIN);
-        let touched = self.touched(key, timestamp_ms)?;
+        let mut touched = self.touched(key, timestamp_ms)?;
+        if self.emission == Emission::EachChange {
+            // What expires may stand for a while after its time.
+            let wait_ms = self.gap_ms + self.lateness_ms;
+            touched.retain(|open| open.last_ms + wait_ms > watermark_ms);
+        }
         if touched.is_empty() && timestamp_ms + self.gap_ms + self.lateness_ms <= watermark_ms {
             return Ok(Arrival::Late);
         }
