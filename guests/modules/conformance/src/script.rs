@@ -7,7 +7,7 @@
 //! | `settings`, `helpers`, `state` | sections 5 and 6 |
 //! | `abort`, then `aborted` | puts and traps; looks whether that is undone |
 //! | `fail`, then `failed` | puts and fails; looks whether that stands |
-//! | `expire`, then `expired` any number of times | an entry that expires 50 ms of watermark later |
+//! | `expire`, then `expired` any number of times | an entry that expires 50 ms of watermark later, and a timer for the same time |
 //! | `size1`, `size2`, `size3` | in three runs: what an entry counts |
 //! | `timers`, then `fired` | sets timers 5 and 10 ms ahead of the watermark that its own time makes |
 //! | `emit` | keeps the record and emits three; `send`: to the topic that the value names |
@@ -106,6 +106,7 @@ pub(crate) fn on_record(input: &Input<'_>, index: usize, timers: bool, output: &
             let expires_ms = input.timestamp_ms(index) - delay_ms + 50;
             put_number(b"~expires", expires_ms);
             host::put(b"expires", b"", expires_ms);
+            host::set_timer(expires_ms, b"expires");
         }
         "expired" => {
             let is_over = (input.u64(64) as i64) >= number(b"~expires").unwrap_or_default();
@@ -297,7 +298,10 @@ fn on_timer(input: &Input<'_>, index: usize, output: &mut Output) -> u32 {
     let (at_ms, key) = (input.timestamp_ms(index), input.key(index).unwrap_or_default());
     let is_bare = input.value(index).is_none() && input.headers(index).is_empty();
     let in_ms = at_ms - number(b"~timers").unwrap_or_default();
-    let is_known = matches!((key, in_ms), (b"z", 5) | (b"a", 10) | (b"b", 10) | (b"again", 9));
+    let is_known = match key {
+        b"expires" => Some(at_ms) == number(b"~expires"),
+        _ => matches!((key, in_ms), (b"z", 5) | (b"a", 10) | (b"b", 10) | (b"again", 9)),
+    };
     output.check("T3", is_bare && is_known, "a timer that was not set, or with more to it");
     let mut fired = vec![0; 256];
     let len = host::get(b"~fired", &mut fired).clamp(0, 256) as usize;
@@ -312,6 +316,9 @@ fn on_timer(input: &Input<'_>, index: usize, output: &mut Output) -> u32 {
             return KEEP;
         }
         b"b" => output.check("T5", true, ""),
+        b"expires" => {
+            output.check_equal("S7", "an entry, in a timer", host::get(b"expires", &mut []), 0);
+        }
         _ => {}
     }
     DROP

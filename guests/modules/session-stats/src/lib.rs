@@ -86,7 +86,8 @@ impl Teller {
             value.push(b'}');
         }
         value.extend_from_slice(if session.is_final { b"}" } else { b",\"final\":false}" });
-        let mut emit = Emit::new(session.last_ms).key(Some(session.key)).value(value);
+        // A session before 1970 has no time that a record can have.
+        let mut emit = Emit::new(session.last_ms.max(-1)).key(Some(session.key)).value(value);
         if let Some(topic) = &self.topic {
             emit = emit.topic(topic);
         }

@@ -54,7 +54,8 @@ impl Teller {
         json::write_number(&mut self.value, mean);
         let end: &[u8] = if window.is_final { b"}" } else { b",\"final\":false}" };
         self.value.extend_from_slice(end);
-        let mut emit = Emit::new(end_ms - 1).key(Some(window.key)).value(&self.value);
+        // A window before 1970 has no time that a record can have.
+        let mut emit = Emit::new((end_ms - 1).max(-1)).key(Some(window.key)).value(&self.value);
         if let Some(topic) = &self.topic {
             emit = emit.topic(topic);
         }
