@@ -128,7 +128,7 @@ fn values() -> Vec<Vec<u8>> {
 }
 
 fn batches(values: &[Vec<u8>]) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = values.chunks(17).map(|part| batch(part)).collect();
+    let mut batches: Vec<Batch> = values.chunks(17).map(batch).collect();
     batches.push(batch(values));
     let mut bare = BatchBuilder::new(Codec::None, None);
     bare.push(-1, None, None, &[]).expect("it fits");
