@@ -99,6 +99,7 @@ pub trait Timed: Transform {
 macro_rules! register {
     ($transform:ty, timers) => {
         $crate::register!(@exports $transform, {
+            // SAFETY: as of the others, below.
             #[cfg(target_arch = "wasm32")]
             #[allow(unsafe_code)]
             #[unsafe(no_mangle)]

@@ -45,31 +45,37 @@ mod imports {
     }
 }
 
-// SAFETY, for all: the host reads what is passed as `*const` and writes to the buffers no more than
+// SAFETY, of all: the host reads what is passed as `*const` and writes to the buffers no more than
 // their lengths, during the call; all of it lives throughout the call.
 
 pub(crate) fn log(line: &str) {
+    // SAFETY: as above.
     unsafe { imports::log(1, line.as_ptr(), line.len()) }
 }
 
 pub(crate) fn abort(message: &str) -> ! {
+    // SAFETY: as above.
     unsafe { imports::abort(message.as_ptr(), message.len()) }
     core::arch::wasm32::unreachable()
 }
 
 pub(crate) fn setting(key: &str, buffer: &mut [u8]) -> i32 {
+    // SAFETY: as above.
     unsafe { imports::setting(key.as_ptr(), key.len(), buffer.as_mut_ptr(), buffer.len()) }
 }
 
 pub(crate) fn get(key: &[u8], buffer: &mut [u8]) -> i32 {
+    // SAFETY: as above.
     unsafe { imports::state_get(key.as_ptr(), key.len(), buffer.as_mut_ptr(), buffer.len()) }
 }
 
 pub(crate) fn put(key: &[u8], value: &[u8], expires_ms: i64) -> u32 {
+    // SAFETY: as above.
     unsafe { imports::state_put(key.as_ptr(), key.len(), value.as_ptr(), value.len(), expires_ms) }
 }
 
 pub(crate) fn delete(key: &[u8]) -> u32 {
+    // SAFETY: as above.
     unsafe { imports::state_delete(key.as_ptr(), key.len()) }
 }
 
@@ -77,14 +83,17 @@ pub(crate) fn range(from: &[u8], to: Option<&[u8]>, buffer: &mut [u8]) -> i32 {
     let (to, to_len) =
         to.map_or((core::ptr::null(), u32::MAX as usize), |to| (to.as_ptr(), to.len()));
     let (buffer, buffer_len) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: as above.
     unsafe { imports::state_range(from.as_ptr(), from.len(), to, to_len, buffer, buffer_len) }
 }
 
 pub(crate) fn set_timer(at_ms: i64, key: &[u8]) -> u32 {
+    // SAFETY: as above.
     unsafe { imports::timer_set(at_ms, key.as_ptr(), key.len()) }
 }
 
 pub(crate) fn delete_timer(at_ms: i64, key: &[u8]) -> u32 {
+    // SAFETY: as above.
     unsafe { imports::timer_delete(at_ms, key.as_ptr(), key.len()) }
 }
 
@@ -92,6 +101,7 @@ pub(crate) fn json_field(doc: &str, path: &str) -> (i32, [u32; 2]) {
     let mut place = [u32::MAX; 2];
     let out = &raw mut place;
     let (path, path_len) = (path.as_ptr(), path.len());
+    // SAFETY: as above.
     (unsafe { imports::json_field(doc.as_ptr(), doc.len(), path, path_len, out) }, place)
 }
 
@@ -99,9 +109,11 @@ pub(crate) fn json_number(doc: &str, path: &str) -> (i32, f64) {
     let mut number = f64::NAN;
     let out = &raw mut number;
     let (path, path_len) = (path.as_ptr(), path.len());
+    // SAFETY: as above.
     (unsafe { imports::json_number(doc.as_ptr(), doc.len(), path, path_len, out) }, number)
 }
 
 pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
+    // SAFETY: as above.
     unsafe { imports::hash64(bytes.as_ptr(), bytes.len(), seed) }
 }
