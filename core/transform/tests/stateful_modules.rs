@@ -193,7 +193,7 @@ async fn a_session_is_told_when_the_node_lets_time_go_on() {
     assert!(partition.idle(49).await.is_empty());
     let told = lines(&partition.idle(50).await);
     assert_eq!(told.len(), 1);
-    let start = "k {\"start\":10,\"last\":59,\"count\":3,\"mean\":6,\"min\":4,\"max\":8,\"quantiles\":{\"0.5\":";
+    let start = r#"k {"start":10,"last":59,"count":3,"mean":6,"min":4,"max":8,"quantiles":{"0.5":"#;
     assert!(told[0].starts_with(start), "{told:?}");
     assert_eq!(partition.entries(), 0);
 }

@@ -44,7 +44,8 @@ void mp_on_start(void) {
     else if (mp_equal(missing, MP_TEXT("drop")))
         setting.missing = MP_DROP;
     else
-        mp_abort(mp_join(MP_TEXT("`missing` is error, keep or drop, not `"), missing, MP_TEXT("`")));
+        mp_abort(
+            mp_join(MP_TEXT("`missing` is error, keep or drop, not `"), missing, MP_TEXT("`")));
 
     setting.field = mp_setting(MP_TEXT("field"));
     if (setting.field.len == MP_NULL) mp_abort(MP_TEXT("the setting `field` is required"));
