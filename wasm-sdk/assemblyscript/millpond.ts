@@ -14,9 +14,10 @@
 //
 //     asc entry.ts --outFile transform.wasm -O3 --runtime minimal --use abort=millpond/onAbort
 //
-// With timers: `registerTimers`, and export `millpond_timer_v1`, too. What a module must never count
-// on: that an instance lives from one batch to the next. There is no clock and no randomness but
-// what a record brings; `Date` and `Math.random` do not build.
+// With timers: `registerTimers`, and export `millpond_timer_v1`, too.
+//
+// What a module must never count on: that an instance lives from one batch to the next. There is no
+// clock and no randomness but what a record brings; `Date` and `Math.random` do not build.
 
 // ---- The host's functions -----------------------------------------------------------------------
 
@@ -40,7 +41,9 @@ declare function hostPut(key: usize, keyLen: u32, value: usize, valueLen: u32, e
 declare function hostDelete(key: usize, keyLen: u32): u32;
 // @ts-ignore: decorator
 @external("millpond", "state_range")
-declare function hostRange(from: usize, fromLen: u32, to: usize, toLen: u32, buf: usize, bufLen: u32): i32;
+declare function hostRange(
+  from: usize, fromLen: u32, to: usize, toLen: u32, buf: usize, bufLen: u32,
+): i32;
 // @ts-ignore: decorator
 @external("millpond", "timer_set")
 declare function hostTimerSet(at: i64, key: usize, keyLen: u32): u32;
@@ -144,7 +147,7 @@ export function fail(message: string): Verdict {
   return Verdict.Failed;
 }
 
-/** A record to be made: `Emit.copyOf(record)` or `new Emit(timestampMs)`, changed, then `send()`. */
+/** A record to be made: `Emit.copyOf(record)` or `new Emit(time)`, changed, then `send()`. */
 @final
 export class Emit {
   key: Bytes | null = null;

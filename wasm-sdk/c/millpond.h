@@ -248,7 +248,7 @@ MP_IMPORT("json_number")
 int32_t mp_import_json_number(const uint8_t *, uint32_t, const uint8_t *, uint32_t, double *);
 MP_IMPORT("hash64") uint64_t mp_import_hash64(const uint8_t *, uint32_t, uint64_t);
 
-/* ---- Memory: one region that grows. What the last call took is given back by the next. -------- */
+/* ---- Memory: one region that grows. What one call took is given back by the next. ------------ */
 
 extern uint8_t __heap_base;
 

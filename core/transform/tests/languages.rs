@@ -231,6 +231,43 @@ async fn settings_are_refused_in_the_same_words() {
 }
 
 #[tokio::test]
+async fn state_ranges_and_timers_are_there_in_any_language() {
+    // Key and time; what is told once the batch is in: time, key, count and keys counted then.
+    let long = "k".repeat(900);
+    let key = |name: &str| if name == "long" { long.clone() } else { name.to_string() };
+    let batches: [(&[(&str, i64)], &[(i64, &str, &str)]); 4] = [
+        (&[("a", 0), ("b", 1), ("long", 2), ("c", 5), ("a", 3), ("a", 1)], &[]),
+        (&[("b", 10)], &[]),
+        (&[("d", 14)], &[(12, "long", "1 of 5"), (13, "a", "3 of 4")]),
+        (&[("d", 40)], &[(15, "c", "1 of 3"), (20, "b", "2 of 2")]),
+    ];
+    for language in LANGUAGES {
+        let mut chain = chain(&module(language, "count"), |_| {}).await;
+        for stage in chain.state_wanted() {
+            chain.load_state(stage, []).expect("an empty state loads");
+        }
+        for (readings, expected) in batches {
+            let mut builder = BatchBuilder::new(Codec::None, None);
+            for (name, at_ms) in readings {
+                builder.push(*at_ms, Some(key(name).as_bytes()), None, &[]).expect("it fits");
+            }
+            let came = Batch::parse(builder.build().expect("a batch")).expect("it parses");
+            let told = came_out(&run_once(&mut chain, &came).await.outcome);
+            let told: Vec<_> = told
+                .iter()
+                .map(|r| (r.timestamp, r.key.clone().unwrap(), r.value.clone().unwrap()))
+                .collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(at_ms, name, value)| (*at_ms, key(name), value.to_string()))
+                .collect();
+            assert_eq!(told, expected, "{language:?}");
+            chain.discard_instances();
+        }
+    }
+}
+
+#[tokio::test]
 async fn they_speak_our_contract_and_are_small() {
     for language in LANGUAGES {
         let wasm = module(language, "threshold");
