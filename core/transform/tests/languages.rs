@@ -126,7 +126,7 @@ fn values() -> Vec<Vec<u8>> {
     values.extend((0..whole.len()).map(|end| whole[..end].to_vec()));
     // The field at every place that a load of sixteen bytes can have.
     for before in 0..40 {
-        let (name, text) = ("p".repeat(before + 1), "\\\"t\": ".repeat(before % 7));
+        let (name, text) = ("p".repeat(before + 1), "\\\"t\\\": ".repeat(before % 7));
         let object = format!("{{\"{name}\":\"{text}\",\"t\":{before},\"u\":\"{name}\"}}");
         values.push(object.into_bytes());
     }
