@@ -61,6 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_modules_that_keep_state_import_it() {
+        let imports = |module: &[u8]| module.windows(9).any(|name| name == b"state_put");
+        for (name, module) in SHIPPED {
+            let keeps = ["window-mean", "session-stats", "dead-band", "dedup"].contains(&name);
+            assert_eq!(imports(module), keeps, "{name}");
+        }
+    }
+
+    #[test]
     fn every_module_is_webassembly_of_a_modest_size() {
         let hostile =
             [HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, HOSTILE_LIES, HOSTILE_LOG, HOSTILE_STATE];

@@ -7,6 +7,7 @@ use crate::host;
 use crate::output::{Addresses, Output, Verdict};
 use crate::record::{Input, Record};
 use crate::settings::Settings;
+use crate::state;
 use crate::timers::Timer;
 use crate::{Failure, Timed, Transform};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -142,6 +143,7 @@ fn run_each(
         let result = each(&record, output);
         output.finish_record(result);
     }
+    state::end_call();
 }
 
 /// Makes a panic's message reach the log and the dead-letter record.

@@ -40,6 +40,7 @@ impl Store {
         let empty = Store::new(self.has_timers);
         STORE.set(Some(core::mem::replace(self, empty)));
         let result = run();
+        super::end_call();
         if let Some(store) = STORE.take() {
             *self = store;
         }

@@ -16,6 +16,7 @@
 //! }
 //! ```
 
+mod cache;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod imports;
 #[cfg(not(target_arch = "wasm32"))]
@@ -27,6 +28,7 @@ pub(crate) use imports as raw;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use memory as raw;
 
+pub(crate) use cache::end_call;
 pub use range::{Range, range};
 
 use crate::abi;
@@ -69,7 +71,7 @@ pub fn get<'s>(key: &[u8], scratch: &'s mut Vec<u8>) -> Option<&'s [u8]> {
     let room = scratch.capacity().max(SCRATCH_BYTES_MIN);
     scratch.resize(room, 0);
     loop {
-        let bytes = usize::try_from(raw::get(key, scratch)).ok()?;
+        let bytes = usize::try_from(cache::get(key, scratch)).ok()?;
         if bytes <= scratch.len() {
             return scratch.get(..bytes);
         }
@@ -79,7 +81,7 @@ pub fn get<'s>(key: &[u8], scratch: &'s mut Vec<u8>) -> Option<&'s [u8]> {
 
 /// Whether there is such a key.
 pub fn contains(key: &[u8]) -> bool {
-    raw::get(key, &mut []) >= 0
+    cache::get(key, &mut []) >= 0
 }
 
 /// Writes an entry that stays until it is written again or deleted.
@@ -87,7 +89,7 @@ pub fn contains(key: &[u8]) -> bool {
 /// # Errors
 /// The state is full, or the entry too long; nothing changed.
 pub fn put(key: &[u8], value: &[u8]) -> Result<(), StateError> {
-    put_result(raw::put(key, value, 0))
+    put_result(cache::put(key, value, 0))
 }
 
 /// Writes an entry that is gone once the partition's watermark reaches `expires_ms`; timers that
@@ -98,12 +100,12 @@ pub fn put(key: &[u8], value: &[u8]) -> Result<(), StateError> {
 pub fn put_until(key: &[u8], value: &[u8], expires_ms: i64) -> Result<(), StateError> {
     // 0 says never. What is to expire at or before 1970 expires a millisecond earlier or later.
     let expires_ms = if expires_ms == 0 { -1 } else { expires_ms };
-    put_result(raw::put(key, value, expires_ms))
+    put_result(cache::put(key, value, expires_ms))
 }
 
 /// Deletes an entry. Gives whether it was there.
 pub fn delete(key: &[u8]) -> bool {
-    raw::delete(key) == 1
+    cache::delete(key) == 1
 }
 
 /// Enough for most aggregates at the first try.

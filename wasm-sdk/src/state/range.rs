@@ -3,7 +3,7 @@
 //! It never shows an entry twice. An entry put or deleted while a range is read is shown as it is
 //! when its pack is fetched.
 
-use super::raw;
+use super::{cache, raw};
 use crate::abi;
 
 /// The entries with `from` <= key < `to`, ascending; without `to`, to the end.
@@ -65,6 +65,7 @@ impl Range {
         if self.pack.is_empty() {
             self.pack.resize(PACK_BYTES, 0);
         }
+        cache::write();
         loop {
             let got = raw::range(&self.from, self.to.as_deref(), &mut self.pack);
             match usize::try_from(got) {
