@@ -1,6 +1,6 @@
 //! The modules of `modules/`, as WebAssembly.
 //!
-//! The first four ship with the product. The hostile ones are what tests upload to see that the
+//! The first eight ship with the product. The hostile ones are what tests upload to see that the
 //! broker stands; they must never be part of a node.
 
 macro_rules! module {
@@ -18,6 +18,18 @@ pub const SPLIT: &[u8] = module!("split");
 /// Sends records to topics by a JSON text field.
 pub const ROUTE: &[u8] = module!("route");
 
+/// The mean of a JSON number per key and window of time.
+pub const WINDOW_MEAN: &[u8] = module!("window_mean");
+/// Statistics of a JSON number per key and session.
+pub const SESSION_STATS: &[u8] = module!("session_stats");
+/// Keeps the records whose JSON number has moved far enough.
+pub const DEAD_BAND: &[u8] = module!("dead_band");
+/// Lets each identity through once in a time.
+pub const DEDUP: &[u8] = module!("dedup");
+
+/// Says which rules of `wasm-sdk/SPEC.md` its host keeps.
+pub const CONFORMANCE: &[u8] = module!("conformance");
+
 /// Never comes back from a record that starts with `loop`.
 pub const HOSTILE_LOOP: &[u8] = module!("hostile_loop");
 /// Takes all memory on a record that starts with `memory`.
@@ -33,12 +45,29 @@ pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
 pub const HOSTILE_STATE: &[u8] = module!("hostile_state");
 
 /// The modules that ship, by the name that a deployment gives.
-pub const SHIPPED: [(&str, &[u8]); 4] =
-    [("threshold", THRESHOLD), ("projection", PROJECTION), ("split", SPLIT), ("route", ROUTE)];
+pub const SHIPPED: [(&str, &[u8]); 8] = [
+    ("threshold", THRESHOLD),
+    ("projection", PROJECTION),
+    ("split", SPLIT),
+    ("route", ROUTE),
+    ("window-mean", WINDOW_MEAN),
+    ("session-stats", SESSION_STATS),
+    ("dead-band", DEAD_BAND),
+    ("dedup", DEDUP),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_modules_that_keep_state_import_it() {
+        let imports = |module: &[u8]| module.windows(9).any(|name| name == b"state_put");
+        for (name, module) in SHIPPED {
+            let keeps = ["window-mean", "session-stats", "dead-band", "dedup"].contains(&name);
+            assert_eq!(imports(module), keeps, "{name}");
+        }
+    }
 
     #[test]
     fn every_module_is_webassembly_of_a_modest_size() {

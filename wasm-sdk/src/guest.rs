@@ -4,10 +4,12 @@
 
 use crate::abi;
 use crate::host;
-use crate::output::{Addresses, Output};
-use crate::record::Input;
+use crate::output::{Addresses, Output, Verdict};
+use crate::record::{Input, Record};
 use crate::settings::Settings;
-use crate::{Failure, Transform};
+use crate::state;
+use crate::timers::Timer;
+use crate::{Failure, Timed, Transform};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The index of the record in hand; the host reads it after a trap. Atomic so that the store is
@@ -67,6 +69,10 @@ impl<T: Transform> Guest<T> {
 
     /// `millpond_transform_v1`.
     pub fn transform(&mut self, pointer: u32, bytes: u32) -> u64 {
+        self.run(pointer, bytes, run_batch)
+    }
+
+    fn run(&mut self, pointer: u32, bytes: u32, run: Run<T>) -> u64 {
         if self.transform.is_none() {
             self.init();
         }
@@ -78,7 +84,7 @@ impl<T: Transform> Guest<T> {
         let Some(transform) = &mut self.transform else {
             host::abort("the module is not initialised");
         };
-        run_batch(transform, input, &mut self.output);
+        run(transform, input, &mut self.output);
         if self.output.is_untouched() {
             return 0;
         }
@@ -93,6 +99,16 @@ impl<T: Transform> Guest<T> {
     }
 }
 
+impl<T: Timed> Guest<T> {
+    /// `millpond_timer_v1`.
+    pub fn timer(&mut self, pointer: u32, bytes: u32) -> u64 {
+        self.run(pointer, bytes, run_timers)
+    }
+}
+
+/// [`run_batch`] or [`run_timers`].
+pub(crate) type Run<T> = fn(&mut T, &[u8], &mut Output);
+
 /// `millpond_progress`.
 pub fn progress_address() -> u32 {
     (&raw const PROGRESS) as usize as u32
@@ -100,6 +116,21 @@ pub fn progress_address() -> u32 {
 
 /// Runs a transform on an input buffer: the same code in a module and in a native test.
 pub(crate) fn run_batch<T: Transform>(transform: &mut T, input: &[u8], output: &mut Output) {
+    run_each(input, output, |record, output| transform.on_record(record, output));
+}
+
+/// Runs the timers of an input buffer. A timer is spent in any case; to keep says so at no cost.
+pub(crate) fn run_timers<T: Timed>(transform: &mut T, input: &[u8], output: &mut Output) {
+    run_each(input, output, |record, output| {
+        transform.on_timer(&Timer::of(*record), output).map(|()| Verdict::Keep)
+    });
+}
+
+fn run_each(
+    input: &[u8],
+    output: &mut Output,
+    mut each: impl FnMut(&Record<'_>, &mut Output) -> Result<Verdict, Failure>,
+) {
     let Some(input) = Input::parse(input) else {
         host::abort("the input does not follow the contract");
     };
@@ -109,9 +140,10 @@ pub(crate) fn run_batch<T: Transform>(transform: &mut T, input: &[u8], output: &
         let Some(record) = record else {
             host::abort("a record of the input points outside of it");
         };
-        let result: Result<_, Failure> = transform.on_record(&record, output);
+        let result = each(&record, output);
         output.finish_record(result);
     }
+    state::end_call();
 }
 
 /// Makes a panic's message reach the log and the dead-letter record.

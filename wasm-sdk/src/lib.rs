@@ -42,16 +42,23 @@
 //! is a cache; the broker may throw an instance away between any two batches.
 
 pub mod abi;
+pub mod aggregate;
+pub mod bytes;
 mod failure;
+pub mod filter;
 mod guest;
 mod host;
+pub mod join;
 pub mod json;
 mod output;
 mod random;
 mod record;
 mod settings;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod timers;
+pub mod window;
 
 pub use failure::Failure;
 pub use host::{Level, abort, log};
@@ -76,17 +83,42 @@ pub trait Transform: Sized {
     fn on_record(&mut self, record: &Record<'_>, output: &mut Output) -> Result<Verdict, Failure>;
 }
 
-/// Makes a type that implements [`Transform`] the module's transform. Once in a module.
+/// What a module does when its timers are due.
+pub trait Timed: Transform {
+    /// Acts on one timer. What is emitted goes on in the chain as a record would.
+    ///
+    /// # Errors
+    /// What a person should read. The timer is spent, and what was emitted for it is taken back;
+    /// what was put in the state stays.
+    fn on_timer(&mut self, timer: &timers::Timer<'_>, output: &mut Output) -> Result<(), Failure>;
+}
+
+/// Makes a type that implements [`Transform`] the module's transform; with `timers` behind it, one
+/// that implements [`Timed`], too. Once in a module.
 #[macro_export]
 macro_rules! register {
+    ($transform:ty, timers) => {
+        $crate::register!(@exports $transform, {
+            // SAFETY: as of the others, below.
+            #[cfg(target_arch = "wasm32")]
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn millpond_timer_v1(pointer: u32, bytes: u32) -> u64 {
+                GUEST.with_borrow_mut(|guest| guest.timer(pointer, bytes))
+            }
+        });
+    };
     ($transform:ty) => {
+        $crate::register!(@exports $transform, {});
+    };
+    (@exports $transform:ty, {$($more:item)*}) => {
         const _: () = {
             ::std::thread_local! {
                 static GUEST: ::std::cell::RefCell<$crate::__private::Guest<$transform>> =
                     const { ::std::cell::RefCell::new($crate::__private::Guest::new()) };
             }
 
-            // SAFETY, for all four: the names are the broker's contract and nothing else has
+            // SAFETY, for all: the names are the broker's contract and nothing else has
             // them; the functions take and give numbers only.
             #[cfg(target_arch = "wasm32")]
             #[allow(unsafe_code)]
@@ -115,6 +147,8 @@ macro_rules! register {
             extern "C" fn millpond_transform_v1(pointer: u32, bytes: u32) -> u64 {
                 GUEST.with_borrow_mut(|guest| guest.transform(pointer, bytes))
             }
+
+            $($more)*
         };
     };
 }

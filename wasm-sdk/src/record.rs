@@ -14,8 +14,11 @@ pub(crate) struct Input<'a> {
     headers: &'a [u8],
     topic: &'a str,
     partition: i32,
+    flags: u32,
     first_input: u64,
     seed: u64,
+    watermark_ms: i64,
+    state_bytes: u64,
 }
 
 impl<'a> Input<'a> {
@@ -37,8 +40,11 @@ impl<'a> Input<'a> {
             headers: slice(bytes, word(24), headers_bytes)?,
             topic: core::str::from_utf8(slice(bytes, word(32), word(36) as usize)?).ok()?,
             partition: word(40) as i32,
+            flags: word(44),
             first_input: u64_at(header, 48),
             seed: u64_at(header, 56),
+            watermark_ms: u64_at(header, 64) as i64,
+            state_bytes: u64_at(header, 72),
         })
     }
 
@@ -131,6 +137,29 @@ impl<'a> Record<'a> {
     /// earlier transform made of one carry its number.
     pub fn input_number(&self) -> u64 {
         self.input.first_input + u64::from(self.origin)
+    }
+
+    /// Which it is of the records that an earlier transform of the chain made of one. Together
+    /// with [`Self::input_number`] it names a record of the partition, for good.
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// The partition's watermark before this batch: the greatest timestamp seen, less the
+    /// transform's limit `watermark_delay_ms`. `None` before the first batch. It is the same for all records of a batch.
+    pub fn watermark_ms(&self) -> Option<i64> {
+        let watermark_ms = self.input.watermark_ms;
+        (watermark_ms != abi::NO_WATERMARK).then_some(watermark_ms)
+    }
+
+    /// Whether this is a replay or a try, of which nothing is stored.
+    pub fn is_replay(&self) -> bool {
+        self.input.flags & abi::INPUT_FLAG_REPLAY != 0
+    }
+
+    /// Bytes of state in use before this batch.
+    pub fn state_bytes(&self) -> u64 {
+        self.input.state_bytes
     }
 
     /// Random numbers that are the same each time this record is run.

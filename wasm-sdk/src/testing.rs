@@ -2,8 +2,12 @@
 //!
 //! For unit tests of a module; not part of what is built for wasm32.
 
+mod partition;
+
+pub use partition::{Fired, Partition, Step};
+
 use crate::abi;
-use crate::guest::run_batch;
+use crate::guest::{Run, run_batch};
 use crate::host::{self, Level};
 use crate::output::{Addresses, Output};
 use crate::{Failure, Settings, Transform};
@@ -107,15 +111,18 @@ pub fn run<T: Transform>(
 ) -> Result<Report, Failure> {
     host::take_logged();
     let mut transform = T::new(&Settings::from_pairs(settings))?;
-    let input = encode_input(records);
-    let mut output = Output::new();
-    run_batch(&mut transform, &input, &mut output);
-    let outcomes = if output.is_untouched() {
-        vec![Outcome::keep(); records.len()]
-    } else {
-        Memory::of(&input, &mut output).outcomes()
-    };
+    let outcomes = outcomes(&mut transform, run_batch, &encode_input(records), records.len());
     Ok(Report { outcomes, logged: host::take_logged() })
+}
+
+/// Runs one call and reads its answer.
+fn outcomes<T>(transform: &mut T, run: Run<T>, input: &[u8], records: usize) -> Vec<Outcome> {
+    let mut output = Output::new();
+    run(transform, input, &mut output);
+    if output.is_untouched() {
+        return vec![Outcome::keep(); records];
+    }
+    Memory::of(input, &mut output).outcomes()
 }
 
 /// A transform that runs natively on batch after batch, as an instance does in the broker: what a
@@ -150,6 +157,32 @@ impl<T: Transform> Native<T> {
 
 /// An input buffer as the broker lays it out; for benchmarks and tests of the layout.
 pub fn encode_input(records: &[TestRecord]) -> Vec<u8> {
+    encode(records, &Place::default())
+}
+
+/// What an input says of the batch as a whole.
+#[derive(Debug, Clone)]
+struct Place {
+    topic: String,
+    replay: bool,
+    first_input: u64,
+    watermark_ms: Option<i64>,
+    state_bytes: u64,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place {
+            topic: "test".to_string(),
+            replay: false,
+            first_input: 0,
+            watermark_ms: None,
+            state_bytes: 0,
+        }
+    }
+}
+
+fn encode(records: &[TestRecord], place: &Place) -> Vec<u8> {
     let header_count: usize = records.iter().map(|record| record.headers.len()).sum();
     let records_at = abi::INPUT_HEADER_BYTES;
     let headers_at = records_at + records.len() * abi::INPUT_RECORD_BYTES;
@@ -179,7 +212,7 @@ pub fn encode_input(records: &[TestRecord]) -> Vec<u8> {
             next_header += 1;
         }
     }
-    let topic = append(&mut input, Some(b"test"));
+    let topic = append(&mut input, Some(place.topic.as_bytes()));
     let total = input.len() as u32;
     let header = [
         abi::INPUT_MAGIC,
@@ -192,8 +225,14 @@ pub fn encode_input(records: &[TestRecord]) -> Vec<u8> {
         next_header,
         topic.0,
         topic.1,
+        0,
+        if place.replay { abi::INPUT_FLAG_REPLAY } else { 0 },
     ];
     put_words(&mut input, 0, &header);
+    input[48..56].copy_from_slice(&place.first_input.to_le_bytes());
+    let watermark_ms = place.watermark_ms.unwrap_or(abi::NO_WATERMARK);
+    input[64..72].copy_from_slice(&watermark_ms.to_le_bytes());
+    input[72..80].copy_from_slice(&place.state_bytes.to_le_bytes());
     input
 }
 

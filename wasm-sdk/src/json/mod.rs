@@ -13,6 +13,7 @@
 //! assert_eq!(json::number(value, "x"), None);
 //! ```
 
+mod lanes;
 mod members;
 mod number;
 mod scan;

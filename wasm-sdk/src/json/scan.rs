@@ -1,9 +1,10 @@
-//! Finds where things start and end in JSON text, eight bytes at a time.
+//! Finds where things start and end in JSON text, many bytes at a time.
 //!
 //! In valid JSON a quote inside of text has a backslash before it. So an unescaped `"name"`
 //! followed by a colon is a field of that name and nothing else, and the fast path needs no
 //! parser: it stops at the first nested `{` or `[` and leaves the rest to the exact walk.
 
+use super::lanes::Lanes;
 use super::members::members;
 
 /// Where the value of a top-level field starts.
@@ -26,37 +27,24 @@ enum Quick {
     Nested,
 }
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// The high bit of each byte that is zero, exactly.
-#[inline(always)]
-fn zero_bytes(word: u64) -> u64 {
-    !(((word & !HIGH) + !HIGH) | word | !HIGH)
-}
-
-#[inline(always)]
-fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
 /// Looks for a quote followed by the name's first byte, and for brackets.
 fn quick(object: &[u8], start: usize, field: &[u8]) -> Quick {
-    let quotes = LOW * u64::from(b'"');
-    let firsts = LOW * u64::from(field.first().copied().unwrap_or(b'"'));
+    let quotes = Lanes::splat(b'"');
+    let firsts = Lanes::splat(field.first().copied().unwrap_or(b'"'));
+    // With this bit `[` is `{`.
+    let bit = Lanes::splat(0x20);
+    let brackets = Lanes::splat(b'{');
     let mut at = start;
-    while let (Some(here), Some(next)) = (word_at(object, at), word_at(object, at + 1)) {
-        let candidates = zero_bytes(here ^ quotes) & zero_bytes(next ^ firsts);
-        let brackets = zero_bytes((here | (LOW * 0x20)) ^ (LOW * u64::from(b'{')));
-        let mut hits = candidates | brackets;
-        while hits != 0 {
-            let position = at + (hits.trailing_zeros() / 8) as usize;
-            match check(object, position, field) {
-                Quick::Absent => hits &= hits - 1,
+    while let (Some(here), Some(next)) = (Lanes::load(object, at), Lanes::load(object, at + 1)) {
+        let candidates = here.equal(quotes).and(next.equal(firsts));
+        let mut hits = candidates.or(here.or(bit).equal(brackets));
+        while let Some(first) = hits.first() {
+            match check(object, at + first, field) {
+                Quick::Absent => hits = hits.without_first(),
                 found => return found,
             }
         }
-        at += 8;
+        at += Lanes::BYTES;
     }
     for position in at..object.len() {
         match check(object, position, field) {
@@ -120,16 +108,16 @@ pub(super) fn end_of_value(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// One past the closing quote of the text whose opening quote is at `at`.
 pub(super) fn end_of_text(bytes: &[u8], at: usize) -> Option<usize> {
+    let (quotes, backslashes) = (Lanes::splat(b'"'), Lanes::splat(b'\\'));
     let mut at = at + 1;
     loop {
-        while let Some(word) = word_at(bytes, at) {
-            let quotes = zero_bytes(word ^ (LOW * u64::from(b'"')));
-            let hits = quotes | zero_bytes(word ^ (LOW * u64::from(b'\\')));
-            if hits != 0 {
-                at += (hits.trailing_zeros() / 8) as usize;
+        while let Some(lanes) = Lanes::load(bytes, at) {
+            let hits = lanes.equal(quotes).or(lanes.equal(backslashes));
+            if let Some(first) = hits.first() {
+                at += first;
                 break;
             }
-            at += 8;
+            at += Lanes::BYTES;
         }
         match bytes.get(at)? {
             b'"' => return Some(at + 1),

@@ -18,8 +18,13 @@ mod host {
     // compiled.
     unsafe extern "C" {
         pub(crate) safe fn state_get(key: u32, key_len: u32, buf: u32, buf_len: u32) -> i32;
-        pub(crate) safe fn state_put(key: u32, len: u32, value: u32, value_len: u32, expires_ms: i64)
-        -> u32;
+        pub(crate) safe fn state_put(
+            key: u32,
+            len: u32,
+            value: u32,
+            value_len: u32,
+            expires_ms: i64,
+        ) -> u32;
         pub(crate) safe fn state_delete(key: u32, key_len: u32) -> u32;
         pub(crate) safe fn state_range(
             from: u32,
@@ -31,9 +36,20 @@ mod host {
         ) -> i32;
         pub(crate) safe fn timer_set(at_ms: i64, key: u32, key_len: u32) -> u32;
         pub(crate) safe fn timer_delete(at_ms: i64, key: u32, key_len: u32) -> u32;
-        pub(crate) safe fn json_field(doc: u32, len: u32, path: u32, path_len: u32, out: u32) -> i32;
-        pub(crate) safe fn json_number(doc: u32, len: u32, path: u32, path_len: u32, out: u32)
-        -> i32;
+        pub(crate) safe fn json_field(
+            doc: u32,
+            len: u32,
+            path: u32,
+            path_len: u32,
+            out: u32,
+        ) -> i32;
+        pub(crate) safe fn json_number(
+            doc: u32,
+            len: u32,
+            path: u32,
+            path_len: u32,
+            out: u32,
+        ) -> i32;
         pub(crate) safe fn hash64(at: u32, len: u32, seed: u64) -> u64;
     }
 }
@@ -82,7 +98,9 @@ impl Shell<'_> {
                 let count = self.read(key).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
                 self.put(key, (count + 1).to_string().as_bytes(), 0);
             }
-            ["random"] => self.answer(splitmix(read_u64(self.input, 56) ^ read_u64(self.input, 48))),
+            ["random"] => {
+                self.answer(splitmix(read_u64(self.input, 56) ^ read_u64(self.input, 48)))
+            }
             ["watermark"] => self.answer(read_u64(self.input, 64) as i64),
             ["used"] => self.answer(read_u64(self.input, 72)),
             ["flags"] => self.answer(read_u32(self.input, 44)),
@@ -142,7 +160,8 @@ impl Shell<'_> {
         let mut packed = std::hint::black_box(&buffer).get(..written.max(0) as usize);
         let mut text = written.to_string();
         while let Some((lengths, rest)) = packed.and_then(|packed| packed.split_at_checked(8)) {
-            let (key_len, value_len) = (read_u32(lengths, 0) as usize, read_u32(lengths, 4) as usize);
+            let (key_len, value_len) =
+                (read_u32(lengths, 0) as usize, read_u32(lengths, 4) as usize);
             let (key, rest) = rest.split_at(key_len);
             let (value, rest) = rest.split_at(value_len);
             let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
@@ -154,7 +173,8 @@ impl Shell<'_> {
 
     fn json(&mut self, path: &str, document: &str) {
         let out = [0_u8; 8];
-        let ((doc, doc_len), (path, path_len)) = (place(document.as_bytes()), place(path.as_bytes()));
+        let ((doc, doc_len), (path, path_len)) =
+            (place(document.as_bytes()), place(path.as_bytes()));
         let kind = host::json_field(doc, doc_len, path, path_len, place(&out).0);
         let out = std::hint::black_box(&out);
         let (start, len) = (read_u32(out, 0) as usize, read_u32(out, 4) as usize);
@@ -169,7 +189,8 @@ impl Shell<'_> {
 
     fn number(&mut self, path: &str, document: &str) {
         let out = [0_u8; 8];
-        let ((doc, doc_len), (path, path_len)) = (place(document.as_bytes()), place(path.as_bytes()));
+        let ((doc, doc_len), (path, path_len)) =
+            (place(document.as_bytes()), place(path.as_bytes()));
         match host::json_number(doc, doc_len, path, path_len, place(&out).0) {
             0 => self.answer(f64::from_bits(read_u64(std::hint::black_box(&out), 0))),
             code => self.answer(code),
