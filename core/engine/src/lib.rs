@@ -59,6 +59,8 @@ mod topic_config;
 mod transaction;
 pub mod transform;
 mod units;
+mod user_fact;
+mod users;
 mod view;
 
 pub use api::api_versions;
@@ -95,6 +97,8 @@ pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,
 };
+pub use user_fact::UserFact;
+pub use users::{ScramCredential, ScramHash};
 pub use view::{GroupKind, GroupView, MemberView};
 
 #[cfg(test)]

@@ -23,10 +23,11 @@
 //! settings   configs of all brokers | configs of this one
 //! rosters    u32 x (group str | change of nothing, see group/roster/classic.rs)
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
+//! users      u32 x (user str | u32 x (mechanism u8 | credential)), as in user_fact.rs
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings; up to version 6 deployments have no
-//! parts and there are no package counters; all are read. Up to version 5
+//! parts and there are no package counters and no users; all are read. Up to version 5
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
@@ -45,6 +46,7 @@ use crate::topic::Topic;
 use crate::transaction::{AbortedTransaction, OpenTransaction, TransactionTable};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use crate::users::UserTable;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -56,7 +58,7 @@ const FIRST_SNAPSHOT_VERSION: u16 = 1;
 const SETTINGS_VERSION: u16 = 5;
 /// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
-/// The first whose deployments have parts.
+/// The first whose deployments have parts, and that knows users.
 const PARTS_VERSION: u16 = 7;
 
 /// Why a snapshot cannot be taken back.
@@ -79,8 +81,9 @@ pub struct FrozenState {
     after: BytesMut,
     producers: ProducerTable,
     offsets: OffsetStore,
-    /// At the end.
     rosters: Rosters,
+    /// At the end.
+    users: UserTable,
 }
 
 impl FrozenState {
@@ -104,7 +107,8 @@ impl FrozenState {
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         let rosters = state.rosters.clone();
-        FrozenState { before, after, producers, offsets, rosters }
+        let users = state.users.clone();
+        FrozenState { before, after, producers, offsets, rosters, users }
     }
 
     /// The bytes of the snapshot.
@@ -127,6 +131,8 @@ impl FrozenState {
         }
         out.extend_from_slice(&self.after);
         self.rosters.put(&mut out);
+        // Users: the last table of version 7.
+        self.users.put(&mut out);
         out.freeze()
     }
 }
@@ -179,6 +185,10 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     }
     if version >= ROSTERS_VERSION {
         state.rosters = Rosters::take(&mut take)?;
+    }
+    if version >= PARTS_VERSION {
+        // Users: the last table of version 7.
+        state.users = UserTable::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

@@ -17,9 +17,11 @@ use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use crate::users::UserTable;
 use millpond_wire::record::{LogBatch, TimestampType};
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that the journal can bring back.
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(crate) struct State {
     pub(crate) rosters: Rosters,
     pub(crate) transforms: TransformTable,
     pub(crate) quotas: QuotaTable,
+    pub(crate) users: UserTable,
     pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
@@ -142,6 +145,10 @@ impl State {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
             Fact::Setting(fact) => self.set(fact),
+            Fact::User(fact) => match &fact.credential {
+                Some(credential) => self.users.set(&fact.user, fact.hash, Arc::clone(credential)),
+                None => self.users.remove(&fact.user, fact.hash),
+            },
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;

@@ -30,6 +30,7 @@ mod transforms;
 mod txn_markers;
 mod txn_offsets;
 mod txn_partitions;
+mod users;
 
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId};
@@ -100,6 +101,9 @@ pub(crate) fn dispatch(
         Request::CreateAcls(request) => engine.on_create_acls(id, &request),
         Request::DeleteAcls(request) => engine.on_delete_acls(id, &request),
         Request::DescribeUserScramCredentials(request) => engine.on_describe_users(id, &request),
+        Request::AlterUserScramCredentials(request) => engine.on_alter_users(id, &request),
+        Request::SaslHandshake(_) => engine.on_sasl_handshake(id),
+        Request::SaslAuthenticate(_) => engine.on_sasl_authenticate(id),
         Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
         Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
         Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),

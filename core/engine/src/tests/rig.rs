@@ -34,6 +34,8 @@ pub(crate) struct Rig {
     pub(crate) reads: VecDeque<ReadJob>,
     pub(crate) admin: BTreeMap<AdminId, Result<AdminResponse, AdminError>>,
     pub(crate) dropped: Vec<PartitionKey>,
+    /// Changes of users that connections were told of.
+    pub(crate) told_users: Vec<crate::UserFact>,
     pub(crate) reclaims: u64,
     next_id: u64,
 }
@@ -68,6 +70,7 @@ impl Rig {
             reads: VecDeque::new(),
             admin: BTreeMap::new(),
             dropped: Vec::new(),
+            told_users: Vec::new(),
             reclaims: 0,
             next_id: 0,
         }
@@ -119,6 +122,7 @@ impl Rig {
                 Effect::Transform(job) => self.jobs.push_back(job),
                 Effect::ReadHistory(job) => self.reads.push_back(job),
                 Effect::TransformsChanged(_) => {}
+                Effect::UserChanged(change) => self.told_users.push(change),
                 Effect::Reclaim => self.reclaims += 1,
                 Effect::TopicDeleted(keys) => self.dropped.extend(keys),
                 Effect::AdminReply { id, result } => {
