@@ -1,12 +1,15 @@
 //! Values that parse but cannot be: contradictions, unsafe exposures, addresses that mean nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use millpond_cluster::HostPort;
+use millpond_security::sasl::Mechanism;
 use millpond_security::{ListenerLine, ListenerStanding, check_listener};
 use millpond_wire::limits as caps;
 
 use super::{ByteSize, Config, ConfigError, Listener, TcpMode};
+use crate::net::Offer;
 
 /// A listener with its addresses parsed.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct CheckedListener {
     /// Reachable from other machines without an operator's certificate, because the configuration
     /// says so.
     pub(crate) insecure_by_wish: bool,
+    /// By what clients prove who they are; none: they are not asked.
+    pub(crate) offer: Option<Offer>,
 }
 
 /// Checks everything that types cannot.
@@ -94,6 +99,7 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         (_, None) => ListenerLine::DevelopmentCertificate,
         (_, Some(_)) => ListenerLine::OperatorCertificate,
     };
+    let offer = offer(&key, listener)?;
     let standing = check_listener(&listener.name, address.ip(), line, listener.insecure);
     let Ok(standing) = standing else { return exposed(&key, address, line) };
     Ok(CheckedListener {
@@ -104,7 +110,35 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         quic: listener.quic,
         certificate,
         insecure_by_wish: standing == ListenerStanding::InsecureByWish,
+        offer,
     })
+}
+
+/// What a listener asks of its clients.
+fn offer(key: &dyn Fn(&str) -> String, listener: &Listener) -> Result<Option<Offer>, ConfigError> {
+    let mut mechanisms: Vec<Mechanism> = Vec::new();
+    for name in &listener.sasl {
+        match Mechanism::by_name(name) {
+            Some(mechanism) if !mechanisms.contains(&mechanism) => mechanisms.push(mechanism),
+            Some(_) => {}
+            None => {
+                let known = Mechanism::ALL.map(Mechanism::name).join(", ");
+                return value(key("sasl"), format!("{name:?} is not offered; there are {known}"));
+            }
+        }
+    }
+    let is_bare = listener.tcp == TcpMode::Plain && !listener.insecure;
+    if is_bare && mechanisms.contains(&Mechanism::Plain) {
+        return value(
+            key("sasl"),
+            "PLAIN sends passwords as they are and tcp = \"plain\" shows them to everybody: set \
+             tcp = \"tls\", leave PLAIN out, or set insecure = true",
+        );
+    }
+    let session_ms = listener.connections_max_reauth_ms;
+    within(&key("connections_max_reauth_ms"), session_ms, 0, 30 * DAY_MS)?;
+    let session = (session_ms > 0).then(|| Duration::from_millis(session_ms));
+    Ok((!mechanisms.is_empty()).then_some(Offer { mechanisms, session }))
 }
 
 /// The refusal of a listener that other machines could reach unprotected, in terms of its keys.

@@ -44,6 +44,13 @@ section! {
         /// Allow plain TCP, or the development certificate, beyond loopback. Anyone who reaches the
         /// port can then read and write everything.
         insecure: bool = false,
+        /// Ways in which clients must prove who they are: "SCRAM-SHA-256", "SCRAM-SHA-512" and, over
+        /// TLS, "PLAIN". Empty: nobody is asked. `millpond user` makes users. Whoever is let in may
+        /// do everything.
+        sasl: Vec<String> = Vec::new(),
+        /// How long such a proof holds before the client must give it again; Kafka's
+        /// connections.max.reauth.ms. 0: as long as its connection.
+        connections_max_reauth_ms: u64 = 0,
     }
 }
 

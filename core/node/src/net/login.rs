@@ -94,7 +94,12 @@ pub(crate) struct Door {
 enum State {
     /// For a handshake; or, where somebody is proved already, for anything.
     Waiting,
-    Exchanging { mechanism: Mechanism, exchange: Exchange, is_bare: bool, since: Instant },
+    Exchanging {
+        mechanism: Mechanism,
+        exchange: Exchange,
+        is_bare: bool,
+        since: Instant,
+    },
 }
 
 #[derive(Debug)]

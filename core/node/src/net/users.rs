@@ -100,7 +100,8 @@ mod tests {
         users.apply(&change("ann", Sha256, Some(1)));
         users.apply(&change("ann", Sha512, Some(2)));
         users.apply(&change("bob", Sha256, Some(3)));
-        let rounds = |user: &str, hash| users.credential(user, hash).map(|found| found.1.iterations);
+        let rounds =
+            |user: &str, hash| users.credential(user, hash).map(|found| found.1.iterations);
         assert_eq!(rounds("ann", None), Some(2));
         assert_eq!(rounds("ann", Some(ScramHash::Sha256)), Some(1));
         assert_eq!(rounds("bob", Some(ScramHash::Sha512)), None);

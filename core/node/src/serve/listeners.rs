@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
 use crate::config::{CheckedListener, Config, TcpMode};
+use crate::net::Offer;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -34,6 +35,8 @@ pub(super) struct Bound {
     /// Whether TCP speaks TLS.
     pub(super) tcp_tls: bool,
     pub(super) tls: Option<Tls>,
+    /// By what clients prove who they are; none: they are not asked.
+    pub(super) offer: Option<Offer>,
 }
 
 /// A certificate ready for use.
@@ -94,7 +97,8 @@ fn bind_one(
         Some(advertised) => advertised,
         None => own,
     };
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls: listener.tcp == TcpMode::Tls, tls })
+    let tcp_tls = listener.tcp == TcpMode::Tls;
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer: listener.offer })
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);
