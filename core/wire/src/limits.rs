@@ -527,6 +527,12 @@ pub const USER_FACT_BYTES_MAX: usize = USER_NAME_BYTES_MAX + SCRAM_SALT_BYTES_MA
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Largest token of an authentication: signed ones carry claims.
 pub const SASL_TOKEN_BYTES_MAX: usize = 16 * KIB;
+/// Most keys that signed tokens are checked with.
+pub const TOKEN_KEYS_MAX: usize = 64;
+/// Largest file of such keys.
+pub const TOKEN_KEYS_BYTES_MAX: usize = 256 * KIB;
+/// How far the clocks of who signs a token and of this node may be apart.
+pub const TOKEN_SKEW_MS: i64 = 30_000;
 /// Longest nonce of a client.
 pub const SASL_NONCE_BYTES_MAX: usize = 256;
 /// Requests, or bare tokens, of one authentication; more end the connection.

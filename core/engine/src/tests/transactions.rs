@@ -500,8 +500,9 @@ fn snapshots_from_before_transactions_and_settings_are_read() {
     rig.produce("a", 0, &["x"]);
     let now = rig.engine.snapshot();
     // Version 2 ended with the doubtful producers, version 3 with what is unsettled, version 4 with the
-    // expiries, version 5 with the settings: what came with the later ones are empty tables.
-    for (version, missing_bytes) in [(5, 8), (4, 20), (3, 28), (2, 40)] {
+    // expiries, version 5 with the settings, version 6 with the rosters: what came with the later ones are
+    // empty tables.
+    for (version, missing_bytes) in [(6, 4), (5, 12), (4, 24), (3, 32), (2, 44)] {
         let mut old = now[..now.len() - missing_bytes].to_vec();
         old[0] = version;
         let again = rig.reborn(Some(old.into()));

@@ -28,6 +28,8 @@ pub(crate) struct CheckedListener {
     pub(crate) insecure_by_wish: bool,
     /// By what clients prove who they are; none: they are not asked.
     pub(crate) offer: Option<Offer>,
+    /// For signed tokens, where they are taken: file of keys, audience, issuer, claim.
+    pub(crate) tokens: Option<[String; 4]>,
 }
 
 /// Checks everything that types cannot.
@@ -110,6 +112,14 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         quic: listener.quic,
         certificate,
         insecure_by_wish: standing == ListenerStanding::InsecureByWish,
+        tokens: offer
+            .as_ref()
+            .filter(|offer| offer.mechanisms.contains(&Mechanism::OauthBearer))
+            .map(|_| {
+                let (keys, audience) = (&listener.oauth_keys, &listener.oauth_audience);
+                [keys, audience, &listener.oauth_issuer, &listener.oauth_principal_claim]
+                    .map(String::clone)
+            }),
         offer,
     })
 }
@@ -128,17 +138,29 @@ fn offer(key: &dyn Fn(&str) -> String, listener: &Listener) -> Result<Option<Off
         }
     }
     let is_bare = listener.tcp == TcpMode::Plain && !listener.insecure;
-    if is_bare && mechanisms.contains(&Mechanism::Plain) {
+    let shows =
+        |mechanism: &&Mechanism| matches!(mechanism, Mechanism::Plain | Mechanism::OauthBearer);
+    if is_bare && let Some(mechanism) = mechanisms.iter().find(shows) {
         return value(
             key("sasl"),
-            "PLAIN sends passwords as they are and tcp = \"plain\" shows them to everybody: set \
-             tcp = \"tls\", leave PLAIN out, or set insecure = true",
+            format!(
+                "{0} sends what lets in as it is and tcp = \"plain\" shows that to everybody: set \
+                 tcp = \"tls\", leave {0} out, or set insecure = true",
+                mechanism.name()
+            ),
         );
+    }
+    if mechanisms.contains(&Mechanism::OauthBearer) {
+        let needed =
+            [("oauth_keys", &listener.oauth_keys), ("oauth_audience", &listener.oauth_audience)];
+        if let Some((name, _)) = needed.into_iter().find(|(_, set)| set.is_empty()) {
+            return value(key(name), "OAUTHBEARER needs it");
+        }
     }
     let session_ms = listener.connections_max_reauth_ms;
     within(&key("connections_max_reauth_ms"), session_ms, 0, 30 * DAY_MS)?;
     let session = (session_ms > 0).then(|| Duration::from_millis(session_ms));
-    Ok((!mechanisms.is_empty()).then_some(Offer { mechanisms, session }))
+    Ok((!mechanisms.is_empty()).then_some(Offer { mechanisms, session, tokens: None }))
 }
 
 /// The refusal of a listener that other machines could reach unprotected, in terms of its keys.

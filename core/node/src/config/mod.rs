@@ -263,6 +263,9 @@ mod tests {
         let scram = "[[listeners]]\nsasl = [\"SCRAM-SHA-512\", \"SCRAM-SHA-512\"]";
         let listener = &parse(scram).unwrap().checked_listeners().unwrap()[0];
         assert_eq!(listener.offer.as_ref().unwrap().mechanisms.len(), 1);
+        let bearer = "[[listeners]]\nsasl = [\"OAUTHBEARER\"]\ntcp = \"tls\"";
+        assert!(error(bearer).contains("oauth_keys"), "{}", error(bearer));
+        parse(&format!("{bearer}\noauth_keys = \"k.json\"\noauth_audience = \"a\"")).unwrap();
         let text = error("[[listeners]]\nsasl = [\"GSSAPI\"]");
         assert!(text.contains("GSSAPI") && text.contains("SCRAM-SHA-256"), "{text}");
         assert!(Config::default().checked_listeners().unwrap()[0].offer.is_none());

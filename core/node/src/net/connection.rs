@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -16,14 +17,14 @@ use millpond_wire::frame::{
     FrameDecoder, FrameError, RequestError, RequestHeader, decode_request, encode_response,
     unsupported_api_versions_response,
 };
-use millpond_wire::limits::CONNECTION_REQUEST_BYTES_MAX;
+use millpond_wire::limits::{CONNECTION_REQUEST_BYTES_MAX, SASL_REFUSAL_DELAY_MS};
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::writer::EncodeError;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::budget::{Budget, Taken};
 use super::gateway::{Call, EngineGone, Gateway};
@@ -302,7 +303,10 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
         // The channel has room for every slot; it is closed only when the other half has ended.
         let pending = Pending { answer, _bytes: taken, _slot: slot };
         self.pending.send(pending).await.map_err(|_| Ending::Closed)?;
-        end.map_or(Ok(()), |why| Err(Ending::Unproved(why)))
+        let Some(why) = end else { return Ok(()) };
+        // Clients that see an answer and the end of the connection at once may only look at the end.
+        sleep(Duration::from_millis(SASL_REFUSAL_DELAY_MS)).await;
+        Err(Ending::Unproved(why))
     }
 
     /// Where the answer to a request comes from, and why the connection ends after it, if it does.

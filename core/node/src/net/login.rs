@@ -4,12 +4,12 @@
 //! moment, so that guessing takes time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use millpond_engine::{ListenerId, api_versions};
 use millpond_security::sasl::{
-    Authenticated, Context, Decoy, Exchange, Mechanism, PasswordCheck, Refused, Step,
+    Authenticated, Context, Decoy, Exchange, Mechanism, PasswordCheck, Refused, Step, TokenRules,
 };
 use millpond_security::{NoRandom, nonce, random_bytes};
 use millpond_wire::error_code::ErrorCode;
@@ -26,12 +26,14 @@ use tokio::time::Instant;
 use super::users::KnownUsers;
 
 /// What a listener asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offer {
     /// One at least.
     pub(crate) mechanisms: Vec<Mechanism>,
     /// How long a proof holds; none: as long as the connection.
     pub(crate) session: Option<Duration>,
+    /// What signed tokens have to be, where they are taken.
+    pub(crate) tokens: Option<Arc<TokenRules>>,
 }
 
 /// What all logins of the node share.
@@ -272,7 +274,12 @@ impl Door {
             return Err(("", Refused::Over.into()));
         };
         let (mechanism, since) = (*mechanism, *since);
-        let context = Context { users: &*logins.users, decoy: &logins.decoy };
+        let context = Context {
+            users: &*logins.users,
+            decoy: &logins.decoy,
+            tokens: self.offer.tokens.as_deref(),
+            now_ms: wall_ms(),
+        };
         let step = exchange.step(token, context);
         let step = match step {
             _ if too_many => Err(Unproved::TooMany),
@@ -302,13 +309,23 @@ impl Door {
             let (was, now) = (before.user.to_string(), done.user);
             return Err(Unproved::Changed { was, now });
         }
-        let until = self.offer.session.map(|session| Instant::now() + session);
+        let left_ms = done.until_ms.map(|until_ms| until_ms.saturating_sub(wall_ms()));
+        let left = left_ms.map(|ms| Duration::from_millis(ms.max(1).unsigned_abs()));
+        let session = [self.offer.session, left].into_iter().flatten().min();
+        // What lies beyond the clock has no end.
+        let until = session.and_then(|session| Instant::now().checked_add(session));
         self.proved = Some(Proved { user: done.user.into(), mechanism, since, until });
         self.state = State::Waiting;
         self.requests = 0;
-        let ms = self.offer.session.map_or(0, |session| session.as_millis());
+        let ms = session.map_or(0, |session| session.as_millis());
         Ok((done.reply.into(), i64::try_from(ms).unwrap_or(i64::MAX)))
     }
+}
+
+/// Milliseconds since 1970, by this machine.
+fn wall_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Of a name that is not offered, in the log.

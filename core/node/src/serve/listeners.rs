@@ -1,16 +1,18 @@
 //! Binding every address before anything else starts, so that a port in use is found at once; and
 //! the certificates that the listeners show.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
+use millpond_security::sasl::TokenRules;
 use millpond_security::{
     Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config, server_tls,
 };
+use millpond_wire::limits::TOKEN_KEYS_BYTES_MAX;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
@@ -97,8 +99,25 @@ fn bind_one(
         Some(advertised) => advertised,
         None => own,
     };
+    let mut offer = listener.offer;
+    if let (Some(offer), Some(settings)) = (&mut offer, &listener.tokens) {
+        offer.tokens = Some(Arc::new(token_rules(settings)?));
+    }
     let tcp_tls = listener.tcp == TcpMode::Tls;
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer: listener.offer })
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer })
+}
+
+/// Reads the keys that tokens are checked with.
+fn token_rules([file, audience, issuer, claim]: &[String; 4]) -> Result<TokenRules, CliError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::failed(format!("oauth_keys: cannot use {file}: {error}"))
+    };
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file)
+        .and_then(|opened| opened.take(TOKEN_KEYS_BYTES_MAX as u64).read_to_end(&mut bytes));
+    read.map_err(|error| failed(&error))?;
+    let issuer = Some(issuer.as_str()).filter(|issuer| !issuer.is_empty());
+    TokenRules::from_jwks(&bytes, audience, issuer, claim).map_err(|error| failed(&error))
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);

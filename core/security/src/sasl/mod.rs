@@ -7,11 +7,14 @@
 //! [`PasswordCheck`], to be run where it holds nobody up.
 
 mod credential;
+mod oauth;
 mod plain;
 mod scram;
+mod token;
 
 pub use credential::{Credential, Decoy, ScramHash, Users, salted_password};
 pub use plain::PasswordCheck;
+pub use token::{KeySetError, TokenRules};
 
 use millpond_wire::limits::{SASL_TOKEN_BYTES_MAX, USER_NAME_BYTES_MAX};
 use std::fmt;
@@ -25,6 +28,8 @@ pub enum Mechanism {
     ScramSha256,
     /// The same with SHA-512.
     ScramSha512,
+    /// A signed token (RFC 7628).
+    OauthBearer,
 }
 
 /// Why somebody is not let in. `Display` is for the log of the node, never for the peer.
@@ -36,6 +41,9 @@ pub enum Refused {
     /// A token over the cap.
     #[error("a token of {0} bytes is too large")]
     TooLarge(usize),
+    /// A token that shows nothing.
+    #[error("the bearer's token is not good: {0}")]
+    Token(&'static str),
     /// A step too many.
     #[error("the exchange is over")]
     Over,
@@ -65,6 +73,8 @@ pub struct Authenticated {
     pub user: String,
     /// The last token, for him.
     pub reply: Vec<u8>,
+    /// When that ends by itself, in milliseconds since 1970.
+    pub until_ms: Option<i64>,
 }
 
 /// What an exchange looks credentials up in.
@@ -74,6 +84,10 @@ pub struct Context<'a> {
     pub users: &'a dyn Users,
     /// What unknown users are answered with.
     pub decoy: &'a Decoy,
+    /// What signed tokens have to be; none: they are not taken.
+    pub tokens: Option<&'a TokenRules>,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// One authentication under way.
@@ -86,14 +100,17 @@ enum State {
     PlainFirst,
     ScramFirst(ScramHash, String),
     ScramFinal(Box<scram::Challenged>),
+    OauthFirst,
+    /// The peer is told that it is refused, and has to say that it heard.
+    OauthRefused(Refused),
     Over,
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::PlainFirst | Self::ScramFirst(..) => "first",
-            Self::ScramFinal(_) => "final",
+            Self::PlainFirst | Self::ScramFirst(..) | Self::OauthFirst => "first",
+            Self::ScramFinal(_) | Self::OauthRefused(_) => "final",
             Self::Over => "over",
         })
     }
@@ -101,7 +118,8 @@ impl fmt::Debug for State {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+    pub const ALL: [Self; 4] =
+        [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
 
     /// As on the wire and in the configuration.
     #[must_use]
@@ -110,6 +128,7 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
         }
     }
 
@@ -129,6 +148,7 @@ impl Exchange {
             Mechanism::Plain => State::PlainFirst,
             Mechanism::ScramSha256 => State::ScramFirst(ScramHash::Sha256, nonce),
             Mechanism::ScramSha512 => State::ScramFirst(ScramHash::Sha512, nonce),
+            Mechanism::OauthBearer => State::OauthFirst,
         };
         Self { state }
     }
@@ -151,7 +171,22 @@ impl Exchange {
                 Ok(Step::Challenge(challenge))
             }
             State::ScramFinal(challenged) => challenged.finish(token).map(Step::Done),
+            State::OauthFirst => self.bearer(token, context),
+            State::OauthRefused(why) if token == oauth::HEARD => Err(why),
+            State::OauthRefused(_) => Err(Refused::Malformed("who is refused has no more to say")),
             State::Over => Err(Refused::Over),
+        }
+    }
+
+    fn bearer(&mut self, token: &[u8], context: Context<'_>) -> Result<Step, Refused> {
+        let rules = context.tokens.ok_or(Refused::Over)?;
+        match oauth::check(token, rules, context.now_ms) {
+            Ok(done) => Ok(Step::Done(done)),
+            Err(why @ Refused::Token(_)) => {
+                self.state = State::OauthRefused(why);
+                Ok(Step::Challenge(oauth::INVALID.to_vec()))
+            }
+            Err(why) => Err(why),
         }
     }
 }
@@ -167,3 +202,5 @@ fn checked_name(name: &str) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

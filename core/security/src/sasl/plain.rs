@@ -56,7 +56,7 @@ impl PasswordCheck {
         let found = Credential::derive(self.hash, &[], 0, &salted);
         let fits = found.stored_key.ct_eq(&self.credential.stored_key);
         if bool::from(fits & u8::from(self.is_known).ct_eq(&1)) {
-            return Ok(Authenticated { user: self.user, reply: Vec::new() });
+            return Ok(Authenticated { user: self.user, reply: Vec::new(), until_ms: None });
         }
         Err(Refused::Credentials { user: self.user })
     }

@@ -104,7 +104,7 @@ impl Challenged {
         let verifier = self.hash.hmac(&self.credential.server_key, said.as_bytes());
         if bool::from(fits & u8::from(self.is_known).ct_eq(&1)) {
             let reply = format!("v={}", BASE64.encode(verifier.as_ref())).into_bytes();
-            return Ok(Authenticated { user: self.user, reply });
+            return Ok(Authenticated { user: self.user, reply, until_ms: None });
         }
         Err(Refused::Credentials { user: self.user })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// The example of RFC 7677, 3.
 const CLIENT_NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
-const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+pub(super) const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 const FIRST: &str = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
 const CHALLENGE: &str =
     "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
@@ -18,7 +18,7 @@ const FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0
 const VERIFIER: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 #[derive(Default)]
-struct Book(BTreeMap<String, (ScramHash, Arc<Credential>)>);
+pub(super) struct Book(BTreeMap<String, (ScramHash, Arc<Credential>)>);
 
 impl Book {
     fn with(mut self, user: &str, password: &str, hash: ScramHash) -> Self {
@@ -67,7 +67,7 @@ impl Node {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { users: &self.book, decoy: &self.decoy }
+        Context { users: &self.book, decoy: &self.decoy, tokens: None, now_ms: 0 }
     }
 
     fn exchange(&self, mechanism: Mechanism) -> Talk<'_> {
