@@ -6,10 +6,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::json;
+
 use crate::broker::{Broker, KAFKA_HERE, Setup};
 use crate::clients::{home, on_path, python_home, require};
 use crate::command::{Outcome, Program};
-use crate::ports;
+use crate::{binary, ports};
 
 /// Every mechanism.
 pub const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
@@ -44,6 +49,34 @@ pub struct Login<'a> {
     pub password: &'a str,
 }
 
+/// Who signs tokens.
+pub struct Issuer(Ed25519KeyPair);
+
+impl Default for Issuer {
+    fn default() -> Issuer {
+        match Ed25519KeyPair::from_seed_unchecked(&[5; 32]) {
+            Ok(pair) => Issuer(pair),
+            Err(error) => panic!("a seed of 32 bytes: {error}"),
+        }
+    }
+}
+
+impl Issuer {
+    fn key_set(&self) -> String {
+        let public = BASE64.encode(self.0.public_key().as_ref());
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": public}]}).to_string()
+    }
+
+    /// A token of the user of the stories that ends so many seconds from now.
+    pub fn token(&self, audience: &str, seconds: i64) -> String {
+        let end = crate::kafka::now_ms() / 1000 + seconds;
+        let claims = json!({"sub": USER, "aud": audience, "exp": end, "iat": end - 3600});
+        let part = |value: &serde_json::Value| BASE64.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({"alg": "EdDSA"})), part(&claims));
+        format!("{signed}.{}", BASE64.encode(self.0.sign(signed.as_bytes()).as_ref()))
+    }
+}
+
 impl Login<'_> {
     /// Kafka's name of the listener's protocol.
     pub fn protocol(&self) -> &'static str {
@@ -76,15 +109,33 @@ impl Guarded {
     /// Starts one that knows nobody, with more settings for both listeners that ask.
     #[track_caller]
     pub fn without_users(more: &str) -> Guarded {
+        Guarded::with(&format!("sasl = {MECHANISMS:?}\n{more}"))
+    }
+
+    /// Starts one with these settings for both listeners that ask.
+    #[track_caller]
+    fn with(settings: &str) -> Guarded {
         let (open, tls) = (ports::free(), ports::free());
-        let sasl = format!("quic = false\nsasl = {MECHANISMS:?}\n{more}");
         let listeners = format!(
             "\n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
-             \n[[listeners]]\nname = \"open\"\naddress = \"{open}\"\ninsecure = true\n{sasl}\
-             \n[[listeners]]\nname = \"tls\"\naddress = \"{tls}\"\ntcp = \"tls\"\n{sasl}"
+             \n[[listeners]]\nname = \"open\"\naddress = \"{open}\"\nquic = false\n\
+             insecure = true\n{settings}\
+             \n[[listeners]]\nname = \"tls\"\naddress = \"{tls}\"\nquic = false\n\
+             tcp = \"tls\"\n{settings}"
         );
         let broker = Setup::default().config(&listeners).start();
         Guarded { broker, open, tls }
+    }
+
+    /// Starts one whose listeners take signed tokens, those of `issuer` for the audience "gateway".
+    #[track_caller]
+    pub fn for_tokens(issuer: &Issuer) -> Guarded {
+        let keys = binary::scratch().keep().join("keys.json");
+        std::fs::write(&keys, issuer.key_set()).unwrap_or_else(|error| panic!("{keys:?}: {error}"));
+        let settings = format!(
+            "sasl = [\"OAUTHBEARER\"]\noauth_keys = {keys:?}\noauth_audience = \"gateway\"\n"
+        );
+        Guarded::with(&settings)
     }
 
     /// `millpond user add`, the password on its standard input.

@@ -3,7 +3,7 @@
 //! has for it. Never skipped: a client that is missing fails, with the command that installs it.
 
 use millpond_tests::jvm::Classes;
-use millpond_tests::sasl::{Guarded, Login, MECHANISMS, PASSWORD, USER};
+use millpond_tests::sasl::{Guarded, Issuer, Login, MECHANISMS, PASSWORD, USER};
 
 const WRONG: Login<'_> =
     Login { is_tls: false, mechanism: "SCRAM-SHA-256", user: USER, password: "incorrect" };
@@ -113,6 +113,26 @@ fn users_and_new_passwords_survive_kill_9() {
     guarded.python("confluent_kafka", &bob);
     guarded.python("confluent_kafka_refused", &Login { password: "first", ..bob });
     guarded.python("confluent_kafka_refused", &Login { password: PASSWORD, ..WRONG });
+}
+
+#[test]
+fn clients_of_each_kind_log_in_with_a_signed_token_and_are_told_of_a_bad_one() {
+    let issuer = Issuer::default();
+    let guarded = Guarded::for_tokens(&issuer);
+    let (good, stale) = (issuer.token("gateway", 600), issuer.token("gateway", -60));
+    let elsewhere = issuer.token("elsewhere", 600);
+    for is_tls in [false, true] {
+        let login = Login { is_tls, mechanism: "OAUTHBEARER", user: USER, password: &good };
+        for client in ["kafka_python", "confluent_kafka", "aiokafka"] {
+            guarded.python(client, &login);
+        }
+        guarded.kafkajs("kafkajs", &login);
+        for password in [stale.as_str(), elsewhere.as_str()] {
+            let bad = Login { password, ..login };
+            guarded.python("confluent_kafka_refused", &bad);
+            guarded.python("kafka_python_refused", &bad);
+        }
+    }
 }
 
 #[test]

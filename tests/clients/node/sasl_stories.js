@@ -16,7 +16,9 @@ function clientOf(bootstrap) {
     brokers: [bootstrap],
     logLevel: logLevel.NOTHING,
     ssl: SASL_PROTOCOL === "SASL_SSL" ? { ca: [fs.readFileSync(SASL_CA, "utf-8")] } : undefined,
-    sasl: { mechanism: SASL_MECHANISM.toLowerCase(), username: SASL_USER, password: SASL_PASSWORD },
+    sasl: SASL_MECHANISM === "OAUTHBEARER"
+      ? { mechanism: "oauthbearer", oauthBearerProvider: async () => ({ value: SASL_PASSWORD }) }
+      : { mechanism: SASL_MECHANISM.toLowerCase(), username: SASL_USER, password: SASL_PASSWORD },
   });
 }
 

@@ -28,8 +28,17 @@ def topic(client):
 
 
 def kafka_python_options():
-    options = {"security_protocol": PROTOCOL, "sasl_mechanism": MECHANISM,
-               "sasl_plain_username": USER, "sasl_plain_password": PASSWORD}
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class Bearer(AbstractTokenProvider):
+        def token(self):
+            return PASSWORD
+
+    options = {"security_protocol": PROTOCOL, "sasl_mechanism": MECHANISM}
+    if MECHANISM == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = Bearer()
+    else:
+        options.update({"sasl_plain_username": USER, "sasl_plain_password": PASSWORD})
     return {**options, "ssl_cafile": CA} if CA else options
 
 
@@ -71,12 +80,16 @@ def kafka_python_refused(bootstrap):
     else:
         raise AssertionError("a wrong password was let in")
     refusals = [line for line in told if "SaslAuthenticationFailed" in line]
-    assert refusals and "invalid credentials" in refusals[0], told
+    assert any("invalid credentials" in line for line in refusals), told
 
 
 def confluent_options(bootstrap, **more):
     options = {"bootstrap.servers": bootstrap, "security.protocol": PROTOCOL,
-               "sasl.mechanism": MECHANISM, "sasl.username": USER, "sasl.password": PASSWORD}
+               "sasl.mechanism": MECHANISM}
+    if MECHANISM == "OAUTHBEARER":
+        options["oauth_cb"] = lambda _: (PASSWORD, time.time() + 600, USER, {})
+    else:
+        options.update({"sasl.username": USER, "sasl.password": PASSWORD})
     return {**options, **({"ssl.ca.location": CA} if CA else {}), **more}
 
 
@@ -114,14 +127,25 @@ def confluent_kafka_refused(bootstrap):
         assert time.monotonic() < give_up, f"not told: {errors}"
         producer.poll(0.5)
         refusals = [e for e in errors if e.code() == KafkaError._AUTHENTICATION]
-    assert "invalid credentials" in refusals[0].str(), refusals[0].str()
+    # Of a token it tells what it was told first.
+    wanted = "invalid_token" if MECHANISM == "OAUTHBEARER" else "invalid credentials"
+    assert wanted in refusals[0].str(), refusals[0].str()
     producer.purge()
 
 
 def aiokafka_options(bootstrap):
+    from aiokafka.abc import AbstractTokenProvider
+
+    class Bearer(AbstractTokenProvider):
+        async def token(self):
+            return PASSWORD
+
     options = {"bootstrap_servers": bootstrap, "security_protocol": PROTOCOL,
-               "sasl_mechanism": MECHANISM, "sasl_plain_username": USER,
-               "sasl_plain_password": PASSWORD}
+               "sasl_mechanism": MECHANISM}
+    if MECHANISM == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = Bearer()
+    else:
+        options.update({"sasl_plain_username": USER, "sasl_plain_password": PASSWORD})
     return {**options, "ssl_context": ssl.create_default_context(cafile=CA)} if CA else options
 
 

@@ -164,7 +164,7 @@ impl TokenKey {
             }
             ("EC", Some("P-256")) => {
                 let coordinate = |name: &str| bytes(name).filter(|x| x.len() == POINT_BYTES);
-                Public::P256([&[4], &coordinate("x")?[..], &coordinate("y")?].concat())
+                Public::P256([vec![4], coordinate("x")?, coordinate("y")?].concat())
             }
             ("RSA", _) => {
                 let modulus = bytes("n").filter(|n| n.len() >= RSA_BYTES_MIN)?;
