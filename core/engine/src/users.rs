@@ -55,7 +55,7 @@ impl ScramHash {
 
     /// Bytes of its output.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn output_bytes(self) -> usize {
         match self {
             ScramHash::Sha256 => 32,
             ScramHash::Sha512 => 64,
@@ -110,7 +110,7 @@ impl ScramCredential {
             server_key: take.bytes("server key")?,
         };
         for key in [&credential.stored_key, &credential.server_key] {
-            if key.len() != hash.len() {
+            if key.len() != hash.output_bytes() {
                 let value = key.len() as i64;
                 return Err(CodecError::Impossible { what: "length of a key", value });
             }

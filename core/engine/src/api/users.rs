@@ -178,8 +178,8 @@ fn upserted(upsertion: &ScramCredentialUpsertion) -> Result<UserFact, Refused> {
         let most = limits::SCRAM_SALT_BYTES_MAX;
         return unacceptable(format!("A salt has 1 to {most} bytes"));
     }
-    if salted.len() != hash.len() {
-        let wanted = hash.len();
+    if salted.len() != hash.output_bytes() {
+        let wanted = hash.output_bytes();
         return unacceptable(format!("A salted password of this mechanism has {wanted} bytes"));
     }
     let credential = ScramCredential::derive(hash, salt, iterations, salted);
