@@ -121,12 +121,17 @@ fn clients_of_each_kind_log_in_with_a_signed_token_and_are_told_of_a_bad_one() {
     let guarded = Guarded::for_tokens(&issuer);
     let (good, stale) = (issuer.token("gateway", 600), issuer.token("gateway", -60));
     let elsewhere = issuer.token("elsewhere", 600);
+    let java = Classes::compile("clients-4", &["LoggingIn"]);
     for is_tls in [false, true] {
         let login = Login { is_tls, mechanism: "OAUTHBEARER", user: USER, password: &good };
         for client in ["kafka_python", "confluent_kafka", "aiokafka"] {
             guarded.python(client, &login);
         }
         guarded.kafkajs("kafkajs", &login);
+        let said = guarded.java(&java, &login);
+        assert!(said.lines().any(|line| line == "ok"), "{said}");
+        let said = guarded.java(&java, &Login { password: &stale, ..login });
+        assert!(said.contains("refused"), "{said}");
         for password in [stale.as_str(), elsewhere.as_str()] {
             let bad = Login { password, ..login };
             guarded.python("confluent_kafka_refused", &bad);

@@ -37,6 +37,9 @@ use crate::metrics::Refusal;
 /// charged when whole.
 const CHARGE_EARLY_BYTES: usize = 16 * 1024;
 
+/// Waiting for a turn to be checked is part of the time that a login has.
+const LATE: Ending = Ending::Unproved(Unproved::Slow);
+
 /// How a connection came to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ending {
@@ -209,7 +212,13 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 Ok(frame) => frame,
                 Err(ending) => return ending,
             };
-            if let Err(ending) = self.request(frame, taken).await {
+            let is_login = first && self.door.is_some();
+            let request = self.request(frame, taken);
+            let done = match is_login {
+                true => timeout_at(first_by, request).await.unwrap_or_else(|_| Err(LATE)),
+                false => request.await,
+            };
+            if let Err(ending) = done {
                 return ending;
             }
             // Who must prove who it is has no more time for that than for a first request.

@@ -44,7 +44,7 @@ pub(crate) struct Logins {
     pub(crate) users: Arc<KnownUsers>,
     decoy: Decoy,
     /// One for each password that may be hashed at the same time.
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
 }
 
 /// Why a connection ends at the door.
@@ -119,7 +119,7 @@ impl Logins {
             offers: offers.into_iter().map(|offer| offer.map(Arc::new)).collect(),
             users: Arc::default(),
             decoy: Decoy::new(&random_bytes()?),
-            checks: Semaphore::new(SASL_DERIVATIONS_MAX),
+            checks: Arc::new(Semaphore::new(SASL_DERIVATIONS_MAX)),
         })
     }
 
@@ -131,8 +131,13 @@ impl Logins {
 
     /// Runs a check on a thread where it holds nobody up; few at a time.
     async fn check(&self, check: PasswordCheck) -> Result<Authenticated, Refused> {
-        let _turn = self.checks.acquire().await.ok();
-        let checked = tokio::task::spawn_blocking(move || check.run()).await;
+        let turn = Arc::clone(&self.checks).acquire_owned().await.ok();
+        let checked = tokio::task::spawn_blocking(move || {
+            // Held to the end, also where nobody waits for it any more.
+            let _turn = turn;
+            check.run()
+        });
+        let checked = checked.await;
         checked.unwrap_or(Err(Refused::Over))
     }
 }

@@ -46,6 +46,14 @@ impl KnownUsers {
 }
 
 impl Known {
+    fn is_known_by(&self, hash: Option<ScramHash>) -> bool {
+        match hash {
+            Some(ScramHash::Sha256) => self.sha_256.is_some(),
+            Some(ScramHash::Sha512) => self.sha_512.is_some(),
+            None => true,
+        }
+    }
+
     fn by(&self, hash: Option<ScramHash>) -> Option<(ScramHash, Arc<Credential>)> {
         let sha_512 = || self.sha_512.clone().map(|found| (ScramHash::Sha512, found));
         let sha_256 = || self.sha_256.clone().map(|found| (ScramHash::Sha256, found));
@@ -72,9 +80,9 @@ impl Users for KnownUsers {
         hash: Option<ScramHash>,
     ) -> Option<(ScramHash, Arc<Credential>)> {
         let users = self.read();
-        let fitting = || users.values().filter_map(|known| known.by(hash));
+        let fitting = || users.values().filter(|known| known.is_known_by(hash));
         let at = number.checked_rem(fitting().count() as u64)?;
-        fitting().nth(usize::try_from(at).ok()?)
+        fitting().nth(usize::try_from(at).ok()?)?.by(hash)
     }
 }
 
