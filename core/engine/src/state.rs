@@ -21,7 +21,6 @@ use crate::users::UserTable;
 use millpond_wire::record::{LogBatch, TimestampType};
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Everything that the journal can bring back.
 #[derive(Debug, Default)]
@@ -145,10 +144,7 @@ impl State {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
             Fact::Setting(fact) => self.set(fact),
-            Fact::User(fact) => match &fact.credential {
-                Some(credential) => self.users.set(&fact.user, fact.hash, Arc::clone(credential)),
-                None => self.users.remove(&fact.user, fact.hash),
-            },
+            Fact::User(fact) => self.users.apply(fact),
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;

@@ -3,6 +3,7 @@
 //! shows a key, and never judges a proof; the connection does.
 
 use crate::codec::{CodecError, Take, put_bytes, put_count, put_string};
+use crate::user_fact::UserFact;
 use bytes::{BufMut, Bytes};
 use hmac::{Hmac, KeyInit, Mac};
 use millpond_wire::limits;
@@ -150,12 +151,19 @@ impl UserTable {
         self.by_name.get(name)
     }
 
-    pub(crate) fn set(&mut self, name: &str, hash: ScramHash, credential: Arc<ScramCredential>) {
+    pub(crate) fn apply(&mut self, fact: &UserFact) {
+        match &fact.credential {
+            Some(credential) => self.set(&fact.user, fact.hash, Arc::clone(credential)),
+            None => self.remove(&fact.user, fact.hash),
+        }
+    }
+
+    fn set(&mut self, name: &str, hash: ScramHash, credential: Arc<ScramCredential>) {
         self.by_name.entry(name.to_owned()).or_default().insert(hash, credential);
     }
 
     /// A user without credentials is none.
-    pub(crate) fn remove(&mut self, name: &str, hash: ScramHash) {
+    fn remove(&mut self, name: &str, hash: ScramHash) {
         if let Some(credentials) = self.by_name.get_mut(name) {
             credentials.remove(&hash);
             if credentials.is_empty() {

@@ -33,18 +33,12 @@ mod txn_partitions;
 mod users;
 
 use crate::engine::Engine;
-use crate::units::{Peer, RequestId};
+use crate::units::{Peer, RequestId as Id};
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::permission::{Operation, bits};
 
 /// Hands a request to its family.
-pub(crate) fn dispatch(
-    engine: &mut Engine,
-    id: RequestId,
-    peer: &Peer,
-    request: Request,
-    version: i16,
-) {
+pub(crate) fn dispatch(engine: &mut Engine, id: Id, peer: &Peer, request: Request, version: i16) {
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
