@@ -215,7 +215,7 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             let is_login = first && self.door.is_some();
             let request = self.request(frame, taken);
             let done = match is_login {
-                true => timeout_at(first_by, request).await.unwrap_or_else(|_| Err(LATE)),
+                true => timeout_at(first_by, request).await.unwrap_or(Err(LATE)),
                 false => request.await,
             };
             if let Err(ending) = done {
