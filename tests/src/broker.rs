@@ -38,6 +38,9 @@ compaction_check_ms = 200
 background_bytes_per_second = 0
 ";
 
+/// Stands in a configuration with several listeners for the address that [`Broker::kafka`] tells.
+pub const KAFKA_HERE: &str = "{kafka}";
+
 /// How a broker is to be started.
 pub struct Setup {
     launcher: Vec<OsString>,
@@ -104,11 +107,12 @@ impl Setup {
     #[track_caller]
     pub fn start_without_waiting(self) -> Broker {
         let home = binary::scratch();
+        let (kafka, http) = (ports::free(), ports::free());
         if let Some(text) = &self.config {
             let path = home.path().join("millpond.toml");
+            let text = text.replace(KAFKA_HERE, &kafka.to_string());
             std::fs::write(&path, text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         }
-        let (kafka, http) = (ports::free(), ports::free());
         let log = Log::default();
         let process = spawn(&self, home.path(), kafka, http, &log);
         Broker { setup: self, home, kafka, http, log, process: Some(process) }
@@ -323,7 +327,10 @@ fn spawn(setup: &Setup, home: &Path, kafka: SocketAddr, http: SocketAddr, log: &
     let mut command = Command::new(&program);
     command.args(words).arg("serve");
     command.arg("--data-dir").arg(data_dir(setup, home));
-    command.arg("--listen").arg(kafka.to_string());
+    // A configuration with listeners of its own says itself which one is there.
+    if setup.config.as_deref().is_none_or(|text| !text.contains(KAFKA_HERE)) {
+        command.arg("--listen").arg(kafka.to_string());
+    }
     command.arg("--http").arg(http.to_string());
     if setup.config.is_some() {
         command.arg("--config").arg(home.join("millpond.toml"));

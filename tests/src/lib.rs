@@ -25,6 +25,7 @@ pub mod load;
 pub mod log;
 pub mod ports;
 pub mod running;
+pub mod sasl;
 pub mod witness;
 pub mod writer;
 

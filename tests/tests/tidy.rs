@@ -24,7 +24,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("core/wire", &[]),
     ("core/engine", &["wire"]),
     ("core/storage", &["engine", "wire"]),
-    ("core/security", &[]),
+    ("core/security", &["wire"]),
     ("core/transform", &["wire"]),
     ("core/client", &["wire"]),
     ("core/cluster", &["client", "transform", "security", "storage", "engine", "wire"]),

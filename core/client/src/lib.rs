@@ -78,7 +78,7 @@ pub mod url;
 
 mod transport;
 
-pub use admin::{Admin, NewTopic, OffsetSpec};
+pub use admin::{Admin, NewCredential, NewTopic, OffsetSpec, ScramMechanism, User, UserCredential};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};

@@ -5,6 +5,7 @@ use crate::durability::SyncBy;
 use crate::entry::Entry;
 use crate::transform::{AdminError, AdminResponse, Deployment, TransformJob};
 use crate::units::{AdminId, PartitionKey, ReadId, RequestId, Ticket, TransformId};
+use crate::user_fact::UserFact;
 use bytes::Bytes;
 use millpond_wire::messages::Response;
 
@@ -40,6 +41,9 @@ pub enum Effect {
     ReadHistory(ReadJob),
     /// The table of transforms changed; this is the whole of it, in order of application.
     TransformsChanged(Vec<Deployment>),
+    /// Somebody is known by another password from here on, or by none: durable already. Those
+    /// before a start are `Engine::users`.
+    UserChanged(UserFact),
     /// These partitions are gone for good: their files may be dropped.
     TopicDeleted(Vec<PartitionKey>),
     /// Segments lie below log starts: a checkpoint soon would give their space back.

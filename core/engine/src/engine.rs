@@ -23,6 +23,7 @@ use crate::throttle::Throttles;
 use crate::transaction::Deadlines;
 use crate::transform::{AdminError, AdminResponse};
 use crate::units::{AdminId, EntrySeq, Now, PartitionKey, ReadId, RequestId, SessionId, Ticket};
+use crate::user_fact::UserFact;
 use bytes::Bytes;
 use millpond_wire::limits;
 use millpond_wire::messages::Response;
@@ -52,6 +53,8 @@ pub struct Engine {
     pub(crate) producer_ids_seq: EntrySeq,
     /// The last entry that changed settings of the node.
     pub(crate) settings_seq: EntrySeq,
+    /// The last entry that changed a user.
+    pub(crate) users_seq: EntrySeq,
     pub(crate) calls: BTreeMap<u64, ProduceCall>,
     pub(crate) parked: Parked,
     /// Bytes of batches between admission and commit.
@@ -87,6 +90,7 @@ pub(crate) enum Then {
     ForgetBelow(PartitionKey, i64),
     /// Segments can go: storage may want to take a checkpoint for it.
     Reclaim,
+    TellUser(UserFact),
 }
 
 /// What happens at a deadline. A timer that nothing needs any more does nothing.
@@ -157,6 +161,7 @@ impl Engine {
             catalog_seq: EntrySeq(0),
             producer_ids_seq: EntrySeq(0),
             settings_seq: EntrySeq(0),
+            users_seq: EntrySeq(0),
             calls: BTreeMap::new(),
             parked: Parked::default(),
             pending_bytes: 0,
@@ -405,6 +410,7 @@ impl Engine {
             Then::AdminReply(id, result) => self.push_effect(Effect::AdminReply { id, result }),
             Then::DropFiles(keys) => self.push_effect(Effect::TopicDeleted(keys)),
             Then::Reclaim => self.ask_reclaim(),
+            Then::TellUser(change) => self.push_effect(Effect::UserChanged(change)),
             Then::ForgetBelow(key, offset) => {
                 if let Some(partition) = self.state.catalog.partition_mut(key) {
                     self.state.tail_bytes -= partition.forget_below(offset);
@@ -446,6 +452,10 @@ impl Engine {
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             Fact::Setting(_) => self.settings_seq = seq,
             Fact::Group(fact) => self.draft.bytes += fact.size_bytes(),
+            Fact::User(fact) => {
+                self.draft.bytes += limits::USER_FACT_BYTES_MAX;
+                self.note_user(fact);
+            }
             _ => {}
         }
         self.note_sync(&fact);

@@ -26,6 +26,7 @@
 //!  48, 49                settings of the node, see setting.rs
 //!  50 TransformDeployed   see transform.rs; with parts
 //!  51 CursorMoved         key | transform str | next offset i64 | records so far u64
+//!  60, 61                users, see user_fact.rs
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -44,6 +45,7 @@ use crate::setting::SettingFact;
 use crate::transaction::TransactionFact;
 use crate::transform::Deployment;
 use crate::units::PartitionKey;
+use crate::user_fact::UserFact;
 use bytes::{BufMut, BytesMut};
 use millpond_wire::limits;
 use millpond_wire::record::LogBatch;
@@ -173,6 +175,8 @@ pub enum Fact {
     },
     /// An administrator set something on the node.
     Setting(SettingFact),
+    /// Somebody is known by a password, by another one, or not any more.
+    User(UserFact),
     /// A step of a transaction.
     Transaction(TransactionFact),
 }
@@ -213,6 +217,7 @@ impl Fact {
             Fact::Lost { .. } => 20,
             Fact::Group(fact) => fact.tag(),
             Fact::Setting(fact) => fact.tag(),
+            Fact::User(fact) => fact.tag(),
             Fact::Transaction(fact) => fact.tag(),
         }
     }
@@ -292,6 +297,7 @@ impl Fact {
             }
             Fact::Group(fact) => fact.put(out),
             Fact::Setting(fact) => fact.put(out),
+            Fact::User(fact) => fact.put(out),
             Fact::Transaction(fact) => fact.put(out),
         }
     }
@@ -360,6 +366,9 @@ fn take_of_families(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
     }
     if let Some(fact) = SettingFact::take(tag, take)? {
         return Ok(Fact::Setting(fact));
+    }
+    if let Some(fact) = UserFact::take(tag, take)? {
+        return Ok(Fact::User(fact));
     }
     match TransactionFact::take(tag, take)? {
         Some(fact) => Ok(Fact::Transaction(fact)),

@@ -61,6 +61,8 @@ mod topic_config;
 mod transaction;
 pub mod transform;
 mod units;
+mod user_fact;
+mod users;
 mod view;
 
 pub use api::api_versions;
@@ -99,6 +101,8 @@ pub use units::{
     AdminId, EntrySeq, ListenerId, Now, PartitionKey, Peer, ReadId, RequestId, SessionId, Ticket,
     TransformId,
 };
+pub use user_fact::UserFact;
+pub use users::{ScramCredential, ScramHash};
 pub use view::{GroupKind, GroupView, MemberView};
 
 #[cfg(test)]

@@ -24,6 +24,7 @@
 //! rosters    u32 x (group str | change of nothing, see group/roster/classic.rs)
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! cursors    u32 x (key | transform str | next offset i64 | records so far u64)
+//! users      u32 x (user str | u32 x (mechanism u8 | credential)), as in user_fact.rs
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings, version 6 with the rosters, and its
@@ -47,6 +48,7 @@ use crate::topic::Topic;
 use crate::transaction::{AbortedTransaction, OpenTransaction, TransactionTable};
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use crate::users::UserTable;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -58,7 +60,7 @@ const FIRST_SNAPSHOT_VERSION: u16 = 1;
 const SETTINGS_VERSION: u16 = 5;
 /// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
-/// The first whose deployments have parts, and that knows where derived transforms stand.
+/// The first whose deployments have parts, and that knows users and where derived transforms stand.
 const PARTS_VERSION: u16 = 7;
 
 /// Why a snapshot cannot be taken back.
@@ -81,9 +83,10 @@ pub struct FrozenState {
     after: BytesMut,
     producers: ProducerTable,
     offsets: OffsetStore,
-    /// At the end.
     rosters: Rosters,
     cursors: CursorTable,
+    /// At the end.
+    users: UserTable,
 }
 
 impl FrozenState {
@@ -107,8 +110,8 @@ impl FrozenState {
         state.broker_configs.put(&mut after);
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         let rosters = state.rosters.clone();
-        let cursors = state.cursors.clone();
-        FrozenState { before, after, producers, offsets, rosters, cursors }
+        let (cursors, users) = (state.cursors.clone(), state.users.clone());
+        FrozenState { before, after, producers, offsets, rosters, cursors, users }
     }
 
     /// The bytes of the snapshot.
@@ -132,6 +135,8 @@ impl FrozenState {
         out.extend_from_slice(&self.after);
         self.rosters.put(&mut out);
         self.cursors.put(&mut out);
+        // Users: the last table of version 7.
+        self.users.put(&mut out);
         out.freeze()
     }
 }
@@ -187,6 +192,8 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     }
     if version >= PARTS_VERSION {
         state.cursors = CursorTable::take(&mut take)?;
+        // Users: the last table of version 7.
+        state.users = UserTable::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

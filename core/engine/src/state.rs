@@ -18,6 +18,7 @@ use crate::topic::{Catalog, Topic};
 use crate::transaction::TransactionTable;
 use crate::transform::TransformTable;
 use crate::units::{EntrySeq, PartitionKey};
+use crate::users::UserTable;
 use millpond_wire::record::{LogBatch, TimestampType};
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub(crate) struct State {
     /// Where derived transforms stand.
     pub(crate) cursors: CursorTable,
     pub(crate) quotas: QuotaTable,
+    pub(crate) users: UserTable,
     pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
@@ -133,6 +135,7 @@ impl State {
                 self.partition(seq, *partition)?.leader_epoch = *epoch;
             }
             Fact::Setting(fact) => self.set(fact),
+            Fact::User(fact) => self.users.apply(fact),
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;

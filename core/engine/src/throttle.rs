@@ -128,7 +128,8 @@ impl Engine {
     /// Counts bytes of a client; how long it must wait.
     fn count(&mut self, kind: QuotaKind, peer: &Peer, bytes: usize) -> u64 {
         let client_id = peer.client_id.as_deref().unwrap_or_default();
-        let Some(allowed) = self.state.quotas.allowance(kind, ANONYMOUS, client_id) else {
+        let user = peer.user.as_deref().unwrap_or(ANONYMOUS);
+        let Some(allowed) = self.state.quotas.allowance(kind, user, client_id) else {
             return 0;
         };
         let now_ms = self.now.mono_ms;

@@ -3,6 +3,7 @@
 
 use millpond_wire::uuid::Uuid;
 use std::fmt;
+use std::sync::Arc;
 
 /// The time that the shell hands in with every event. The engine never reads a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,4 +95,6 @@ pub struct Peer {
     pub client_id: Option<String>,
     /// The peer's address, for people to read.
     pub host: String,
+    /// Who has proved to be whom; `None`: nobody was asked.
+    pub user: Option<Arc<str>>,
 }

@@ -1,8 +1,8 @@
-//! Who may speak, and over which kind of line: certificates, TLS configurations and the rule
-//! that nothing beyond loopback is served in the clear by accident.
+//! Who may speak, and over which kind of line: certificates, TLS configurations, SASL mechanisms and
+//! the rule that nothing beyond loopback is served in the clear by accident.
 //!
 //! This crate never opens a socket, never reads a clock and never logs a secret: private keys
-//! live in [`Identity`], whose `Debug` shows only the fingerprint. It knows nothing of Kafka.
+//! live in [`Identity`], whose `Debug` shows only the fingerprint. Of Kafka it knows the caps only.
 //!
 //! ```no_run
 //! use millpond_security::{development_certificate, server_tls};
@@ -22,6 +22,8 @@ pub mod listener;
 pub mod package;
 pub mod pem;
 pub mod quic;
+pub mod random;
+pub mod sasl;
 pub mod server;
 
 mod files;
@@ -33,4 +35,5 @@ pub use listener::{ListenerLine, ListenerRefused, ListenerStanding, check_listen
 pub use package::{Manifest, Package, PackageError, PackageKey, PublicKey, sign};
 pub use pem::{PemError, load_certificates, load_identity, load_private_key};
 pub use quic::quic_endpoint_config;
+pub use random::{NoRandom, nonce, random_bytes};
 pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};

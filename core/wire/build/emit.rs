@@ -15,7 +15,9 @@ pub(crate) fn messages(schema: &Schema) -> String {
             out,
             "/// `{name}` and its parts, versions {min} to {max}.\npub mod {module} {{"
         );
-        out.push_str("#[allow(unused_imports)]\nuse super::{F64, Message, Records, Uuid};\n");
+        out.push_str(
+            "#[allow(unused_imports)]\nuse super::{F64, Message, Records, Secret, Uuid};\n",
+        );
         out.push_str("#[allow(unused_imports)]\nuse bytes::Bytes;\n");
         out.push_str("use crate::reader::{DecodeError, Reader};\nuse crate::writer::Writer;\n\n");
         for part in &message.structs {
@@ -88,6 +90,7 @@ fn rust_kind(kind: &Kind) -> String {
         Kind::Uuid => "Uuid".to_owned(),
         Kind::String => "String".to_owned(),
         Kind::Bytes => "Bytes".to_owned(),
+        Kind::Secret => "Secret".to_owned(),
         Kind::Records => "Records".to_owned(),
         Kind::Struct(name) => name.clone(),
         Kind::Array(element) => format!("Vec<{}>", rust_kind(element)),
@@ -211,7 +214,7 @@ fn differs_from_default(field: &Field) -> String {
         Kind::F64 => format!("self.{name} != F64::default()"),
         Kind::Uuid => format!("!self.{name}.is_zero()"),
         Kind::Struct(kind) => format!("self.{name} != {kind}::default()"),
-        Kind::String | Kind::Bytes | Kind::Records | Kind::Array(_) => {
+        Kind::String | Kind::Bytes | Kind::Records | Kind::Secret | Kind::Array(_) => {
             format!("!self.{name}.is_empty()")
         }
     }
@@ -244,6 +247,7 @@ fn read_kind(message: &Message, kind: &Kind, nullable: &str) -> String {
         Kind::Uuid => "reader.uuid()?".to_owned(),
         Kind::String => format!("reader.{nullable}string(flexible)?"),
         Kind::Bytes => format!("reader.{nullable}bytes(flexible)?"),
+        Kind::Secret => "Secret(reader.bytes(flexible)?)".to_owned(),
         Kind::Records => format!("reader.{nullable}records(flexible)?"),
         Kind::Struct(name) if nullable.is_empty() => format!("{name}::decode(reader, version)?"),
         // A byte tells whether it is there: -1 is null.
@@ -269,7 +273,7 @@ fn least_bytes(message: &Message, kind: &Kind) -> String {
     };
     match kind {
         Kind::String => by_flexibility(1, 2),
-        Kind::Bytes | Kind::Records | Kind::Array(_) => by_flexibility(1, 4),
+        Kind::Bytes | Kind::Records | Kind::Secret | Kind::Array(_) => by_flexibility(1, 4),
         Kind::Struct(name) => format!("{name}::min_bytes(version)"),
         _ => fixed_bytes(kind).to_string(),
     }
@@ -316,7 +320,7 @@ fn struct_bytes(message: &Message, part: &Struct, version: i16) -> usize {
     let length = |plain: usize| if flexible { 1 } else { plain };
     let bytes = |field: &Field| match &field.kind {
         Kind::String => length(2),
-        Kind::Bytes | Kind::Records | Kind::Array(_) => length(4),
+        Kind::Bytes | Kind::Records | Kind::Secret | Kind::Array(_) => length(4),
         Kind::Struct(_) if field.nullable.is_some_and(|nullable| nullable.contains(version)) => 1,
         Kind::Struct(name) => {
             let inner = message.structs.iter().find(|s| s.name == *name);
@@ -354,6 +358,7 @@ fn write_field(message: &Message, field: &Field, writer: &str) -> String {
 fn borrowed(kind: &Kind, value: &str) -> String {
     match kind {
         Kind::String | Kind::Bytes | Kind::Records | Kind::Array(_) => format!("&{value}"),
+        Kind::Secret => format!("&{value}.0"),
         _ => value.to_owned(),
     }
 }
@@ -369,7 +374,7 @@ fn write_kind(kind: &Kind, writer: &str, value: &str) -> String {
         Kind::F64 => format!("{writer}.f64({value}.get())"),
         Kind::Uuid => format!("{writer}.uuid({value})"),
         Kind::String => format!("{writer}.string(flexible, {value})"),
-        Kind::Bytes => format!("{writer}.bytes(flexible, {value})"),
+        Kind::Bytes | Kind::Secret => format!("{writer}.bytes(flexible, {value})"),
         Kind::Records => format!("{writer}.records(flexible, {value})"),
         Kind::Struct(_) => format!("{value}.encode({writer}, version)"),
         Kind::Array(element) => {
@@ -393,7 +398,7 @@ fn write_nullable(kind: &Kind, writer: &str, name: &str) -> String {
             "match &{name} {{ Some(one) => {{ {writer}.i8(1); one.encode({writer}, version) }} \
              None => {writer}.i8(-1) }}"
         ),
-        _ => panic!("numbers cannot be null in this schema"),
+        _ => panic!("numbers and secrets cannot be null in this schema"),
     }
 }
 

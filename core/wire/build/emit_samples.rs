@@ -76,6 +76,7 @@ fn kind_value(module: &str, kind: &Kind) -> String {
         Kind::Uuid => "dice.uuid()".to_owned(),
         Kind::String => "dice.string()".to_owned(),
         Kind::Bytes => "dice.bytes()".to_owned(),
+        Kind::Secret => "millpond_wire::Secret(dice.bytes())".to_owned(),
         Kind::Records => "dice.records()".to_owned(),
         Kind::Struct(name) => {
             format!("<millpond_wire::messages::{module}::{name} as Sample>::sample(dice, version)")

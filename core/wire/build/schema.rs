@@ -63,6 +63,8 @@ pub(crate) enum Kind {
     String,
     Bytes,
     Records,
+    /// Bytes that nobody is shown.
+    Secret,
     Struct(String),
     Array(Box<Kind>),
 }
@@ -273,6 +275,7 @@ impl Kind {
             "uuid" => Self::Uuid,
             "string" => Self::String,
             "bytes" => Self::Bytes,
+            "secret" => Self::Secret,
             "records" => Self::Records,
             name => Self::Struct(name.to_owned()),
         }

@@ -70,6 +70,14 @@ impl FrameDecoder {
         Self { has_apis: true, ..Self::with_caps(cap_before, cap_established) }
     }
 
+    /// The same where peers prove who they are before anything else: frames up to
+    /// [`limits::FRAME_BYTES_BEFORE_AUTH`] until [`FrameDecoder::establish`] is called.
+    #[must_use]
+    pub fn for_logins_up_to(cap_established: usize) -> Self {
+        let cap_before = limits::FRAME_BYTES_BEFORE_AUTH;
+        Self { has_apis: true, ..Self::with_caps(cap_before, cap_established) }
+    }
+
     /// For the side of the client: frames up to [`limits::CLIENT_FRAME_BYTES_MAX`].
     #[must_use]
     pub fn for_responses() -> Self {

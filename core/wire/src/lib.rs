@@ -16,6 +16,7 @@ pub mod permission;
 pub mod reader;
 pub mod record;
 pub mod rope;
+pub mod secret;
 pub mod uuid;
 pub mod writer;
 
@@ -25,5 +26,6 @@ pub use float::F64;
 pub use message::Message;
 pub use reader::{DecodeError, Reader};
 pub use rope::Records;
+pub use secret::Secret;
 pub use uuid::Uuid;
 pub use writer::Writer;

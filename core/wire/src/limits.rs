@@ -1,10 +1,15 @@
 //! Every cap of the whole program, with the relations between them checked when it is compiled.
 //! A queue, map, buffer or wait that a peer, a file or a guest can grow has its bound here and
-//! nowhere else. This file must never hold anything but constants and assertions about them.
+//! nowhere else (those of users in `limits/users.rs`). This file must never hold anything but constants and
+//! assertions about them.
 //!
 //! Units stand last in the names: `_BYTES`, `_MS`, none for counts. A cap is what the code can
 //! survive, on a 512 MiB board; what an operator may set lower is a setting and has its default
 //! beside its cap (`DEFAULT_…`).
+
+mod users;
+
+pub use users::*;
 
 /// One kibibyte.
 pub const KIB: usize = 1024;

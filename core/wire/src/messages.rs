@@ -12,6 +12,7 @@
 pub use crate::float::F64;
 pub use crate::message::Message;
 pub use crate::rope::Records;
+pub use crate::secret::Secret;
 pub use crate::uuid::Uuid;
 
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));

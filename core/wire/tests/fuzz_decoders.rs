@@ -177,7 +177,8 @@ families! {
     group_messages_survive_damage: "FindCoordinator", "DescribeGroups", "ListGroups", "DeleteGroups";
     admin_messages_survive_damage: "AlterR", "AlterP", "AlterClient", "DescribeL", "DescribeQ", "DescribeTopicP",
         "DescribeClient", "Elect", "ListP", "ListC", "Update";
-    access_messages_survive_damage: "DescribeAcls", "CreateAcls", "DeleteAcls", "DescribeUser";
+    access_messages_survive_damage: "DescribeAcls", "CreateAcls", "DeleteAcls", "DescribeUser",
+        "AlterUser", "Sasl";
 }
 
 /// An API that is listed and not fuzzed fails here.

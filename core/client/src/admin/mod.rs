@@ -5,11 +5,13 @@
 
 mod groups;
 mod topics;
+mod users;
 
 pub(crate) use groups::committed;
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use topics::{NewTopic, OffsetSpec, PartitionOffset, Setting};
 pub(crate) use topics::{list_offsets_request, partition_offsets};
+pub use users::{NewCredential, ScramMechanism, User, UserCredential};
 
 use crate::client::Client;
 use crate::connection::Connection;

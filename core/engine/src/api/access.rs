@@ -1,16 +1,14 @@
-//! Permissions and users. Nobody is asked here who he is, so there are neither, and tools are told
-//! so in the words that they know. Must never answer as if a rule were kept.
+//! Permissions, of which there are none yet: whoever is let in may do all, and tools are told so in
+//! the words that they know. Must never answer as if a rule were kept.
 
 use crate::engine::Engine;
 use crate::units::RequestId;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::create_acls_response::AclCreationResult;
 use millpond_wire::messages::delete_acls_response::DeleteAclsFilterResult;
-use millpond_wire::messages::describe_user_scram_credentials_response::DescribeUserScramCredentialsResult;
 use millpond_wire::messages::{
     CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
-    DescribeAclsResponse, DescribeUserScramCredentialsRequest,
-    DescribeUserScramCredentialsResponse, Response,
+    DescribeAclsResponse, Response, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 
 impl Engine {
@@ -39,27 +37,23 @@ impl Engine {
         self.reply(id, Response::DeleteAcls(response));
     }
 
-    /// All users are none; a user who is asked for by name is unknown.
-    pub(crate) fn on_describe_users(
-        &mut self,
-        id: RequestId,
-        request: &DescribeUserScramCredentialsRequest,
-    ) {
-        let unknown = ErrorCode::ResourceNotFound;
-        let results = request.users.iter().flatten().map(|user| {
-            let message = format!("there is no user {}", user.name);
-            DescribeUserScramCredentialsResult {
-                user: user.name.clone(),
-                error_code: unknown.code(),
-                error_message: Some(message),
-                credential_infos: Vec::new(),
-            }
-        });
-        let response = DescribeUserScramCredentialsResponse {
-            results: results.collect(),
+    /// The connection answers where it asks who somebody is; what comes here comes where nobody is
+    /// asked, or is not asked again.
+    pub(crate) fn on_sasl_handshake(&mut self, id: RequestId) {
+        let error_code = ErrorCode::IllegalSaslState.code();
+        let response = SaslHandshakeResponse { error_code, ..Default::default() };
+        self.reply(id, Response::SaslHandshake(response));
+    }
+
+    pub(crate) fn on_sasl_authenticate(&mut self, id: RequestId) {
+        let response = SaslAuthenticateResponse {
+            error_code: ErrorCode::IllegalSaslState.code(),
+            error_message: Some(
+                "SaslAuthenticate request received after successful authentication".to_owned(),
+            ),
             ..Default::default()
         };
-        self.reply(id, Response::DescribeUserScramCredentials(response));
+        self.reply(id, Response::SaslAuthenticate(response));
     }
 }
 

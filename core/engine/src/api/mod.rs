@@ -30,20 +30,15 @@ mod transforms;
 mod txn_markers;
 mod txn_offsets;
 mod txn_partitions;
+mod users;
 
 use crate::engine::Engine;
-use crate::units::{Peer, RequestId};
+use crate::units::{Peer, RequestId as Id};
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::permission::{Operation, bits};
 
 /// Hands a request to its family.
-pub(crate) fn dispatch(
-    engine: &mut Engine,
-    id: RequestId,
-    peer: &Peer,
-    request: Request,
-    version: i16,
-) {
+pub(crate) fn dispatch(engine: &mut Engine, id: Id, peer: &Peer, request: Request, version: i16) {
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
@@ -100,6 +95,9 @@ pub(crate) fn dispatch(
         Request::CreateAcls(request) => engine.on_create_acls(id, &request),
         Request::DeleteAcls(request) => engine.on_delete_acls(id, &request),
         Request::DescribeUserScramCredentials(request) => engine.on_describe_users(id, &request),
+        Request::AlterUserScramCredentials(request) => engine.on_alter_users(id, &request),
+        Request::SaslHandshake(_) => engine.on_sasl_handshake(id),
+        Request::SaslAuthenticate(_) => engine.on_sasl_authenticate(id),
         Request::DescribeQuorum(request) => engine.on_describe_quorum(id, &request),
         Request::UpdateFeatures(request) => engine.on_update_features(id, &request, version),
         Request::ListConfigResources(request) => engine.on_list_resources(id, &request, version),

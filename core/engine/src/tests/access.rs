@@ -1,10 +1,9 @@
-//! What tools hear about permissions and users of a node that asks nobody who he is.
+//! What tools hear about permissions, of which there are none, and logins where nobody is asked.
 
 use super::rig::Rig;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::messages::create_acls_request::AclCreation;
 use millpond_wire::messages::delete_acls_request::DeleteAclsFilter;
-use millpond_wire::messages::describe_user_scram_credentials_request::UserName;
 use millpond_wire::messages::*;
 
 const DISABLED: i16 = ErrorCode::SecurityDisabled.code();
@@ -31,20 +30,19 @@ fn rules_are_neither_listed_nor_made_nor_deleted_as_long_as_none_would_be_kept()
 }
 
 #[test]
-fn there_are_no_users_and_one_who_is_named_is_unknown() {
+fn who_logs_in_where_nobody_is_asked_is_told_that_the_state_is_wrong() {
     let mut rig = Rig::new();
-    let mut describe = |users: Option<Vec<UserName>>| {
-        let request = DescribeUserScramCredentialsRequest { users };
-        match rig.call(Request::DescribeUserScramCredentials(request), 0) {
-            Response::DescribeUserScramCredentials(response) => {
-                let found = response.results.into_iter().map(|one| (one.user, one.error_code));
-                (response.error_code, found.collect::<Vec<_>>())
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(describe(None), (0, vec![]));
-    assert_eq!(describe(Some(vec![])), (0, vec![]));
-    let named = describe(Some(vec![UserName { name: "ann".into() }]));
-    assert_eq!(named, (0, vec![("ann".to_owned(), ErrorCode::ResourceNotFound.code())]));
+    let illegal = ErrorCode::IllegalSaslState.code();
+    for version in 0..=1 {
+        let request = SaslHandshakeRequest { mechanism: "PLAIN".to_owned() };
+        let answer = rig.call(Request::SaslHandshake(request), version);
+        let Response::SaslHandshake(answer) = answer else { panic!("{answer:?}") };
+        assert_eq!((answer.error_code, answer.mechanisms.len()), (illegal, 0));
+    }
+    for version in 0..=2 {
+        let request = Request::SaslAuthenticate(SaslAuthenticateRequest::default());
+        let answer = rig.call(request, version);
+        let Response::SaslAuthenticate(answer) = answer else { panic!("{answer:?}") };
+        assert_eq!((answer.error_code, answer.auth_bytes.is_empty()), (illegal, true));
+    }
 }

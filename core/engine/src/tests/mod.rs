@@ -36,5 +36,6 @@ mod txn_rig;
 mod txn_transforms;
 mod txn_v2;
 mod txn_views;
+mod users;
 mod versions;
 mod windows;

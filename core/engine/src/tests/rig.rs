@@ -36,6 +36,8 @@ pub(crate) struct Rig {
     pub(crate) pages: Vec<Result<StatePage, String>>,
     pub(crate) admin: BTreeMap<AdminId, Result<AdminResponse, AdminError>>,
     pub(crate) dropped: Vec<PartitionKey>,
+    /// Changes of users that connections were told of.
+    pub(crate) told_users: Vec<crate::UserFact>,
     pub(crate) reclaims: u64,
     next_id: u64,
 }
@@ -71,6 +73,7 @@ impl Rig {
             pages: Vec::new(),
             admin: BTreeMap::new(),
             dropped: Vec::new(),
+            told_users: Vec::new(),
             reclaims: 0,
             next_id: 0,
         }
@@ -123,6 +126,7 @@ impl Rig {
                 Effect::ReadHistory(job) => self.reads.push_back(job),
                 Effect::StateRead { page, .. } => self.pages.push(page),
                 Effect::TransformsChanged(_) => {}
+                Effect::UserChanged(change) => self.told_users.push(change),
                 Effect::Reclaim => self.reclaims += 1,
                 Effect::TopicDeleted(keys) => self.dropped.extend(keys),
                 Effect::AdminReply { id, result } => {

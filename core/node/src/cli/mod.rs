@@ -15,6 +15,7 @@ mod table;
 mod text;
 mod topic;
 mod transform;
+mod user;
 mod wear;
 
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Command {
     Group(group::GroupArgs),
     /// Deploy, list, describe and delete transforms, and read their logs.
     Transform(transform::TransformArgs),
+    /// Make, list and delete users, for listeners that ask who is there.
+    User(user::UserArgs),
     /// Show a running pipeline on this machine: telemetry in over QUIC, filtered, consumed.
     Demo(DemoArgs),
     /// Examine this machine: kernel, io_uring, file system, how long a durable write takes, and what
@@ -159,6 +162,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Consume(args) => session::block_on(consume::run(args, json)),
         Command::Group(args) => session::block_on(group::run(args, json)),
         Command::Transform(args) => transform::run(args, json),
+        Command::User(args) => session::block_on(user::run(args, json)),
         Command::Demo(args) => demo::run(&args, json),
         Command::Doctor(args) => doctor::run(&args, json),
         Command::Log(args) => log::run(&args, json),

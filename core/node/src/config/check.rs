@@ -1,12 +1,15 @@
 //! Values that parse but cannot be: contradictions, unsafe exposures, addresses that mean nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use millpond_cluster::HostPort;
+use millpond_security::sasl::Mechanism;
 use millpond_security::{ListenerLine, ListenerStanding, check_listener};
 use millpond_wire::limits as caps;
 
 use super::{ByteSize, Config, ConfigError, Listener, TcpMode};
+use crate::net::Offer;
 
 /// A listener with its addresses parsed.
 #[derive(Clone, Debug)]
@@ -23,6 +26,10 @@ pub(crate) struct CheckedListener {
     /// Reachable from other machines without an operator's certificate, because the configuration
     /// says so.
     pub(crate) insecure_by_wish: bool,
+    /// By what clients prove who they are; none: they are not asked.
+    pub(crate) offer: Option<Offer>,
+    /// For signed tokens, where they are taken: file of keys, audience, issuer, claim.
+    pub(crate) tokens: Option<[String; 4]>,
 }
 
 /// Checks everything that types cannot.
@@ -94,6 +101,7 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         (_, None) => ListenerLine::DevelopmentCertificate,
         (_, Some(_)) => ListenerLine::OperatorCertificate,
     };
+    let offer = offer(&key, listener)?;
     let standing = check_listener(&listener.name, address.ip(), line, listener.insecure);
     let Ok(standing) = standing else { return exposed(&key, address, line) };
     Ok(CheckedListener {
@@ -104,7 +112,55 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         quic: listener.quic,
         certificate,
         insecure_by_wish: standing == ListenerStanding::InsecureByWish,
+        tokens: offer
+            .as_ref()
+            .filter(|offer| offer.mechanisms.contains(&Mechanism::OauthBearer))
+            .map(|_| {
+                let (keys, audience) = (&listener.oauth_keys, &listener.oauth_audience);
+                [keys, audience, &listener.oauth_issuer, &listener.oauth_principal_claim]
+                    .map(String::clone)
+            }),
+        offer,
     })
+}
+
+/// What a listener asks of its clients.
+fn offer(key: &dyn Fn(&str) -> String, listener: &Listener) -> Result<Option<Offer>, ConfigError> {
+    let mut mechanisms: Vec<Mechanism> = Vec::new();
+    for name in &listener.sasl {
+        match Mechanism::by_name(name) {
+            Some(mechanism) if !mechanisms.contains(&mechanism) => mechanisms.push(mechanism),
+            Some(_) => {}
+            None => {
+                let known = Mechanism::ALL.map(Mechanism::name).join(", ");
+                return value(key("sasl"), format!("{name:?} is not offered; there are {known}"));
+            }
+        }
+    }
+    let is_bare = listener.tcp == TcpMode::Plain && !listener.insecure;
+    let shows =
+        |mechanism: &&Mechanism| matches!(mechanism, Mechanism::Plain | Mechanism::OauthBearer);
+    if is_bare && let Some(mechanism) = mechanisms.iter().find(shows) {
+        return value(
+            key("sasl"),
+            format!(
+                "{0} sends what lets in as it is and tcp = \"plain\" shows that to everybody: set \
+                 tcp = \"tls\", leave {0} out, or set insecure = true",
+                mechanism.name()
+            ),
+        );
+    }
+    if mechanisms.contains(&Mechanism::OauthBearer) {
+        let needed =
+            [("oauth_keys", &listener.oauth_keys), ("oauth_audience", &listener.oauth_audience)];
+        if let Some((name, _)) = needed.into_iter().find(|(_, set)| set.is_empty()) {
+            return value(key(name), "OAUTHBEARER needs it");
+        }
+    }
+    let session_ms = listener.connections_max_reauth_ms;
+    within(&key("connections_max_reauth_ms"), session_ms, 0, 30 * DAY_MS)?;
+    let session = (session_ms > 0).then(|| Duration::from_millis(session_ms));
+    Ok((!mechanisms.is_empty()).then_some(Offer { mechanisms, session, tokens: None }))
 }
 
 /// The refusal of a listener that other machines could reach unprotected, in terms of its keys.

@@ -255,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_not_asked_for_in_the_open() {
+        let open = "[[listeners]]\nsasl = [\"PLAIN\", \"SCRAM-SHA-256\"]";
+        assert!(error(open).contains("listeners[0].sasl"), "{}", error(open));
+        parse(&format!("{open}\ntcp = \"tls\"")).unwrap();
+        parse(&format!("{open}\ninsecure = true")).unwrap();
+        let scram = "[[listeners]]\nsasl = [\"SCRAM-SHA-512\", \"SCRAM-SHA-512\"]";
+        let listener = &parse(scram).unwrap().checked_listeners().unwrap()[0];
+        assert_eq!(listener.offer.as_ref().unwrap().mechanisms.len(), 1);
+        let bearer = "[[listeners]]\nsasl = [\"OAUTHBEARER\"]\ntcp = \"tls\"";
+        assert!(error(bearer).contains("oauth_keys"), "{}", error(bearer));
+        parse(&format!("{bearer}\noauth_keys = \"k.json\"\noauth_audience = \"a\"")).unwrap();
+        let text = error("[[listeners]]\nsasl = [\"GSSAPI\"]");
+        assert!(text.contains("GSSAPI") && text.contains("SCRAM-SHA-256"), "{text}");
+        assert!(Config::default().checked_listeners().unwrap()[0].offer.is_none());
+    }
+
+    #[test]
     fn binding_every_interface_needs_an_advertised_address() {
         let text = error("[[listeners]]\naddress = \"0.0.0.0:9092\"\ninsecure = true");
         assert!(text.contains("advertised"), "{text}");

@@ -44,6 +44,22 @@ section! {
         /// Allow plain TCP, or the development certificate, beyond loopback. Anyone who reaches the
         /// port can then read and write everything.
         insecure: bool = false,
+        /// Ways in which clients must prove who they are: "SCRAM-SHA-256", "SCRAM-SHA-512" and, over
+        /// TLS, "PLAIN" and "OAUTHBEARER". Empty: nobody is asked. `millpond user` makes users. Whoever is let in may
+        /// do everything.
+        sasl: Vec<String> = Vec::new(),
+        /// How long such a proof holds before the client must give it again; Kafka's
+        /// connections.max.reauth.ms. 0: as long as its connection.
+        connections_max_reauth_ms: u64 = 0,
+        /// For OAUTHBEARER: file with the public keys that sign tokens, a JSON Web Key Set with keys
+        /// of Ed25519, P-256 or RSA. Read at the start; never fetched.
+        oauth_keys: String = String::new(),
+        /// For OAUTHBEARER: the audience that tokens must name.
+        oauth_audience: String = String::new(),
+        /// For OAUTHBEARER: the issuer that tokens must name; empty: any whose key it is.
+        oauth_issuer: String = String::new(),
+        /// For OAUTHBEARER: the claim that is the user's name.
+        oauth_principal_claim: String = "sub".into(),
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Refusal {
     Slow,
     /// The TLS or QUIC handshake failed.
     Handshake,
+    /// The peer did not prove who it is.
+    Authentication,
 }
 
 impl ConnectionKind {
@@ -41,7 +43,8 @@ impl ConnectionKind {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 4] = [Self::Limit, Self::Malformed, Self::Slow, Self::Handshake];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Limit, Self::Malformed, Self::Slow, Self::Handshake, Self::Authentication];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -49,6 +52,7 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::Slow => "slow",
             Self::Handshake => "handshake",
+            Self::Authentication => "authentication",
         }
     }
 }

@@ -7,23 +7,28 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
 use millpond_engine::Peer;
 use millpond_wire::ApiKey;
 use millpond_wire::frame::{
-    FrameDecoder, FrameError, RequestError, decode_request, unsupported_api_versions_response,
+    FrameDecoder, FrameError, RequestError, RequestHeader, decode_request, encode_response,
+    unsupported_api_versions_response,
 };
-use millpond_wire::limits::CONNECTION_REQUEST_BYTES_MAX;
+use millpond_wire::limits::{CONNECTION_REQUEST_BYTES_MAX, SASL_REFUSAL_DELAY_MS};
+use millpond_wire::messages::{Request, Response};
+use millpond_wire::writer::EncodeError;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::budget::{Budget, Taken};
 use super::gateway::{Call, EngineGone, Gateway};
+use super::login::{Door, Passage, Unproved};
 use super::responses::{Answer, Outgoing, Pending, WriteFault};
 use super::{Who, Wiring};
 use crate::metrics::Refusal;
@@ -31,6 +36,9 @@ use crate::metrics::Refusal;
 /// A frame above this size waits for its budget before the rest of it is read; smaller ones are
 /// charged when whole.
 const CHARGE_EARLY_BYTES: usize = 16 * 1024;
+
+/// Waiting for a turn to be checked is part of the time that a login has.
+const LATE: Ending = Ending::Unproved(Unproved::Slow);
 
 /// How a connection came to its end.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +67,9 @@ pub(crate) enum Ending {
     /// A request cannot be read, or is not served.
     #[error("{0}")]
     Request(RequestError),
+    /// Nobody proved who he is.
+    #[error("{0}")]
+    Unproved(Unproved),
     /// Answers cannot be written.
     #[error("{0}")]
     Write(WriteFault),
@@ -78,6 +89,7 @@ impl Ending {
     fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Frame(_) | Self::Request(_) => Some(Refusal::Malformed),
+            Self::Unproved(_) => Some(Refusal::Authentication),
             Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow) => {
                 Some(Refusal::Slow)
             }
@@ -141,6 +153,7 @@ where
         pending,
         slots,
         own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
+        door: wiring.logins.door(who.listener),
     };
     let ending = {
         let read = pin!(incoming.run());
@@ -176,13 +189,19 @@ struct Incoming<'a, R, G> {
     slots: Arc<Semaphore>,
     /// This connection's share of the budget.
     own: Budget,
+    /// Where the peer must prove who it is.
+    door: Option<Door>,
 }
 
 impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     /// Reads until the end, and says which. Dropping the sender of answers lets the other half
     /// finish.
     async fn run(mut self) -> Ending {
-        let mut decoder = FrameDecoder::for_requests_up_to(self.wiring.request_bytes_max);
+        let most = self.wiring.request_bytes_max;
+        let mut decoder = match self.door {
+            Some(_) => FrameDecoder::for_logins_up_to(most),
+            None => FrameDecoder::for_requests_up_to(most),
+        };
         let mut stop = self.wiring.stop.clone();
         let mut stopped = pin!(stopped(&mut stop));
         let first_by = Instant::now() + self.wiring.times.first_request;
@@ -193,10 +212,17 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 Ok(frame) => frame,
                 Err(ending) => return ending,
             };
-            if let Err(ending) = self.request(frame, taken).await {
+            let is_login = first && self.door.is_some();
+            let request = self.request(frame, taken);
+            let done = match is_login {
+                true => timeout_at(first_by, request).await.unwrap_or(Err(LATE)),
+                false => request.await,
+            };
+            if let Err(ending) = done {
                 return ending;
             }
-            if first {
+            // Who must prove who it is has no more time for that than for a first request.
+            if first && self.door.as_ref().is_none_or(Door::is_open) {
                 first = false;
                 decoder.establish();
             }
@@ -249,7 +275,10 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     /// A deadline passed. A connection that waits for an answer is not idle.
     fn overdue(&self, clock: &mut Clock<'_>, mid_frame: bool) -> Result<(), Ending> {
         if clock.is_first() {
-            return Err(Ending::NoFirstRequest);
+            return Err(match self.door {
+                Some(_) => Ending::Unproved(Unproved::Slow),
+                None => Ending::NoFirstRequest,
+            });
         }
         if mid_frame {
             return Err(Ending::SlowRequest);
@@ -267,24 +296,44 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
         [own, self.wiring.budget.take(bytes).await]
     }
 
-    /// Decodes a frame and gives the request to the engine.
-    async fn request(&self, frame: Bytes, taken: [Taken; 2]) -> Result<(), Ending> {
+    /// Decodes a frame and gives the request to the engine, once the peer is let in.
+    async fn request(&mut self, frame: Bytes, taken: [Taken; 2]) -> Result<(), Ending> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
+        let (answer, end) = match &mut self.door {
+            Some(door) if door.takes_bare_tokens() => {
+                match door.bare_token(&frame, &self.wiring.logins).await {
+                    Passage::Bare(frame) => (Answer::Ready(vec![frame]), None),
+                    Passage::End(_, why) => return Err(Ending::Unproved(why)),
+                    Passage::Through | Passage::Answer(_) => return Err(Ending::Closed),
+                }
+            }
+            _ => self.answer(frame).await?,
+        };
+        // The channel has room for every slot; it is closed only when the other half has ended.
+        let pending = Pending { answer, _bytes: taken, _slot: slot };
+        self.pending.send(pending).await.map_err(|_| Ending::Closed)?;
+        let Some(why) = end else { return Ok(()) };
+        // Clients that see an answer and the end of the connection at once may only look at the end.
+        sleep(Duration::from_millis(SASL_REFUSAL_DELAY_MS)).await;
+        Err(Ending::Unproved(why))
+    }
+
+    /// Where the answer to a request comes from, and why the connection ends after it, if it does.
+    async fn answer(&mut self, frame: Bytes) -> Result<(Answer, Option<Unproved>), Ending> {
         let answer = match decode_request(frame) {
             Ok((header, request)) => {
                 self.wiring.counters.request(header.api);
-                let (reply, receiver) = oneshot::channel();
-                let peer = Peer {
-                    session: self.who.session,
-                    listener: self.who.listener,
-                    client_id: header.client_id,
-                    host: self.who.address.ip().to_canonical().to_string(),
+                let passage = match &mut self.door {
+                    Some(door) => door.request(&request, header.version, &self.wiring.logins).await,
+                    None => Passage::Through,
                 };
-                self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
-                Answer::Awaited {
-                    version: header.version,
-                    correlation_id: header.correlation_id,
-                    reply: receiver,
+                match passage {
+                    Passage::Through | Passage::Bare(_) => self.submit(header, request).await?,
+                    Passage::Answer(response) => ready(&header, &response)?,
+                    Passage::End(Some(response), why) => {
+                        return Ok((ready(&header, &response)?, Some(why)));
+                    }
+                    Passage::End(None, why) => return Err(Ending::Unproved(why)),
                 }
             }
             Err(RequestError::UnsupportedVersion {
@@ -294,10 +343,33 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             }) => Answer::Ready(unsupported_api_versions_response(correlation_id)),
             Err(error) => return Err(Ending::Request(error)),
         };
-        // The channel has room for every slot; it is closed only when the other half has ended.
-        let pending = Pending { answer, _bytes: taken, _slot: slot };
-        self.pending.send(pending).await.map_err(|_| Ending::Closed)
+        Ok((answer, None))
     }
+
+    /// Gives a request to the engine.
+    async fn submit(&self, header: RequestHeader, request: Request) -> Result<Answer, Ending> {
+        let (reply, receiver) = oneshot::channel();
+        let peer = Peer {
+            session: self.who.session,
+            listener: self.who.listener,
+            client_id: header.client_id,
+            host: self.who.address.ip().to_canonical().to_string(),
+            user: self.door.as_ref().and_then(Door::user),
+        };
+        self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
+        Ok(Answer::Awaited {
+            version: header.version,
+            correlation_id: header.correlation_id,
+            reply: receiver,
+        })
+    }
+}
+
+/// An answer that the engine was not asked for.
+fn ready(header: &RequestHeader, response: &Response) -> Result<Answer, Ending> {
+    let frame = encode_response(header.version, header.correlation_id, response);
+    let fault = |error: EncodeError| Ending::Write(WriteFault::Encode(error.to_string()));
+    frame.map(Answer::Ready).map_err(fault)
 }
 
 /// The half that writes: answers in the order of their requests, as many at once as are there.

@@ -1,17 +1,19 @@
 //! The network: listeners for TCP, TLS and QUIC, and the one loop that serves a Kafka connection
-//! over any of them. Decides nothing about data: requests go to the engine, replies come back in
-//! order.
+//! over any of them, after asking who is there where that is wished. Decides nothing about data:
+//! requests go to the engine, replies come back in order.
 
 mod admission;
 mod budget;
 mod complaint;
 mod connection;
 mod gateway;
+mod login;
 pub(crate) mod quic;
 mod responses;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod test_peer;
+mod users;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub(crate) use budget::Budget;
 pub(crate) use complaint::Complaints;
 pub(crate) use connection::serve_connection;
 pub(crate) use gateway::{Call, EngineGone, Gateway};
+pub(crate) use login::{Logins, Offer};
+pub(crate) use users::KnownUsers;
 
 use crate::config::Limits;
 use crate::metrics::{ConnectionKind, Counters};
@@ -41,6 +45,7 @@ pub(crate) struct Wiring {
     /// Bytes of requests in memory, over all connections.
     pub(crate) budget: Budget,
     pub(crate) complaints: Complaints,
+    pub(crate) logins: Logins,
     /// True once the node stops: no request is read any more.
     pub(crate) stop: watch::Receiver<bool>,
     next_session: AtomicU64,
@@ -70,6 +75,7 @@ pub(crate) struct Who {
 impl Wiring {
     pub(crate) fn new(
         limits: &Limits,
+        logins: Logins,
         counters: Arc<Counters>,
         stop: watch::Receiver<bool>,
     ) -> Self {
@@ -87,6 +93,7 @@ impl Wiring {
             requests_in_flight_max: limits.requests_in_flight_max,
             budget: Budget::new(limits.request_bytes_in_flight_max.as_usize()),
             complaints: Complaints::default(),
+            logins,
             stop,
             next_session: AtomicU64::new(1),
         }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::Ending;
-use super::{Call, EngineGone, Gateway, Wiring, serve_connection};
+use super::{Call, EngineGone, Gateway, Logins, Offer, Wiring, serve_connection};
 use crate::config::Limits;
 use crate::metrics::{ConnectionKind, Counters};
 
@@ -47,12 +47,18 @@ pub(super) struct Rig {
 
 /// Serves one connection with these limits.
 pub(super) fn rig(limits: &Limits) -> Rig {
+    rig_with(limits, None)
+}
+
+/// The same at a listener that asks who is there.
+pub(super) fn rig_with(limits: &Limits, offer: Option<Offer>) -> Rig {
     static PORT: AtomicU64 = AtomicU64::new(0);
     let (calls, received) = mpsc::unbounded_channel();
     let engine = TestEngine { calls, closed: Arc::default() };
     let closed = Arc::clone(&engine.closed);
     let (stop, stopped) = watch::channel(false);
-    let wiring = Arc::new(Wiring::new(limits, Arc::new(Counters::default()), stopped));
+    let logins = Logins::new(vec![offer]).unwrap();
+    let wiring = Arc::new(Wiring::new(limits, logins, Arc::new(Counters::default()), stopped));
     let port = u16::try_from(PORT.fetch_add(1, Relaxed) % 60_000).unwrap();
     let who = wiring.who(ListenerId(0), ([127, 0, 0, 1], port).into(), ConnectionKind::Tcp);
     let (line, ours) = tokio::io::duplex(1 << 20);
@@ -100,6 +106,6 @@ pub(super) async fn read_frame(line: &mut DuplexStream) -> std::io::Result<(i32,
     Ok((correlation_id, body))
 }
 
-fn flatten(frame: &[Bytes]) -> Vec<u8> {
+pub(super) fn flatten(frame: &[Bytes]) -> Vec<u8> {
     frame.iter().flatten().copied().collect()
 }

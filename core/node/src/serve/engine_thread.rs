@@ -114,12 +114,14 @@ async fn live(plan: EnginePlan) -> Result<(), String> {
         Backend::Portable => BackendChoice::Portable,
     };
     let disk = RealDisk::open(&data_dir, choice).map_err(|e| e.to_string())?;
-    let shell = NodeShell::new(Arc::clone(&transforms));
+    let users = Arc::clone(&wiring.logins.users);
+    let shell = NodeShell::new(Arc::clone(&transforms), Arc::clone(&users));
     let engine = DurableEngine::open(disk, storage, engine, seed, shell.clone())
         .await
         .map_err(|e| e.to_string())?;
     let deployments = engine.with_engine(|engine| engine.transforms());
     transforms.deployed(&deployments);
+    engine.with_engine(|engine| engine.users()).iter().for_each(|user| users.apply(user));
     transforms.load().await;
 
     let gateway = LocalGateway { engine: Rc::clone(&engine), shell };

@@ -1,20 +1,23 @@
 //! Binding every address before anything else starts, so that a port in use is found at once; and
 //! the certificates that the listeners show.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
+use millpond_security::sasl::TokenRules;
 use millpond_security::{
     Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config, server_tls,
 };
+use millpond_wire::limits::TOKEN_KEYS_BYTES_MAX;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
 use crate::config::{CheckedListener, Config, TcpMode};
+use crate::net::Offer;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -34,6 +37,8 @@ pub(super) struct Bound {
     /// Whether TCP speaks TLS.
     pub(super) tcp_tls: bool,
     pub(super) tls: Option<Tls>,
+    /// By what clients prove who they are; none: they are not asked.
+    pub(super) offer: Option<Offer>,
 }
 
 /// A certificate ready for use.
@@ -94,7 +99,25 @@ fn bind_one(
         Some(advertised) => advertised,
         None => own,
     };
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls: listener.tcp == TcpMode::Tls, tls })
+    let mut offer = listener.offer;
+    if let (Some(offer), Some(settings)) = (&mut offer, &listener.tokens) {
+        offer.tokens = Some(Arc::new(token_rules(settings)?));
+    }
+    let tcp_tls = listener.tcp == TcpMode::Tls;
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer })
+}
+
+/// Reads the keys that tokens are checked with.
+fn token_rules([file, audience, issuer, claim]: &[String; 4]) -> Result<TokenRules, CliError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::failed(format!("oauth_keys: cannot use {file}: {error}"))
+    };
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file)
+        .and_then(|opened| opened.take(TOKEN_KEYS_BYTES_MAX as u64).read_to_end(&mut bytes));
+    read.map_err(|error| failed(&error))?;
+    let issuer = Some(issuer.as_str()).filter(|issuer| !issuer.is_empty());
+    TokenRules::from_jwks(&bytes, audience, issuer, claim).map_err(|error| failed(&error))
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);

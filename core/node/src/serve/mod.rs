@@ -35,7 +35,7 @@ use crate::http::{self, HttpState};
 use crate::metrics::Counters;
 use crate::net::quic::{QuicDoor, QuicSettings};
 use crate::net::tcp::{Door, PlainDoor};
-use crate::net::{Admission, Wiring};
+use crate::net::{Admission, Logins, Wiring};
 use crate::transforms::TransformService;
 use engine_thread::{EnginePlan, EngineThread, Opened};
 use listeners::Bound;
@@ -143,7 +143,10 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     let phase = PhaseCell::default();
     let counters = Arc::new(Counters::default());
     let (stop, stopped) = watch::channel(false);
-    let wiring = Arc::new(Wiring::new(&config.limits, Arc::clone(&counters), stopped.clone()));
+    let logins = Logins::new(node.bound.iter().map(|bound| bound.offer.clone()).collect());
+    let logins = logins.map_err(|e| CliError::failed(e.to_string()))?;
+    let (limits, counted) = (&config.limits, Arc::clone(&counters));
+    let wiring = Arc::new(Wiring::new(limits, logins, counted, stopped.clone()));
     let (engine, inbox) = EngineHandle::new();
     let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
         .map_err(|e| CliError::failed(e.to_string()))?;

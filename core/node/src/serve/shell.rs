@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::engine_handle::ToEngine;
 use super::picture;
 use super::worker::Worker;
-use crate::net::{Call, EngineGone, Gateway};
+use crate::net::{Call, EngineGone, Gateway, KnownUsers};
 use crate::transforms::TransformService;
 
 /// Waiters that nobody waits for any more are swept when there are so many more than after the last
@@ -36,6 +36,7 @@ pub(crate) struct NodeShell {
 struct State {
     started: Instant,
     transforms: Arc<TransformService>,
+    users: Arc<KnownUsers>,
     replies: RefCell<Waiters<Option<Response>>>,
     admin: RefCell<Waiters<Result<AdminResponse, AdminError>>>,
     /// Workers that read state, by the ticket of their job: each reads one page at a time.
@@ -92,10 +93,11 @@ impl Hasher for Numbers {
 }
 
 impl NodeShell {
-    pub(crate) fn new(transforms: Arc<TransformService>) -> Self {
+    pub(crate) fn new(transforms: Arc<TransformService>, users: Arc<KnownUsers>) -> Self {
         let state = State {
             started: Instant::now(),
             transforms,
+            users,
             replies: RefCell::new(Waiters::new()),
             admin: RefCell::new(Waiters::new()),
             state_pages: RefCell::new(Waiters::new()),
@@ -220,6 +222,7 @@ impl Shell for NodeShell {
                 state.state_pages.borrow_mut().answer(ticket.0, page);
             }
             Effect::TransformsChanged(deployments) => state.transforms.deployed(&deployments),
+            Effect::UserChanged(change) => state.users.apply(&change),
             // The rest is the storage's own business.
             Effect::Append { .. }
             | Effect::ReadHistory(_)

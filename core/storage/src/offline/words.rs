@@ -61,6 +61,10 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
             format!("{}: the log starts at offset {offset}", of(partition))
         }
         Fact::Setting(fact) => set(fact),
+        Fact::User(fact) => {
+            let known = if fact.credential.is_some() { "known" } else { "not known any more" };
+            format!("user {} {known} by {:?}", fact.user, fact.hash)
+        }
         Fact::Transaction(fact) => step(fact, names),
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use millpond_wire::{F64, Message, Records, Uuid, Writer};
+use millpond_wire::{F64, Message, Records, Secret, Uuid, Writer};
 
 /// Rolls values of all kinds, small ones and borders above all.
 pub struct Dice {
@@ -108,7 +108,7 @@ macro_rules! no_heap {
 }
 
 // `Bytes` are slices of the input, which is there anyway.
-no_heap!(bool, i8, i16, u16, i32, i64, F64, Uuid, Bytes);
+no_heap!(bool, i8, i16, u16, i32, i64, F64, Uuid, Bytes, Secret);
 
 impl Heap for String {
     fn heap_bytes(&self) -> usize {
