@@ -241,7 +241,8 @@ async fn state_ranges_and_timers_are_there_in_any_language() {
     // Key and time; what is told once the batch is in: time, key, count and keys counted then.
     let long = "k".repeat(900);
     let key = |name: &str| if name == "long" { long.clone() } else { name.to_string() };
-    let batches: [(&[(&str, i64)], &[(i64, &str, &str)]); 4] = [
+    type Step = (&'static [(&'static str, i64)], &'static [(i64, &'static str, &'static str)]);
+    let batches: [Step; 4] = [
         (&[("a", 0), ("b", 1), ("long", 2), ("c", 5), ("a", 3), ("a", 1)], &[]),
         (&[("b", 10)], &[]),
         (&[("d", 14)], &[(12, "long", "1 of 5"), (13, "a", "3 of 4")]),
