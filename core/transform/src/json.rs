@@ -403,7 +403,7 @@ impl Name<'_> {
         self.next()
     }
 
-    /// `\uXXXX`.
+    /// A backslash, `u` and four hexadecimal digits.
     fn code_unit(&mut self) -> Result<u32, ()> {
         let (escape, rest) = self.rest.split_at_checked(6).ok_or(())?;
         let digits = escape.strip_prefix(b"\\u").ok_or(())?;
