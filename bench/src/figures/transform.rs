@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millpond_sdk::testing::{Native, TestRecord, encode_input};
-use millpond_transform::{Chain, Host, HostConfig, Outcome as Ran, Sha256, Transform};
+use millpond_transform::{Chain, Host, HostConfig, Input, Outcome as Ran, Sha256, Transform};
 use millpond_transform::{TransformSpec, run};
 use millpond_wire::limits;
 use millpond_wire::record::{Batch, BatchBuilder};
@@ -134,7 +134,9 @@ impl Inline {
         let (mut guest, mut batches) = (Duration::ZERO, 0);
         let started = Instant::now();
         while started.elapsed() < duration {
-            let ran = run(&mut self.chain, &self.batch, self.first_input);
+            let (batch, input_count) = (Some(&self.batch), self.first_input);
+            let input = Input { batch, input_count, idle_ms: None };
+            let ran = run(&mut self.chain, input);
             let report = self.runtime.block_on(ran);
             if let Ran::Rejected { message, .. } = report.outcome {
                 return Err(BenchError::new("the threshold module", message));

@@ -441,6 +441,9 @@ pub const TRANSFORM_STATE_ENTRY_BYTES: usize = 192;
 pub const DEFAULT_TRANSFORM_STATE_BYTES: usize = 4 * MIB;
 /// Most state on one partition that a transform may ask for.
 pub const TRANSFORM_STATE_BYTES_MAX: usize = 64 * MIB;
+/// State of partitions without work that stays in memory, all transforms together; what is beyond
+/// it is read again when it is needed.
+pub const TRANSFORMS_IDLE_STATE_BYTES_MAX: usize = 64 * MIB;
 /// Most bytes of keys and values that one transform may change in one run: they are journalled
 /// with the output.
 pub const TRANSFORM_STATE_CHANGE_BYTES_MAX: usize = 2 * MIB;

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use millpond_engine::transform::TransformJob;
 use millpond_engine::{PartitionKey, TransformId};
-use millpond_wire::limits::{TRANSFORM_INSTANCES_MAX, TRANSFORM_QUEUE_MAX};
+use millpond_wire::limits::{
+    TRANSFORM_INSTANCES_MAX, TRANSFORM_QUEUE_MAX, TRANSFORMS_IDLE_STATE_BYTES_MAX,
+};
 
 use super::runner::Runner;
 
@@ -37,6 +39,16 @@ struct State {
     waiting: usize,
     /// Instances of idle lanes, the one idle longest first.
     idle: VecDeque<(LaneKey, Runner)>,
+}
+
+impl State {
+    /// Whether idle partitions hold more than a node should: instances, or state, which can be read
+    /// again.
+    fn keeps_too_much(&self) -> bool {
+        let runners = || self.idle.iter().map(|(_, runner)| runner);
+        runners().map(Runner::instances).sum::<usize>() > TRANSFORM_INSTANCES_MAX
+            || runners().map(Runner::state_bytes).sum::<usize>() > TRANSFORMS_IDLE_STATE_BYTES_MAX
+    }
 }
 
 /// What became of a job that was handed in.
@@ -79,9 +91,7 @@ impl Lanes {
         }
         state.busy.remove(&lane);
         state.idle.push_back((lane, runner));
-        let instances =
-            |state: &State| state.idle.iter().map(|(_, runner)| runner.instances()).sum::<usize>();
-        while instances(&state) > TRANSFORM_INSTANCES_MAX {
+        while state.keeps_too_much() {
             state.idle.pop_front();
         }
         None

@@ -35,6 +35,11 @@ impl Runner {
         self.chain.as_ref().map_or(0, Chain::live_instances)
     }
 
+    /// State that it has in memory.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.chain.as_ref().map_or(0, Chain::state_bytes)
+    }
+
     /// Runs the chain that the job asks for.
     pub(super) async fn run(
         &mut self,
