@@ -268,7 +268,7 @@ fn schemas() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::deploy::{Alteration, Description, Shown, ShownCanary, ShownVersion};
+    use crate::http::deploy::{Alteration, Description, Shown, ShownCanary, ShownVersion, Start};
     use crate::transforms::{LogLine, TransformStats};
     use serde::Serialize;
     use std::collections::BTreeSet;
@@ -289,7 +289,8 @@ mod tests {
         let canary = ShownCanary { fault: fault.clone(), ..ShownCanary::default() };
         holds("Canary", &canary);
         holds("Version", &ShownVersion::default());
-        holds("Description", &Description::default());
+        let start = Some(Start::AtMs(0));
+        holds("Description", &Description { start, ..Description::default() });
         holds("Stats", &TransformStats::default());
         holds("Alteration", &Alteration { version: fault.clone(), ..Alteration::default() });
         let text = String::new();
