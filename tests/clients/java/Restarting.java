@@ -21,7 +21,10 @@ final class Restarting {
         List<Future<RecordMetadata>> acks = new ArrayList<>();
         Shares shares = new Shares();
         try (KafkaProducer<String, String> producer = node.producer("batch.size", "100");
-                KafkaConsumer<String, String> consumer = node.consumer("group.id", "killed")) {
+                KafkaConsumer<String, String> consumer = node.consumer("group.id", "killed",
+                        // A client that finds no broker for a while begins anew by itself and joins
+                        // again (KIP-899); here it is asked whether it must.
+                        "metadata.recovery.strategy", "none")) {
             consumer.subscribe(List.of("killed"), shares);
             List<ConsumerRecord<String, String>> seen = new ArrayList<>();
             for (int round = 0; round < 3; round++) {
