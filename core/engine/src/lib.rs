@@ -94,7 +94,7 @@ pub use snapshot::{FrozenState, SNAPSHOT_VERSION, SnapshotError};
 pub use space::{SpaceReport, SpaceView};
 pub use state::ReplayError;
 pub use stored::{StoredPartition, StoredSegment};
-pub use topic::{Catalog, Topic, is_valid_topic_name};
+pub use topic::{Catalog, Topic};
 pub use topic_config::{ConfigError, ConfigKind, TOPIC_CONFIGS, TopicConfig};
 pub use transaction::{AbortedTransaction, TransactionFact, TransactionState};
 pub use units::{

@@ -7,13 +7,13 @@ use crate::engine::Engine;
 use crate::entry::{Fact, SentAnswer};
 use crate::produce_call::Settled;
 use crate::refusal::{Refusal, refuse};
-use crate::topic::is_valid_topic_name;
 use crate::transform::{Keeper, Output, OutputTopic, StateBatch};
 use crate::units::PartitionKey;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::murmur2::partition_for_key;
 use millpond_wire::record::{Batch, BatchBuilder};
+use millpond_wire::topic_name;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch that a chain put out, and its place.
@@ -165,7 +165,7 @@ impl Engine {
             match place {
                 Place::Known(key) => self.check_target(*key, batch)?,
                 Place::New { topic, .. } => {
-                    if !is_valid_topic_name(topic) || is_internal_topic(topic) {
+                    if !topic_name::is_valid(topic) || is_internal_topic(topic) {
                         let message = "a transform routes to a topic whose name is not allowed";
                         return Err(refuse(ErrorCode::InvalidTopicException, message));
                     }

@@ -231,30 +231,3 @@ impl Catalog {
         true
     }
 }
-
-/// Whether Kafka would accept the name: letters, digits, `.`, `_`, `-`; at most 249 bytes;
-/// not `.` or `..`.
-#[must_use]
-pub fn is_valid_topic_name(name: &str) -> bool {
-    topic_name_problem(name).is_none()
-}
-
-/// What is wrong with a name, in Kafka's words.
-pub(crate) fn topic_name_problem(name: &str) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if name.is_empty() {
-        return Some("the empty string is not allowed".to_owned());
-    }
-    if name == "." || name == ".." {
-        return Some("'.' or '..' is not allowed".to_owned());
-    }
-    let max = limits::TOPIC_NAME_BYTES_MAX;
-    if name.len() > max {
-        return Some(format!("the length of '{name}' is longer than the max allowed length {max}"));
-    }
-    (!name.bytes().all(plain)).then(|| {
-        format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        )
-    })
-}

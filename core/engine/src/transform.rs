@@ -331,6 +331,12 @@ pub enum AdminError {
     /// A cap is reached.
     #[error("{0} transforms are deployed, which is the limit; delete one first")]
     TooMany(usize),
+    /// A cap is reached, which outlives deletions.
+    #[error(
+        "signed packages of {0} names came to this node, which is the limit; deploy under one of \
+         those names"
+    )]
+    TooManyPackages(usize),
 }
 
 /// A transform that keeps state, as whoever commits its changes knows it: by its name, under which

@@ -11,7 +11,7 @@ use crate::logs::LogQuota;
 use crate::spec::{Limits, SpecError, TransformSpec};
 use crate::state::{State, StateError};
 use bytes::Bytes;
-use millpond_wire::limits as caps;
+use millpond_wire::{limits as caps, topic_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -139,17 +139,9 @@ impl Transform {
     pub(crate) fn dead_letter_topic(&self, topic: &str) -> String {
         match &self.spec.dead_letter_topic {
             Some(named) => named.clone(),
-            None => dead_letter_topic(topic),
+            None => topic_name::dead_letter(topic),
         }
     }
-}
-
-/// Where the dead letters of a topic go unless a transform says otherwise.
-pub fn dead_letter_topic(topic: &str) -> String {
-    const SUFFIX: &str = ".dead-letter";
-    let room = caps::TOPIC_NAME_BYTES_MAX - SUFFIX.len();
-    // Names of topics are ASCII.
-    format!("{}{SUFFIX}", topic.get(..room).unwrap_or(topic))
 }
 
 /// The transforms of one partition, in order, with their instances.

@@ -3,7 +3,8 @@
 
 use crate::abi;
 use crate::imports::{GuestState, memory_and_state, range, slice, stop};
-use crate::json::{self, Kind, Refused};
+use crate::json::{self, Field, Kind, Refused};
+use std::ops::Range;
 use wasmtime::{Caller, Linker};
 
 /// Adds all of them.
@@ -27,15 +28,11 @@ fn json_field(
     out: u32,
 ) -> wasmtime::Result<i32> {
     let (memory, host) = memory_and_state(&mut caller)?;
-    host.charge(document_bytes as usize)?;
-    let place = range("a field's place", memory.len(), out, 8).map_err(stop)?;
-    let document = slice(memory, "a document", document, u64::from(document_bytes));
-    let document = document.map_err(stop)?;
-    let path = slice(memory, "a path", path, u64::from(path_bytes)).map_err(stop)?;
-    let field = match json::find(document, path) {
+    let asked = Asked { document, document_bytes, path, path_bytes, out };
+    let (place, _, found) = asked.find(memory, host)?;
+    let field = match found {
         Ok(field) => field,
-        Err(Refused::NotFound) => return Ok(abi::JSON_NOT_FOUND),
-        Err(Refused::Invalid) => return Ok(abi::JSON_INVALID),
+        Err(refused) => return Ok(refusal(refused)),
     };
     let words = [field.place.start as u32, field.place.len() as u32].map(u32::to_le_bytes);
     if let Some(place) = memory.get_mut(place) {
@@ -60,18 +57,14 @@ fn json_number(
     out: u32,
 ) -> wasmtime::Result<i32> {
     let (memory, host) = memory_and_state(&mut caller)?;
-    host.charge(document_bytes as usize)?;
-    let place = range("a number's place", memory.len(), out, 8).map_err(stop)?;
-    let document = slice(memory, "a document", document, u64::from(document_bytes));
-    let document = document.map_err(stop)?;
-    let path = slice(memory, "a path", path, u64::from(path_bytes)).map_err(stop)?;
-    let number = match json::find(document, path) {
+    let asked = Asked { document, document_bytes, path, path_bytes, out };
+    let (place, text, found) = asked.find(memory, host)?;
+    let number = match found {
         Ok(field) if field.kind == Kind::Number => {
-            json::number(document.get(field.place).unwrap_or_default())
+            json::number(text.get(field.place).unwrap_or_default())
         }
         Ok(_) => None,
-        Err(Refused::NotFound) => return Ok(abi::JSON_NOT_FOUND),
-        Err(Refused::Invalid) => return Ok(abi::JSON_INVALID),
+        Err(refused) => return Ok(refusal(refused)),
     };
     let Some(number) = number else {
         return Ok(abi::JSON_NOT_A_NUMBER);
@@ -80,6 +73,37 @@ fn json_number(
         place.copy_from_slice(&number.to_le_bytes());
     }
     Ok(0)
+}
+
+/// What a guest asks of a document: addresses and lengths that nobody has checked.
+struct Asked {
+    document: u32,
+    document_bytes: u32,
+    path: u32,
+    path_bytes: u32,
+    out: u32,
+}
+
+/// Where the answer goes, the document, and the field.
+type Found<'a> = (Range<usize>, &'a [u8], Result<Field, Refused>);
+
+impl Asked {
+    fn find<'a>(&self, memory: &'a [u8], host: &mut GuestState) -> wasmtime::Result<Found<'a>> {
+        host.charge(self.document_bytes as usize)?;
+        let place = range("a field's place", memory.len(), self.out, 8).map_err(stop)?;
+        let document = slice(memory, "a document", self.document, u64::from(self.document_bytes));
+        let document = document.map_err(stop)?;
+        let path = slice(memory, "a path", self.path, u64::from(self.path_bytes));
+        let found = json::find(document, path.map_err(stop)?);
+        Ok((place, document, found))
+    }
+}
+
+fn refusal(refused: Refused) -> i32 {
+    match refused {
+        Refused::NotFound => abi::JSON_NOT_FOUND,
+        Refused::Invalid => abi::JSON_INVALID,
+    }
 }
 
 fn hash64(

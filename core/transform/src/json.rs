@@ -417,23 +417,10 @@ impl Name<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numbers::Numbers;
     use serde_json::{Map, Value};
 
-    /// SplitMix64: the same numbers each time.
-    struct Numbers(u64);
-
     impl Numbers {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        fn below(&mut self, end: u64) -> u64 {
-            self.next() % end
-        }
-
         fn text(&mut self) -> String {
             const PIECES: [&str; 14] = [
                 "a",

@@ -37,6 +37,8 @@ mod isolate;
 mod json;
 mod logs;
 mod module_shape;
+#[cfg(test)]
+mod numbers;
 mod outcome;
 mod policy;
 mod rebuild;
@@ -52,7 +54,7 @@ mod timers;
 mod verdicts;
 
 pub use artifact::ArtifactError;
-pub use chain::{Chain, ChainError, DeployError, Transform, dead_letter_topic};
+pub use chain::{Chain, ChainError, DeployError, Transform};
 pub use compile::{CompileError, CompiledModule, Contract};
 pub use error_rate::{ErrorRate, ErrorRateError, ErrorRateLimit};
 pub use fault::{FailureReason, Fault, Lie};

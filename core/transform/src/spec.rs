@@ -3,7 +3,7 @@
 //! Checks words and numbers only; the module is checked in `compile.rs`.
 
 use crate::policy::FailurePolicy;
-use millpond_wire::limits as caps;
+use millpond_wire::{limits as caps, topic_name};
 use sha2::{Digest, Sha256 as Hasher};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -181,7 +181,7 @@ impl TransformSpec {
     /// # Errors
     /// The first thing that cannot.
     pub fn check(&self, reservation_bytes: usize) -> Result<(), SpecError> {
-        if !is_topic_name(&self.name) || self.name.len() > caps::TRANSFORM_NAME_BYTES_MAX {
+        if !topic_name::is_valid(&self.name) || self.name.len() > caps::TRANSFORM_NAME_BYTES_MAX {
             return Err(SpecError::Name(self.name.chars().take(80).collect()));
         }
         self.check_settings()?;
@@ -190,7 +190,8 @@ impl TransformSpec {
             return Err(SpecError::TooMany("topics", caps::TOPICS_PER_TRANSFORM_MAX));
         }
         let topics = self.topics.iter().chain(&self.outputs);
-        if let Some(bad) = topics.chain(&self.dead_letter_topic).find(|topic| !is_topic_name(topic))
+        if let Some(bad) =
+            topics.chain(&self.dead_letter_topic).find(|topic| !topic_name::is_valid(topic))
         {
             return Err(SpecError::Topic(bad.chars().take(80).collect()));
         }
@@ -252,14 +253,6 @@ fn in_range(what: &'static str, value: usize, (min, max): (usize, usize)) -> Res
         return Ok(());
     }
     Err(SpecError::OutOfRange { what, value, min, max })
-}
-
-/// Kafka's rule for the names of topics.
-pub(crate) fn is_topic_name(name: &str) -> bool {
-    (1..=caps::TOPIC_NAME_BYTES_MAX).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

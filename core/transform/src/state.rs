@@ -491,18 +491,9 @@ fn check_entry(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// SplitMix64: the same numbers each time.
-    struct Numbers(u64);
+    use crate::numbers::Numbers;
 
     impl Numbers {
-        fn below(&mut self, end: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % end
-        }
-
         fn key(&mut self) -> Vec<u8> {
             let bytes = self.below(4);
             (0..bytes).map(|_| [0, 1, b'a', 255][self.below(4) as usize]).collect()

@@ -7,9 +7,9 @@ use crate::headers;
 use crate::imports::slice;
 use crate::logs::printable;
 use crate::rows::{Row, Span};
-use crate::spec::{TransformSpec, is_topic_name};
+use crate::spec::TransformSpec;
 use bytes::Bytes;
-use millpond_wire::limits as caps;
+use millpond_wire::{limits as caps, topic_name};
 use std::ops::Range;
 
 /// What becomes of one record of a stage.
@@ -230,7 +230,7 @@ impl Reader<'_> {
             return Ok(found);
         }
         // No topic has such a name, so the answer is a lie; else the record goes where it may not.
-        let name = std::str::from_utf8(name).ok().filter(|name| is_topic_name(name));
+        let name = std::str::from_utf8(name).ok().filter(|name| topic_name::is_valid(name));
         let name = name.ok_or(Lie::TopicName(bytes))?;
         Err(Refused::Record(format!("sent to `{name}`, which is not among the outputs")))
     }
@@ -307,33 +307,24 @@ fn word<const N: usize>(bytes: &[u8; N], index: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numbers::Numbers;
     use crate::spec::Sha256;
 
     const RECORDS: usize = 6;
     const MEMORY_BYTES: usize = 8 * 1024;
 
-    /// SplitMix64: the same numbers each time.
-    struct Numbers(u64);
-
     impl Numbers {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        fn below(&mut self, end: usize) -> usize {
-            (self.next() % end as u64) as usize
+        fn index(&mut self, end: usize) -> usize {
+            self.below(end as u64) as usize
         }
 
         /// Numbers near which mistakes are made.
         fn lie(&mut self) -> u32 {
             let edges = [0, 1, 2, 3, 4, 16, 48, 4096, MEMORY_BYTES as u32, u32::MAX - 1, u32::MAX];
-            match self.below(3) {
+            match self.index(3) {
                 0 => self.next() as u32,
-                1 => self.below(MEMORY_BYTES) as u32,
-                _ => edges[self.below(edges.len())],
+                1 => self.index(MEMORY_BYTES) as u32,
+                _ => edges[self.index(edges.len())],
             }
         }
     }
@@ -401,12 +392,12 @@ mod tests {
         let (mut taken, mut refused) = (0, 0);
         for _ in 0..20_000 {
             let (mut memory, mut answer) = honest();
-            for _ in 0..1 + numbers.below(4) {
-                match numbers.below(8) {
+            for _ in 0..1 + numbers.index(4) {
+                match numbers.index(8) {
                     0 => answer = (u64::from(numbers.lie()) << 32) | u64::from(numbers.lie()),
                     _ => {
                         // Aim at the structures: all of them stand below 4 KiB.
-                        let at = numbers.below(1024) * 4;
+                        let at = numbers.index(1024) * 4;
                         put(&mut memory, at, &[numbers.lie()]);
                     }
                 }

@@ -10,17 +10,10 @@ use millpond_transform::{Chain, EngineKind, Input, OnFailure, Outcome, Report, S
 use millpond_wire::record::Batch;
 use std::collections::BTreeMap;
 
-/// SplitMix64: the same numbers each time.
-struct Numbers(u64);
+#[path = "../src/numbers.rs"]
+mod numbers;
 
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
+use numbers::Numbers;
 
 /// What one run is given: records, or idle time.
 enum Step {

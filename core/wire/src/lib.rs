@@ -17,6 +17,7 @@ pub mod reader;
 pub mod record;
 pub mod rope;
 pub mod secret;
+pub mod topic_name;
 pub mod uuid;
 pub mod writer;
 

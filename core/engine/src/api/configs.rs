@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::setting::BrokerScope;
-use crate::topic::{Topic, topic_name_problem};
+use crate::topic::Topic;
 use crate::topic_config::{self, THROTTLE_RATES, TOPIC_CONFIGS, TopicConfig};
 use crate::units::RequestId;
 use millpond_wire::error_code::ErrorCode;
@@ -13,6 +13,7 @@ use millpond_wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use millpond_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse, Response};
+use millpond_wire::topic_name;
 
 impl Engine {
     pub(crate) fn on_describe_configs(&mut self, id: RequestId, request: &DescribeConfigsRequest) {
@@ -52,7 +53,7 @@ impl Engine {
         let name = &resource.resource_name;
         match resource.resource_type {
             TOPIC => {
-                if let Some(problem) = topic_name_problem(name) {
+                if let Some(problem) = topic_name::problem(name) {
                     let message = format!("Topic name is invalid: {problem}");
                     return Err((ErrorCode::InvalidTopicException, message));
                 }

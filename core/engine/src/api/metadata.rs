@@ -4,7 +4,7 @@
 use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
-use crate::topic::{Topic, is_valid_topic_name};
+use crate::topic::Topic;
 use crate::units::{Peer, RequestId};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -13,6 +13,7 @@ use millpond_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use millpond_wire::messages::{MetadataRequest, MetadataResponse, Response};
+use millpond_wire::topic_name;
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
 
@@ -91,7 +92,7 @@ impl Engine {
         }
         match self.state.catalog.by_name(name) {
             Some(topic) => self.describe_topic(topic, with_operations),
-            None if is_valid_topic_name(name) && self.state.catalog.colliding(name).is_none() => {
+            None if topic_name::is_valid(name) && self.state.catalog.colliding(name).is_none() => {
                 missing(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition)
             }
             None => missing(Some(name), Uuid::ZERO, ErrorCode::InvalidTopicException),

@@ -4,7 +4,7 @@
 use super::TOPIC_OPERATIONS;
 use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
-use crate::topic::{Topic, is_valid_topic_name};
+use crate::topic::Topic;
 use crate::units::RequestId;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -15,6 +15,7 @@ use millpond_wire::messages::describe_topic_partitions_response::{
 use millpond_wire::messages::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, Response,
 };
+use millpond_wire::topic_name;
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -103,7 +104,7 @@ fn is_wrong(cursor: &asked::Cursor, named: &BTreeSet<&str>) -> bool {
 }
 
 fn absent(name: &str) -> ErrorCode {
-    if is_valid_topic_name(name) {
+    if topic_name::is_valid(name) {
         ErrorCode::UnknownTopicOrPartition
     } else {
         ErrorCode::InvalidTopicException

@@ -6,7 +6,6 @@ use crate::engine::{Engine, Then};
 use crate::entry::Fact;
 use crate::produce_call::Settled;
 use crate::refusal::refuse;
-use crate::topic::{is_valid_topic_name, topic_name_problem};
 use crate::topic_config;
 use crate::units::{EntrySeq, PartitionKey, RequestId};
 use millpond_wire::error_code::ErrorCode;
@@ -22,6 +21,7 @@ use millpond_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicsRequest, DeleteTopicsResponse, Response,
 };
+use millpond_wire::topic_name;
 use millpond_wire::uuid::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl Engine {
         partitions: u32,
         configs: BTreeMap<String, String>,
     ) -> Uuid {
-        assert!(is_valid_topic_name(&name) && self.state.catalog.by_name(&name).is_none());
+        assert!(topic_name::is_valid(&name) && self.state.catalog.by_name(&name).is_none());
         let id = Uuid::from_random(self.rng.bytes16());
         self.commit(Fact::TopicCreated { id, name, partitions, configs });
         id
@@ -115,7 +115,7 @@ impl Engine {
 
     /// Whether a topic may have this name.
     pub(crate) fn check_new_name(&self, name: &str) -> Result<(), Refused> {
-        if let Some(problem) = topic_name_problem(name) {
+        if let Some(problem) = topic_name::problem(name) {
             return Err((
                 ErrorCode::InvalidTopicException,
                 format!("Topic name is invalid: {problem}"),

@@ -3,12 +3,12 @@
 
 use crate::engine::{Engine, Then};
 use crate::entry::Fact;
-use crate::topic::is_valid_topic_name;
 use crate::transform::{
     AdminError, AdminRequest, AdminResponse, Canary, Deployment, TransformSpec,
 };
 use crate::units::{AdminId, EntrySeq, TransformId};
 use millpond_wire::limits;
+use millpond_wire::topic_name;
 
 impl Engine {
     pub(crate) fn on_admin(&mut self, id: AdminId, request: AdminRequest) {
@@ -104,7 +104,7 @@ impl Engine {
         }
         let is_new = counter > 0 && highest == 0;
         if is_new && self.state.transforms.counters_len() >= limits::PACKAGE_COUNTERS_MAX {
-            return Err(AdminError::TooMany(limits::PACKAGE_COUNTERS_MAX));
+            return Err(AdminError::TooManyPackages(limits::PACKAGE_COUNTERS_MAX));
         }
         Ok(())
     }
@@ -172,14 +172,13 @@ impl Engine {
         of: Option<TransformId>,
     ) -> Result<AdminResponse, AdminError> {
         let mut now = self.named(&name)?;
-        let canary = now.canary.take();
-        if let Some(of) = of
-            && of != canary.as_ref().map_or(now.id, |canary| canary.id)
-        {
-            return Err(AdminError::Superseded { name, of });
-        }
-        if canary.is_some() {
+        let canary = now.canary.take().map(|canary| canary.id);
+        let meant = of.or(canary).unwrap_or(now.id);
+        if canary == Some(meant) {
             return Ok(self.commit_deployment(now));
+        }
+        if meant != now.id {
+            return Err(AdminError::Superseded { name, of: meant });
         }
         let Some(previous) = now.previous else { return Err(AdminError::NoPrevious(name)) };
         self.check_mode(&previous)?;
@@ -195,7 +194,7 @@ impl Engine {
 
 fn check_spec(spec: &TransformSpec) -> Result<(), AdminError> {
     let invalid = |message: &str| Err(AdminError::InvalidSpec(message.to_owned()));
-    if !is_valid_topic_name(&spec.name) || spec.name.len() > limits::TRANSFORM_NAME_BYTES_MAX {
+    if !topic_name::is_valid(&spec.name) || spec.name.len() > limits::TRANSFORM_NAME_BYTES_MAX {
         return invalid("names are letters, digits, '.', '_' and '-'");
     }
     if spec.version.len() > limits::TRANSFORM_NAME_BYTES_MAX {
@@ -205,7 +204,7 @@ fn check_spec(spec: &TransformSpec) -> Result<(), AdminError> {
         return invalid("it must run on one topic at least, and not on too many");
     }
     let mut topics = spec.topics.iter().chain(&spec.dead_letter_topic);
-    if !topics.all(|topic| is_valid_topic_name(topic)) {
+    if !topics.all(|topic| topic_name::is_valid(topic)) {
         return invalid("a topic name is not allowed");
     }
     if spec.dead_letter_topic.as_ref().is_some_and(|topic| spec.topics.contains(topic)) {

@@ -3,10 +3,9 @@
 use super::Cursor;
 use crate::changelog::is_internal_topic;
 use crate::engine::Engine;
-use crate::topic::is_valid_topic_name;
 use crate::transform::{AdminError, DeriveStart, FailureAction, Mode, TransformSpec};
 use crate::units::PartitionKey;
-use millpond_wire::limits;
+use millpond_wire::{limits, topic_name};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -29,7 +28,7 @@ impl Engine {
         if spec.outputs.is_empty() {
             return invalid("what it derives needs an output topic".to_owned());
         }
-        if let Some(topic) = spec.outputs.iter().find(|topic| !is_valid_topic_name(topic)) {
+        if let Some(topic) = spec.outputs.iter().find(|topic| !topic_name::is_valid(topic)) {
             return invalid(format!("{topic:?} is no name for a topic"));
         }
         if let Some(topic) = self.loop_through(spec) {
@@ -94,16 +93,9 @@ fn targets_of(spec: &TransformSpec) -> Vec<String> {
     match &spec.dead_letter_topic {
         Some(topic) => targets.push(topic.clone()),
         None if spec.on_failure.then == FailureAction::DeadLetter => {
-            targets.extend(spec.topics.iter().map(|topic| dead_letter_topic(topic)));
+            targets.extend(spec.topics.iter().map(|topic| topic_name::dead_letter(topic)));
         }
         None => {}
     }
     targets
-}
-
-/// Where the host sends dead letters of a topic unless the transform says otherwise.
-fn dead_letter_topic(topic: &str) -> String {
-    const SUFFIX: &str = ".dead-letter";
-    let room = limits::TOPIC_NAME_BYTES_MAX - SUFFIX.len();
-    format!("{}{SUFFIX}", topic.get(..room).unwrap_or(topic))
 }

@@ -103,6 +103,16 @@ fn a_version_that_is_no_longer_in_force_is_not_rolled_back_again() {
 }
 
 #[test]
+fn a_version_in_force_that_is_rolled_back_by_its_number_takes_its_canary_with_it() {
+    let mut rig = rig();
+    let second = deploy(&mut rig, "2").id;
+    canary(&mut rig, "3", 50);
+    roll_back(&mut rig, Some(second)).expect("rolled back");
+    let now = versions(&mut rig);
+    assert!(now.iter().all(|id| *id == now[0] && *id > second), "{now:?}");
+}
+
+#[test]
 fn versions_survive_a_restart_with_their_canary_and_no_number_is_used_twice() {
     let mut rig = rig();
     let tried = canary(&mut rig, "2", 50).canary.expect("a canary").id;

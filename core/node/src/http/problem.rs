@@ -34,6 +34,7 @@ impl From<AdminError> for Problem {
             AdminError::UnknownTransform(_) => StatusCode::NOT_FOUND,
             AdminError::InvalidSpec(_) => StatusCode::BAD_REQUEST,
             AdminError::TooMany(_)
+            | AdminError::TooManyPackages(_)
             | AdminError::NoPrevious(_)
             | AdminError::NoCanary(_)
             | AdminError::OldPackage { .. }

@@ -13,6 +13,7 @@ use millpond_transform::{
     Sha256, TransformSpec,
 };
 use millpond_wire::ErrorCode;
+use millpond_wire::limits::PARTITIONS_MAX;
 
 use super::logs::LogLine;
 use super::service::{Deployed, TransformService, lock};
@@ -93,7 +94,12 @@ impl Runner {
     fn note_versions(&self, job: &TransformJob) {
         for deployed in &self.deployed {
             let (id, spec) = (deployed.deployment.id, &deployed.deployment.spec);
-            let before = lock(&deployed.record.running).insert(job.partition, id);
+            let mut running = lock(&deployed.record.running);
+            if running.len() >= PARTITIONS_MAX {
+                // Of topics that are gone: what runs is said once more.
+                running.clear();
+            }
+            let before = running.insert(job.partition, id);
             if before != Some(id) {
                 let text = format!(
                     "version {} (deployment {id}) has {}-{} from input {} on",

@@ -200,10 +200,10 @@ impl TransformService {
         let mut table = self.table();
         let mut next = BTreeMap::new();
         for deployment in &versions(deployments) {
-            let known = table.deployed.get(&deployment.id);
-            let entry = match known {
-                Some(known) if known.deployment == *deployment => Arc::clone(known),
-                _ => Arc::new(self.entry(&table, deployment)),
+            // A number stands for one specification: runners hold the entry, so it stays.
+            let entry = match table.deployed.get(&deployment.id) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(self.entry(&table, deployment)),
             };
             next.insert(deployment.id, entry);
         }

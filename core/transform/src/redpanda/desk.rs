@@ -9,11 +9,11 @@ use crate::batch_buffer::StageInput;
 use crate::fault::{FailureReason, Fault, Lie};
 use crate::logs::{Level, LogBuffer, LogQuota};
 use crate::rows::{Row, Span};
-use crate::spec::{TransformSpec, is_topic_name};
+use crate::spec::TransformSpec;
 use crate::verdicts::{Decision, Emitted, Gathered, HEADER_OVERHEAD_BYTES, RECORD_BYTES_MAX};
 use crate::verdicts::{RECORD_OVERHEAD_BYTES, too_many_records};
 use bytes::Bytes;
-use millpond_wire::limits as caps;
+use millpond_wire::{limits as caps, topic_name};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -231,7 +231,7 @@ impl Batch {
         if let Some(at) = self.outputs.iter().position(|output| output.as_bytes() == name) {
             return Ok(Some(at));
         }
-        let name = std::str::from_utf8(name).ok().filter(|name| is_topic_name(name));
+        let name = std::str::from_utf8(name).ok().filter(|name| topic_name::is_valid(name));
         let reason = match name {
             Some(name) => format!("sent to `{name}`, which is not among the outputs"),
             None => "sent to a topic whose name is none".to_owned(),
