@@ -188,25 +188,25 @@ async fn a_login_that_is_never_finished_ends_in_time_however_busy_it_seems() {
     assert!(begun.elapsed() <= Duration::from_millis(Limits::default().first_request_ms + 1000));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_over_ends_unless_it_is_renewed_as_the_same_user() {
     let session = Duration::from_millis(1500);
     let mut rig = listener(Some(session));
     assert_eq!(log_in(&mut rig).await.session_lifetime_ms, 1500);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::advance(Duration::from_millis(1100)).await;
     assert_eq!(log_in(&mut rig).await.error_code, 0, "renewed");
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::advance(Duration::from_millis(600)).await;
     rig.line.write_all(&api_versions(4)).await.unwrap();
     rig.calls.recv().await.unwrap().reply.send(answer()).unwrap();
     assert_eq!(read_frame(&mut rig.line).await.unwrap().0, 4, "it began anew");
-    tokio::time::sleep(session).await;
+    tokio::time::advance(session).await;
     rig.line.write_all(&api_versions(5)).await.unwrap();
     assert!(closed(rig).await.to_string().contains("ann"), "it was not renewed again");
 
     let mut rig = listener(Some(session));
     add(&rig, "bob");
     log_in(&mut rig).await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::advance(Duration::from_millis(1100)).await;
     handshake(&mut rig, "PLAIN").await;
     let refused = authenticate(&mut rig, "\0bob\0secret").await;
     assert_eq!(refused.error_code, ErrorCode::SaslAuthenticationFailed.code());
