@@ -246,9 +246,9 @@ pub(super) fn hash64(bytes: &[u8], seed: u64) -> u64 {
         }
         let turned = [1, 7, 12, 18].iter().zip(lanes).map(|(by, lane)| lane.rotate_left(*by));
         let mixed = turned.fold(0, u64::wrapping_add);
-        lanes.iter().fold(mixed, |hash, lane| {
-            (hash ^ round(0, *lane)).wrapping_mul(p1).wrapping_add(p4)
-        })
+        lanes
+            .iter()
+            .fold(mixed, |hash, lane| (hash ^ round(0, *lane)).wrapping_mul(p1).wrapping_add(p4))
     };
     hash = hash.wrapping_add(bytes.len() as u64);
     let (words, rest) = rest.as_chunks::<8>();
