@@ -66,6 +66,23 @@ pub(crate) fn find(document: &[u8], pointer: &[u8]) -> Result<Field, Refused> {
     scan.value()
 }
 
+/// The value that starts at `at`, white space before it skipped.
+pub(crate) fn value_at(document: &[u8], at: usize) -> Result<Field, Refused> {
+    Scan { bytes: document, at }.value()
+}
+
+/// The value of the document's own member of this name: a name, not a part of a pointer.
+pub(crate) fn member(document: &[u8], name: &[u8]) -> Result<Field, Refused> {
+    let mut scan = Scan { bytes: document, at: 0 };
+    // What a pointer's part would have to look like to be this name.
+    let token: Vec<u8> = match name.contains(&b'~') {
+        false => return scan.enter_object(name).and_then(|()| scan.value()),
+        true => name.split(|byte| *byte == b'~').collect::<Vec<_>>().join(&b"~0"[..]),
+    };
+    scan.enter_object(&token)?;
+    scan.value()
+}
+
 /// The value of a JSON number, unless it is none or beyond what an `f64` holds.
 pub(crate) fn number(text: &[u8]) -> Option<f64> {
     if let Some(number) = short_number(text) {

@@ -19,6 +19,13 @@ mod host {
             path_len: usize,
             out: *mut f64,
         ) -> i32;
+        pub(super) fn json_numbers(
+            docs: *const [u32; 2],
+            count: usize,
+            name: *const u8,
+            name_len: usize,
+            out: *mut f64,
+        );
         pub(super) fn hash64(bytes: *const u8, len: usize, seed: u64) -> u64;
     }
 }
@@ -57,6 +64,14 @@ pub(super) fn json_number(document: &[u8], pointer: &[u8]) -> (i32, f64) {
         )
     };
     (code, number)
+}
+
+/// One number for each document, which are addresses and lengths; NaN where there is none.
+pub(super) fn json_numbers(documents: &[[u32; 2]], name: &[u8], numbers: &mut [f64]) {
+    assert_eq!(documents.len(), numbers.len());
+    let (table, count) = (documents.as_ptr(), documents.len());
+    // SAFETY: as above, and the host writes as many numbers as there are documents.
+    unsafe { host::json_numbers(table, count, name.as_ptr(), name.len(), numbers.as_mut_ptr()) }
 }
 
 #[inline]

@@ -41,6 +41,29 @@ fn code(error: JsonError) -> i32 {
     }
 }
 
+/// The number in the document's own member of this name, by the rule of `json_numbers`.
+pub(super) fn column_number(document: &[u8], field: &[u8]) -> Option<f64> {
+    let found = match json::quick_value_of(document, field) {
+        json::Quick::Found(at) => Walk { bytes: document, at }.value(0),
+        json::Quick::Absent => return None,
+        json::Quick::Nested => {
+            let escaped = |byte: &u8| match byte {
+                b'~' => b"~0".to_vec(),
+                b'/' => b"~1".to_vec(),
+                byte => vec![*byte],
+            };
+            let pointer: Vec<u8> = field.iter().flat_map(escaped).collect();
+            find(document, &[b"/", pointer.as_slice()].concat())
+                .ok()
+                .filter(|_| document.trim_ascii_start().first() == Some(&b'{'))
+                .ok_or(JsonError::NotFound)
+        }
+    };
+    let (kind, start, end) = found.ok()?;
+    let number = json::parse_number(&document[start..end]).filter(|number| number.is_finite());
+    number.filter(|_| kind == abi::JSON_NUMBER)
+}
+
 /// Kind, start and end.
 type Found = (i32, usize, usize);
 

@@ -42,28 +42,32 @@ struct Times {
     whole: Vec<Duration>,
 }
 
-impl Times {
-    /// Prints ns per record and ratios. `records` is how many each time is for.
-    fn tell(mut self, subject: &str, records: usize, to_reach: f64) {
-        let of = |times: &mut Vec<Duration>| {
+/// Prints ns per record and ratios, of the times of one batch or of several of `records` each.
+fn tell(subject: &str, batches: &mut [Times], records: usize, to_reach: f64) {
+    let records = (batches.len() * records) as f64;
+    // The least and the median of each batch, summed up.
+    let mut of = |times: fn(&mut Times) -> &mut Vec<Duration>| {
+        let (mut least, mut median) = (0.0, 0.0);
+        for times in batches.iter_mut().map(times) {
             times.sort_unstable();
-            let ns = |time: Option<&Duration>| {
-                time.map_or(0.0, |time| time.as_nanos() as f64 / records as f64)
-            };
-            (ns(times.first()), ns(times.get(times.len() / 2)))
-        };
-        let native = of(&mut self.native);
-        println!("{subject}  (to reach: {to_reach})");
-        println!("  native           least {:7.1}  median {:7.1} ns/record", native.0, native.1);
-        for (name, times) in [("guest", &mut self.guest), ("whole run", &mut self.whole)] {
-            let (least, median) = of(times);
-            println!(
-                "  {name:16} least {least:7.1}  median {median:7.1} ns/record  \
-                 x {:.2} of least, {:.2} of medians",
-                least / native.0,
-                median / native.1
-            );
+            let ns = |index: usize| times.get(index).map_or(0.0, |time| time.as_nanos() as f64);
+            least += ns(0) / records;
+            median += ns(times.len() / 2) / records;
         }
+        (least, median)
+    };
+    let native = of(|times| &mut times.native);
+    println!("{subject}  (to reach: {to_reach})");
+    println!("  native           least {:7.1}  median {:7.1} ns/record", native.0, native.1);
+    let ours =
+        [("guest", of(|times| &mut times.guest)), ("whole run", of(|times| &mut times.whole))];
+    for (name, (least, median)) in ours {
+        println!(
+            "  {name:16} least {least:7.1}  median {median:7.1} ns/record  \
+             x {:.2} of least, {:.2} of medians",
+            least / native.0,
+            median / native.1
+        );
     }
 }
 
@@ -99,27 +103,27 @@ async fn deploy(host: &Host, wasm: &[u8], settings: &[(&str, &str)]) -> Outcome<
 async fn main() -> Outcome<()> {
     let host = Host::new(HostConfig::default())?;
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    let filter = [("field", "temperature"), ("min", "29")];
-    let filter_all = [("field", "temperature"), ("min", "0")];
-    let helped = [("pointer", "/temperature"), ("min", "29")];
-    let helped_all = [("pointer", "/temperature"), ("min", "0")];
+    let filter = |min, read| [("field", "temperature"), ("min", min), ("read", read)];
+    let pointer = [("pointer", "/temperature"), ("min", "29")];
     let map = [("field", "temperature"), ("scale", "1.8"), ("add", "seen")];
-    let subject = |name, wasm, settings, to_reach| Subject { name, wasm, settings, to_reach };
+    let (filters_module, map_module) = (millpond_guests::THRESHOLD, millpond_guests::SERDE_MAP);
+    // Whoever reads the field for the guest, the native code that it is compared with is the same.
     let filters = [
-        subject("threshold, keeps all", millpond_guests::THRESHOLD, &filter_all, 2.0),
-        subject("threshold, drops 90 %", millpond_guests::THRESHOLD, &filter, 2.0),
-        subject("threshold by the host's helper, keeps all", millpond_guests::THRESHOLD, &helped_all, 1.3),
-        subject("threshold by the host's helper, drops 90 %", millpond_guests::THRESHOLD, &helped, 1.3),
+        ("threshold, keeps all", "0", filter("0", "module").to_vec(), 2.0),
+        ("threshold, drops 90 %", "29", filter("29", "module").to_vec(), 2.0),
+        ("threshold with helpers, keeps all", "0", filter("0", "broker").to_vec(), 1.3),
+        ("threshold with helpers, drops 90 %", "29", filter("29", "broker").to_vec(), 1.3),
+        ("threshold by a pointer, drops 90 %", "29", pointer.to_vec(), 1.3),
     ];
-    for subject in filters.iter().filter(|subject| subject.name.contains(&wanted)) {
-        // Whoever reads the field, the native code that it is compared with is the same.
-        let native = match subject.settings[1].1 {
-            "0" => filter_all,
-            _ => filter,
-        };
-        subject.measure::<threshold::Threshold>(&host, &native).await?;
+    for (name, min, settings, to_reach) in &filters {
+        let (wasm, to_reach) = (filters_module, *to_reach);
+        let subject = Subject { name, wasm, settings, to_reach };
+        if name.contains(&wanted) {
+            subject.measure::<threshold::Threshold>(&host, &filter(min, "module")).await?;
+        }
     }
-    let subject = subject("serde_json map", millpond_guests::SERDE_MAP, &map, 2.0);
+    let name = "serde_json map";
+    let subject = Subject { name, wasm: map_module, settings: &map, to_reach: 2.0 };
     if subject.name.contains(&wanted) {
         subject.measure::<serde_map::SerdeMap>(&host, &map).await?;
     }

@@ -1,6 +1,6 @@
 //! Modules that remember nothing: the same batch again and again.
 
-use crate::{Outcome, RECORDS, Times, batch, deploy, reading};
+use crate::{Outcome, RECORDS, Times, batch, deploy, reading, tell};
 use millpond_sdk::Transform;
 use millpond_sdk::testing::{Native, TestRecord, encode_input};
 use millpond_transform::{Chain, Host, Input, run};
@@ -51,7 +51,7 @@ impl Subject<'_> {
                 return Err(format!("{}: {} records failed", self.name, failed.failed).into());
             }
         }
-        times.tell(self.name, RECORDS, self.to_reach);
+        tell(self.name, &mut [times], RECORDS, self.to_reach);
         Ok(())
     }
 }

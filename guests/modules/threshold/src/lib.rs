@@ -5,15 +5,15 @@
 //! |---|---|
 //! | `field` | the field of the record's JSON object |
 //! | `pointer` | in place of `field`: where the number stands, an RFC 6901 pointer such as `/load/t/0`; the broker's helper reads it |
+//! | `read` | who looks for `field`: `broker` (default), in all records at once, which is faster; or `module`, each record by itself |
 //! | `min`, `max` | inclusive limits; one of them at least |
 //! | `keep` | `inside` (default) or `outside` the limits |
 //! | `missing` | what becomes of a record without such a number: `error` (default: the failure policy applies), `keep` or `drop` |
 //!
 //! It must never drop a record because it could not read it, unless told to.
 
-use millpond_sdk::{
-    Failure, Output, Record, Settings, Transform, Verdict, helpers, json, register,
-};
+use millpond_sdk::helpers::{self, Numbers};
+use millpond_sdk::{Failure, Output, Record, Settings, Transform, Verdict, json, register};
 
 /// The filter.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct Threshold {
 /// Where the number stands.
 #[derive(Debug)]
 enum Place {
+    Column(Numbers),
     Field(String),
     Pointer(String),
 }
@@ -68,7 +69,16 @@ impl Transform for Threshold {
                 return Err(format!("`pointer` starts with a slash: `{other}`").into());
             }
             (Some(_), Some(_)) => return Err("set `field` or `pointer`, not both".into()),
-            _ => Place::Field(settings.required("field")?),
+            _ => {
+                let field = settings.required("field")?;
+                match settings.get("read").as_deref() {
+                    None | Some("broker") => Place::Column(Numbers::of_field(&field)),
+                    Some("module") => Place::Field(field),
+                    Some(other) => {
+                        return Err(format!("`read` is broker or module, not `{other}`").into());
+                    }
+                }
+            }
         };
         Ok(Threshold {
             place,
@@ -82,7 +92,8 @@ impl Transform for Threshold {
 
     fn on_record(&mut self, record: &Record<'_>, _: &mut Output) -> Result<Verdict, Failure> {
         let value = record.value_or_empty();
-        let number = match &self.place {
+        let number = match &mut self.place {
+            Place::Column(numbers) => numbers.get(record),
             Place::Field(field) => json::number(value, field),
             Place::Pointer(pointer) => helpers::json_number(value, pointer).ok(),
         };
@@ -101,6 +112,9 @@ impl Place {
     #[cold]
     fn no_number(&self) -> Failure {
         match self {
+            Place::Column(numbers) => {
+                format!("no number in the field `{}`", numbers.field()).into()
+            }
             Place::Field(field) => format!("no number in the field `{field}`").into(),
             Place::Pointer(pointer) => format!("no number at `{pointer}`").into(),
         }
@@ -114,10 +128,16 @@ mod tests {
     use super::*;
     use millpond_sdk::testing::{self, Outcome, TestRecord};
 
+    /// The same whoever reads the field.
     fn outcome(settings: &[(&str, &str)], value: &str) -> Outcome {
         let records = [TestRecord::of(value.as_bytes())];
-        let report = testing::run::<Threshold>(settings, &records).unwrap();
-        report.outcomes.into_iter().next().unwrap()
+        let by = |reader| {
+            let settings = [settings, &[("read", reader)]].concat();
+            testing::run::<Threshold>(&settings, &records).unwrap().outcomes
+        };
+        let [outcomes, others] = [by("broker"), by("module")];
+        assert_eq!(outcomes, others, "{value}");
+        outcomes.into_iter().next().unwrap()
     }
 
     #[test]
@@ -165,6 +185,7 @@ mod tests {
             &[("field", "t")][..],
             &[("field", "t"), ("pointer", "/t"), ("min", "1")],
             &[("pointer", "t"), ("min", "1")],
+            &[("field", "t"), ("read", "who"), ("min", "1")],
             &[("max", "1")],
             &[("field", "t"), ("max", "warm")],
             &[("field", "t"), ("max", "1"), ("keep", "both")],
