@@ -115,22 +115,28 @@ impl QuicLines {
         broker: &BrokerUrl,
         addresses: &[SocketAddr],
     ) -> Result<(quinn::SendStream, quinn::RecvStream), ConnectError> {
+        let connection = self.connection(broker, addresses).await?;
+        connection.open_bi().await.map_err(|error| fault(broker, &error))
+    }
+
+    /// The connection to `broker`, dialled if there is no live one.
+    pub(crate) async fn connection(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<quinn::Connection, ConnectError> {
         let line = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry(broker.clone()).or_default())
         };
         let mut line = line.lock().await;
         if let Some(live) = line.as_ref().filter(|live| live.close_reason().is_none()) {
-            return match live.open_bi().await {
-                Ok(streams) => Ok(streams),
-                Err(error) => Err(fault(broker, &error)),
-            };
+            return Ok(live.clone());
         }
         let dial = |address| self.dial(broker, address);
         let connection = crate::transport::race(broker, addresses, dial).await?;
-        let streams = connection.open_bi().await.map_err(|error| fault(broker, &error))?;
-        *line = Some(connection);
-        Ok(streams)
+        *line = Some(connection.clone());
+        Ok(connection)
     }
 
     async fn dial(
@@ -186,7 +192,8 @@ fn transport(config: &ClientConfig) -> Result<TransportConfig, String> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(None)
+        // None would forbid sending too. What a broker sends is dropped: it has nothing to say so.
+        .datagram_receive_buffer_size(Some(0))
         .initial_rtt(Duration::from_millis(100));
     Ok(transport)
 }
