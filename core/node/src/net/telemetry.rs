@@ -192,11 +192,7 @@ impl Gathered {
                 topic_data.push(TopicProduceData { topic_id, ..Default::default() });
             }
             if let Some(topic) = topic_data.last_mut() {
-                let data = PartitionProduceData {
-                    index,
-                    records: Some(records.into()),
-                    ..Default::default()
-                };
+                let data = PartitionProduceData { index, records: Some(records) };
                 topic.partition_data.push(data);
             }
         }
