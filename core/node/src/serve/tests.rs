@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millpond_client::{
-    Admin, Client, ClientConfig, ConsumedRecord, Consumer, OffsetReset, Producer, Record,
-    Telemetry, TelemetryError, Trust,
+    Admin, Client, ClientConfig, ConsumedRecord, Consumer, OffsetReset, Producer, QuicSocket,
+    Record, Telemetry, TelemetryError, Trust,
 };
 use millpond_guests::{HOSTILE_LOOP, THRESHOLD};
 use tempfile::TempDir;
@@ -345,5 +345,37 @@ async fn telemetry_in_datagrams_is_stored_by_key_and_what_no_topic_takes_is_coun
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
     telemetry.close().await;
+    node.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_changes_its_address_again_and_again_goes_on_over_the_same_connection() {
+    let scratch = tempfile::tempdir().unwrap();
+    let node = Node::start(config(scratch.path())).await;
+    let socket = QuicSocket::new();
+    let device = node.client("quic").quic_socket(socket.clone());
+    let producer = Producer::builder().connect(device).await.unwrap();
+    let mut deliveries = Vec::new();
+    for n in 0..500_i64 {
+        if n % 25 == 0 {
+            socket.rebind().unwrap();
+        }
+        let record = Record::to("moving").value(n.to_string());
+        deliveries.push((n, producer.send(record).await.unwrap()));
+        if n % 10 == 0 {
+            let (n, delivery) = deliveries.pop().unwrap();
+            assert_eq!(delivery.await.unwrap().offset, Some(n));
+        }
+    }
+    for (n, delivery) in deliveries {
+        assert_eq!(delivery.await.unwrap().offset, Some(n));
+    }
+    producer.close().await;
+    let http = node.http();
+    let asked = tokio::task::spawn_blocking(move || http.get_text("/metrics"));
+    let metrics = asked.await.unwrap().unwrap();
+    // One for questions, one to the partition's leader.
+    let streams = "millpond_connections_accepted_total{transport=\"quic\"} 2";
+    assert!(metrics.contains(streams), "{metrics}");
     node.stop().unwrap();
 }
