@@ -85,11 +85,16 @@ pub(crate) fn member(document: &[u8], name: &[u8]) -> Result<Field, Refused> {
 
 /// The value of a JSON number, unless it is none or beyond what an `f64` holds.
 pub(crate) fn number(text: &[u8]) -> Option<f64> {
-    if let Some(number) = short_number(text) {
-        return Some(number);
+    nearest_number(text).filter(|number| number.is_finite())
+}
+
+/// The value of a JSON number; infinite beyond what an `f64` holds.
+#[inline]
+pub(crate) fn nearest_number(text: &[u8]) -> Option<f64> {
+    match short_number(text) {
+        Some(number) => Some(number),
+        None => std::str::from_utf8(text).ok()?.parse().ok(),
     }
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// A number of at most 15 digits without an exponent: both its digits and the power of ten are

@@ -30,7 +30,7 @@ impl<'n> Column<'n> {
             Quick::Nested => json::member(document, self.name),
         };
         let field = field.ok().filter(|field| field.kind == Kind::Number)?;
-        json::number(document.get(field.place)?)
+        json::nearest_number(document.get(field.place)?)
     }
 
     #[inline]

@@ -60,8 +60,7 @@ pub(super) fn column_number(document: &[u8], field: &[u8]) -> Option<f64> {
         }
     };
     let (kind, start, end) = found.ok()?;
-    let number = json::parse_number(&document[start..end]).filter(|number| number.is_finite());
-    number.filter(|_| kind == abi::JSON_NUMBER)
+    json::parse_number(&document[start..end]).filter(|_| kind == abi::JSON_NUMBER)
 }
 
 /// Kind, start and end.

@@ -14,7 +14,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) name: &'static str,
     pub(crate) wasm: &'a [u8],
     pub(crate) settings: &'a [(&'a str, &'a str)],
-    pub(crate) to_reach: f64,
+    pub(crate) to_reach: Option<f64>,
 }
 
 impl Subject<'_> {

@@ -78,6 +78,6 @@ pub(crate) async fn measure(host: &Host) -> Outcome<()> {
             return Err(format!("{fired} timers, natively {fired_natively}").into());
         }
     }
-    tell(NAME, &mut times, RECORDS, 2.5);
+    tell(NAME, &mut times, RECORDS, Some(2.5));
     Ok(())
 }

@@ -188,7 +188,7 @@ fn numbers(output: &mut Output) {
         (Some(r#"{"a" 01 "t":6"#), Some(6.0)),
         (Some(r#"{"a" [] "t":6}"#), None),
         (Some(r#"{"t":07}"#), None),
-        (Some(r#"{"t":1e999}"#), None),
+        (Some(r#"{"t":-1e999}"#), Some(f64::NEG_INFINITY)),
         (Some(r#"{"t":"8"}"#), None),
         (Some(r#"[{"t":8}]"#), None),
         (Some(""), None),
