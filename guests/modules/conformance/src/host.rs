@@ -42,7 +42,7 @@ mod imports {
             out: *mut f64,
         ) -> i32;
         pub(super) fn json_numbers(
-            docs: *const (u32, u32),
+            docs: *const [u32; 2],
             count: usize,
             name: *const u8,
             name_len: usize,
@@ -124,7 +124,7 @@ pub(crate) fn json_numbers(docs: &[Option<&str>], name: &str) -> Vec<f64> {
     let table: Vec<_> = docs
         .iter()
         .map(|doc| {
-            doc.map_or((0, u32::MAX), |doc| (doc.as_ptr() as usize as u32, doc.len() as u32))
+            doc.map_or([0, u32::MAX], |doc| [doc.as_ptr() as usize as u32, doc.len() as u32])
         })
         .collect();
     let mut numbers = vec![0.0; docs.len()];
