@@ -239,6 +239,7 @@ impl Engine {
         TransformJob {
             ticket: admitted.ticket,
             topic: topic.map(|topic| topic.name.clone()).unwrap_or_default(),
+            shared_by: Vec::new(),
             partition: key,
             chain,
             is_derived: false,

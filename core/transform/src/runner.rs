@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, OutputTopic};
 use crate::policy::OnFailure;
 use crate::rebuild;
 use crate::rows::{self, Row};
+use crate::shared::Shared;
 use crate::state::StateChange;
 use crate::stats::StageStats;
 use crate::timers;
@@ -25,7 +26,7 @@ use millpond_wire::record::Batch;
 use std::collections::BTreeMap;
 
 /// What a chain is to be run on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Input<'a> {
     /// The batch; `None`: no records have come for a while.
     pub batch: Option<&'a Batch>,
@@ -33,6 +34,8 @@ pub struct Input<'a> {
     pub input_count: u64,
     /// Without a batch: time since the last record by the node's clock, in ms.
     pub idle_ms: Option<u64>,
+    /// Where several topics share the state: which of them this is.
+    pub shared: Option<Shared<'a>>,
 }
 
 /// What a run did.
@@ -125,7 +128,8 @@ async fn run_chain(
     }
     let mut flow = Flow::of(input.batch)?;
     let place = Place {
-        topic: &chain.topic,
+        topic: input.shared.map_or(&chain.topic, |shared| shared.topic),
+        shared: input.shared,
         partition: chain.partition,
         first_input: input.input_count,
         replay: chain.replay,
@@ -151,6 +155,7 @@ pub(crate) struct Place<'a> {
     pub(crate) partition: i32,
     pub(crate) first_input: u64,
     replay: bool,
+    shared: Option<Shared<'a>>,
     /// Greatest timestamp of the batch as it came: what one stage drops, the next one's watermark
     /// still sees.
     seen_ms: Option<i64>,
@@ -255,7 +260,11 @@ impl Flow {
         let Some(state) = &mut stage.state else {
             return Ok(false);
         };
-        state.advance(seen_ms, at.place.idle_ms, stage.limits.watermark_delay_ms);
+        let (idle_ms, delay_ms) = (at.place.idle_ms, stage.limits.watermark_delay_ms);
+        match at.place.shared {
+            Some(shared) => state.advance_shared(seen_ms, idle_ms, delay_ms, shared),
+            None => state.advance(seen_ms, idle_ms, delay_ms),
+        }
         let timers_left = self.run_timers(stage, at).await?;
         if let Some(state) = &mut stage.state {
             at.stats.expired += state.expire(caps::TRANSFORM_EXPIRIES_PER_RUN_MAX) as u64;

@@ -17,7 +17,8 @@ use thiserror::Error;
 const OF_GUEST: u8 = 0;
 const OF_TIMER: u8 = 1;
 const OF_HOST: u8 = 2;
-/// The host's one entry: `i64` greatest timestamp, `i64` watermark, little-endian.
+/// An entry of the host: `i64` greatest timestamp, `i64` watermark, little-endian. Those of topics that
+/// share the state are in `shared.rs`.
 const WATERMARK_KEY: &[u8] = b"\x02watermark";
 /// In front of each value: when it expires, `i64` little-endian, 0 = never.
 const EXPIRY_BYTES: usize = 8;
@@ -293,7 +294,17 @@ impl State {
             return;
         };
         let now = greatest.saturating_add_unsigned(idle_ms).saturating_sub_unsigned(delay_ms);
-        let watermark = now.max(before.map_or(abi::NO_WATERMARK, |(_, watermark)| watermark));
+        self.reach(seen_ms, Some(now));
+    }
+
+    /// Takes a greatest timestamp, if it is greater, and a watermark, if it is later.
+    pub(crate) fn reach(&mut self, seen_ms: Option<i64>, watermark_ms: Option<i64>) {
+        let before = self.times();
+        let greatest = seen_ms.filter(|seen| *seen >= 0).max(before.map(|(greatest, _)| greatest));
+        let Some(greatest) = greatest else {
+            return;
+        };
+        let watermark = watermark_ms.unwrap_or(abi::NO_WATERMARK).max(self.watermark_ms());
         if before == Some((greatest, watermark)) {
             return;
         }
@@ -301,6 +312,17 @@ impl State {
         value.extend_from_slice(&greatest.to_le_bytes());
         value.extend_from_slice(&watermark.to_le_bytes());
         self.change(Bytes::from_static(WATERMARK_KEY), Some(value.into()));
+    }
+
+    /// A time of the host's own, by its whole key.
+    pub(crate) fn host_time(&self, key: &[u8]) -> Option<i64> {
+        let value = self.entries.get(key)?.get(EXPIRY_BYTES..)?;
+        value.first_chunk::<8>().map(|time| i64::from_le_bytes(*time))
+    }
+
+    pub(crate) fn set_host_time(&mut self, key: &Bytes, time_ms: i64) {
+        let value = [[0; EXPIRY_BYTES], time_ms.to_le_bytes()].concat();
+        self.change(key.clone(), Some(value.into()));
     }
 
     /// Takes up to `max` timers that are due out, in their order.

@@ -83,7 +83,7 @@ impl Partition {
     }
 
     async fn idle(&mut self, idle_ms: u64) -> Report {
-        let input = Input { batch: None, input_count: 0, idle_ms: Some(idle_ms) };
+        let input = Input { idle_ms: Some(idle_ms), ..Input::default() };
         let report = run(&mut self.chain, input).await;
         self.log.append(&report.state);
         report

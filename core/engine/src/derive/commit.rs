@@ -24,7 +24,7 @@ impl Engine {
                     (lane.failures, lane.fault) = (0, None);
                 }
                 if let Some(input) = &job.input {
-                    self.advance_lane(id, input.upto);
+                    self.derives.advance(id, job.source, input.upto);
                 }
                 self.derives.queue(id);
             }
@@ -57,9 +57,12 @@ impl Engine {
                 (kept.collect(), state)
             }
         };
-        let source = id.partition;
+        let source = job.source;
         let placed = self.place_outputs(source, self.named_outputs(id, job, outputs)?)?;
-        let is_own = |key: PartitionKey| key.topic_id == source.topic_id;
+        let sources = self.derives.lanes.get(id).map_or(&[][..], |lane| &lane.sources);
+        let is_own = |key: PartitionKey| {
+            sources.iter().any(|source| source.partition.topic_id == key.topic_id)
+        };
         if placed.iter().filter_map(|one| one.place.known()).any(is_own) {
             let message = "a derived transform sends records to its own source";
             return Err(refuse(ErrorCode::InvalidTopicException, message));

@@ -2,7 +2,7 @@
 //! rate, and only where there is state that time could change. Without it a partition that falls
 //! silent would hold back what its timers are to say.
 
-use super::{Busy, Cursor, LaneId, Work};
+use super::{Busy, LaneId, Work};
 use crate::changelog::Desk;
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
@@ -22,10 +22,10 @@ impl Desk {
 
 impl Engine {
     /// A lane has read all there is: time may pass for it.
-    pub(super) fn pass_time(&mut self, id: &LaneId, cursor: Cursor) {
+    pub(super) fn pass_time(&mut self, id: &LaneId) {
         let Some((version, spec)) = self.derived_by(id) else { return };
         let Some(timeout_ms) = spec.idle_timeout_ms() else { return };
-        let keeper = Keeper { id: version, name: spec.name.clone() };
+        let keeper = Keeper::of(version, spec);
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
         if lane.desk.idle_at_ms != 0 || !matches!(lane.busy, Busy::Free) {
             return;
@@ -39,7 +39,7 @@ impl Engine {
                 lane.desk.idle_ran_ms = self.now.mono_ms;
             }
             self.counters.idle_jobs += 1;
-            self.begin_job(id, None, cursor);
+            self.begin_job(id, id.partition, None, None);
         }
     }
 
@@ -123,6 +123,7 @@ impl Engine {
         self.push_effect(Effect::Transform(TransformJob {
             ticket,
             topic: name,
+            shared_by: Vec::new(),
             partition: key,
             chain,
             is_derived: false,

@@ -55,6 +55,20 @@ pub(crate) struct Description {
     /// Records for other topics go to the partition of their key.
     #[serde(default)]
     pub(crate) route_by_key: bool,
+    /// Whether each of its topics has a state of its own, or all of them share one.
+    #[serde(default)]
+    pub(crate) state_scope: StateScope,
+}
+
+/// Whose state a transform keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StateScope {
+    /// Each topic's partition has its own.
+    #[default]
+    Topic,
+    /// Partitions of the same number of all topics share one, for joins; needs `derive`.
+    Topics,
 }
 
 /// The modes by their names.
@@ -290,6 +304,7 @@ impl Description {
             },
             route_by_key: self.route_by_key,
             keeps_state: false,
+            shares_state: self.state_scope == StateScope::Topics,
             package_counter: 0,
         }
     }
@@ -317,6 +332,10 @@ impl Description {
                 Mode::Derive(start) => Some(start.into()),
             },
             route_by_key: spec.route_by_key,
+            state_scope: match spec.shares_state {
+                true => StateScope::Topics,
+                false => StateScope::Topic,
+            },
         }
     }
 }
@@ -401,6 +420,15 @@ mod tests {
         assert_eq!(altered.settings, BTreeMap::from([("above".into(), "80".into())]));
         assert_eq!(altered.limits["memory_bytes"], 65_536);
         assert!(alteration.of(altered).unwrap_err().contains("unit"), "it is gone already");
+    }
+
+    #[test]
+    fn topics_share_a_state_where_it_is_said_and_are_shown_so() {
+        let json = r#"{"name":"j","topics":["a","b"],"outputs":["out"],"mode":"derive","state_scope":"topics"}"#;
+        let spec = Description::parse(json).unwrap().into_spec([0; 32]);
+        assert!(spec.shares_state);
+        let shown = serde_json::to_value(Description::of(&spec)).unwrap();
+        assert_eq!(shown["state_scope"], "topics");
     }
 
     #[test]

@@ -238,6 +238,7 @@ fn schemas() -> Value {
         "mode": { "type": "string", "enum": ["inline", "derive"] },
         "start": { "anyOf": [{ "type": "string", "enum": ["latest", "earliest"] }, integer] },
         "route_by_key": flag,
+        "state_scope": { "type": "string", "enum": ["topic", "topics"] },
     });
     let canary = json!({
         "id": integer, "share_percent": integer, "fault": text, "module": text,

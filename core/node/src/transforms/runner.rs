@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
-    FailureAction, Output, OutputTopic, StateBatch, TransformJob, TransformOutcome,
+    FailureAction, Output, OutputTopic, SharedSource, StateBatch, TransformJob, TransformOutcome,
     TransformSpec as EngineSpec,
 };
 use millpond_transform::{
     Chain, FailurePolicy, Input, Limits, OnFailure, Outcome, OutputTopic as GuestTopic, Report,
-    Sha256, TransformSpec,
+    Sha256, Shared, TransformSpec,
 };
 use millpond_wire::ErrorCode;
 use millpond_wire::limits::PARTITIONS_MAX;
@@ -69,7 +69,14 @@ impl Runner {
             return unavailable(&job.topic, &reason);
         }
         let (batch, input_count) = (job.batch.as_ref(), job.input_count);
-        let input = Input { batch, input_count, idle_ms: job.idle_ms };
+        let of = |one: &SharedSource| millpond_transform::SharedSource {
+            topic: one.topic.clone(),
+            is_idle: one.is_idle,
+        };
+        let sources: Vec<_> = job.shared_by.iter().map(of).collect();
+        let shared =
+            (!sources.is_empty()).then_some(Shared { topic: &job.topic, sources: &sources });
+        let input = Input { batch, input_count, idle_ms: job.idle_ms, shared };
         let report = millpond_transform::run(chain, input).await;
         self.record(service, &report);
         let state = match stateful::changes(&report, &job) {
@@ -138,8 +145,10 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
         transforms.push(service.transform(&found).await?);
         deployed.push(found);
     }
+    // The same whichever of the topics that share a state comes first: randomness is seeded with it.
+    let topic = job.shared_by.first().map_or(&job.topic, |first| &first.topic);
     let chain =
-        Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
+        Chain::new(transforms, topic, job.partition.partition).map_err(|e| e.to_string())?;
     let state_epoch = job.state_epoch;
     Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain), state_epoch })
 }

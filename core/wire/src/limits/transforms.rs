@@ -13,6 +13,8 @@ pub const PACKAGE_COUNTERS_MAX: usize = 4_096;
 pub const TRANSFORMS_PER_TOPIC_MAX: usize = 8;
 /// Most topics that one transform names.
 pub const TOPICS_PER_TRANSFORM_MAX: usize = 256;
+/// Most topics that share the state of one transform.
+pub const TRANSFORM_SHARED_TOPICS_MAX: usize = 16;
 /// Largest module.
 pub const MODULE_BYTES_MAX: usize = 8 * MIB;
 /// Most settings of one transform.
