@@ -180,3 +180,41 @@ fn a_window_closes_by_itself_when_no_records_come_for_as_long_as_the_transform_s
     let expected = feed.expected();
     assert_eq!(all_means(&broker, "means", expected.len()), expected);
 }
+
+#[test]
+fn more_timers_than_one_entry_may_hold_all_fire_at_once_and_once() {
+    const TIMERS: usize = 70_000;
+    for mode in [&[][..], &["--derive", "--output", "fired"]] {
+        let broker = Broker::start();
+        let mut client = kafka(&broker);
+        client.create_topic("raw", 1).unwrap();
+        let module = broker.file("state.wasm", guests::HOSTILE_STATE);
+        let http = broker.http();
+        let words = ["transform", "--http", &http, "deploy", "state", "--module", &module];
+        let limits = ["--limit", "state_bytes=33554432", "--limit", "cpu_ms_per_batch=5000"];
+        let words = [&words[..], &["--topic", "raw"], &limits, mode].concat();
+        broker.cli(&words).expect_success();
+        for first in (0..TIMERS).step_by(TIMERS / 10) {
+            let mut builder = BatchBuilder::new(Codec::None, None);
+            for timer in first..first + TIMERS / 10 {
+                let value = format!("timer {} t{timer}", EPOCH_MS + 1);
+                builder.push(EPOCH_MS, None, Some(value.as_bytes()), &[]).unwrap();
+            }
+            client.produce_bytes("raw", 0, builder.build().unwrap()).unwrap();
+        }
+        // This one makes all of them due, and nothing comes behind it.
+        let mut builder = BatchBuilder::new(Codec::None, None);
+        builder.push(EPOCH_MS + 1, None, Some(b"say last"), &[]).unwrap();
+        client.produce_bytes("raw", 0, builder.build().unwrap()).unwrap();
+        let topic = if mode.is_empty() { "raw" } else { "fired" };
+        let begun = Instant::now();
+        let fired = loop {
+            let found = client.read(topic, 0, 0).unwrap_or_default();
+            let fired = found.iter().filter(|one| one.text().starts_with("fired")).count();
+            if fired >= TIMERS || begun.elapsed() > PATIENCE {
+                break fired;
+            }
+        };
+        assert_eq!(fired, TIMERS, "{mode:?}");
+    }
+}

@@ -37,6 +37,10 @@ pub(crate) struct Desk {
     pub(crate) idle_at_ms: u64,
     /// When it last did; 0: never.
     pub(crate) idle_ran_ms: u64,
+    /// The last result left timers that are due: a further job follows at once.
+    pub(crate) timers_left: bool,
+    /// Results in a row that did.
+    pub(crate) timers_in_row: usize,
 }
 
 /// A page of state that waits for segments.

@@ -286,15 +286,18 @@ impl Engine {
 
     /// A transform is done with a batch.
     pub(crate) fn on_transformed(&mut self, ticket: Ticket, outcome: TransformOutcome) {
+        let timers_left = self.derives.timers_left.take() == Some(ticket);
         // A topic that was deleted meanwhile takes its tickets with it.
         match self.tickets.remove(&ticket) {
             None => return,
-            Some(Work::Derive(lane)) => self.on_derived(&lane, outcome),
+            Some(Work::Derive(lane)) => self.on_derived(&lane, outcome, timers_left),
             Some(Work::Idle(key)) => {
+                self.note_timers(key, timers_left);
                 self.on_inline_idle_done(key, outcome);
                 self.commit_ready(key);
             }
             Some(Work::Inline(key)) => {
+                self.note_timers(key, timers_left);
                 let Some(log) = self.state.catalog.partition_mut(key) else { return };
                 log.pending.finish(ticket, outcome);
                 self.commit_ready(key);
@@ -314,7 +317,7 @@ impl Engine {
                 self.seal_if_large();
             }
             if !self.start_held(key) {
-                return self.arm_inline_idle(key);
+                return self.pass_inline_time(key);
             }
         }
     }

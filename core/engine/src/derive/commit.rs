@@ -10,7 +10,8 @@ use millpond_wire::error_code::ErrorCode;
 
 impl Engine {
     /// A worker is done with the job of a lane.
-    pub(crate) fn on_derived(&mut self, id: &LaneId, outcome: TransformOutcome) {
+    /// `timers_left`: more are due than had room in it.
+    pub(crate) fn on_derived(&mut self, id: &LaneId, outcome: TransformOutcome, timers_left: bool) {
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
         let job = match std::mem::take(&mut lane.busy) {
             Busy::Running(job) => job,
@@ -22,6 +23,7 @@ impl Engine {
             Ok(()) => {
                 if let Some(lane) = self.derives.lanes.get_mut(id) {
                     (lane.failures, lane.fault) = (0, None);
+                    lane.desk.note_timers(timers_left);
                 }
                 if let Some(input) = &job.input {
                     self.derives.advance(id, job.source, input.upto);

@@ -69,6 +69,8 @@ pub(crate) struct Derives {
     touched: BTreeSet<PartitionKey>,
     /// Topics or transforms changed: lanes may have come or gone.
     pub(crate) is_stale: bool,
+    /// The job that says next what came of it, if it left timers.
+    pub(crate) timers_left: Option<Ticket>,
     /// When turns go on at the latest; monotonic.
     turn_at_ms: Option<u64>,
 }
@@ -117,6 +119,17 @@ struct Job {
     /// The batch as the worker has it, and where the lane stands when its result is committed; `None`:
     /// time passed.
     input: Option<Input>,
+}
+
+/// What a job is for.
+#[derive(Debug)]
+enum Given {
+    /// Records of a source.
+    Batch(PartitionKey, Input),
+    /// Timers that were due at the last one and had no room.
+    Timers,
+    /// The time that passed.
+    Time,
 }
 
 /// A batch for a job.

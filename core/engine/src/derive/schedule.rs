@@ -4,7 +4,7 @@
 
 use super::input::{counts, input_of, joins};
 use super::shared::{Candidate, oldest};
-use super::{Busy, Cursor, Input, Job, Lane, LaneId, Source, Work};
+use super::{Busy, Cursor, Given, Job, Lane, LaneId, Source, Work};
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
 use crate::partition::Partition;
@@ -162,6 +162,12 @@ impl Engine {
     }
 
     fn next_job(&mut self, id: &LaneId, sources: &[PartitionKey]) {
+        if self.derives.lanes.get(id).is_some_and(|lane| lane.desk.timers_left) {
+            return match self.check_output_space(id) {
+                Ok(()) => self.begin_job(id, Given::Timers, sources),
+                Err(message) => self.pause_lane(id, message),
+            };
+        }
         let mut candidates = Vec::new();
         for source in sources {
             let Some(from) = self.pass_gone(id, *source) else { return };
@@ -197,7 +203,7 @@ impl Engine {
         }
         let Candidate { source, batches, from } = next;
         match input_of(&batches, from) {
-            Ok(Some(input)) => self.begin_job(id, source, Some(input), Some(waiting)),
+            Ok(Some(input)) => self.begin_job(id, Given::Batch(source, input), waiting),
             Ok(None) => {
                 let upto = batches.last().map_or(from, LogBatch::next_offset);
                 self.derives.advance(id, source, upto);
@@ -215,21 +221,20 @@ impl Engine {
         topics.try_for_each(|topic| self.check_space(topic)).map_err(|refusal| refusal.message)
     }
 
-    /// Gives a batch of a source, or the time that passed, to a worker. `waiting`: the sources that have
-    /// something to be read.
-    pub(super) fn begin_job(
-        &mut self,
-        id: &LaneId,
-        source: PartitionKey,
-        input: Option<Input>,
-        waiting: Option<&[PartitionKey]>,
-    ) {
+    /// Gives a batch of a source, or the time that passed, to a worker. `waiting`: the sources that may
+    /// have something to be read.
+    pub(super) fn begin_job(&mut self, id: &LaneId, given: Given, waiting: &[PartitionKey]) {
         let Some((version, spec)) = self.derived_by(id) else { return };
         let Some(lane) = self.derives.lanes.get(id) else { return };
         let shared_by = self.shared_sources(spec, lane, waiting);
-        let given = lane.sources.iter();
-        let given = given.filter_map(|one| self.state.cursors.get(one.partition, &id.transform));
-        let input_count = given.map(|cursor| cursor.inputs).sum();
+        let is_time = matches!(given, Given::Time);
+        let (source, input) = match given {
+            Given::Batch(source, input) => (source, Some(input)),
+            Given::Timers | Given::Time => (id.partition, None),
+        };
+        let read = lane.sources.iter();
+        let read = read.filter_map(|one| self.state.cursors.get(one.partition, &id.transform));
+        let input_count = read.map(|cursor| cursor.inputs).sum();
         let chain = vec![version];
         let keepers = self.state.transforms.keepers(&chain);
         let topic = self.state.catalog.by_id(source.topic_id);
@@ -245,7 +250,8 @@ impl Engine {
                 }
                 None
             }
-            None => Some(now_ms - lane.desk.input_ms),
+            None if is_time => Some(now_ms - lane.desk.input_ms),
+            None => Some(0),
         };
         if lane.version.replace(version).is_some_and(|before| before != version) {
             // A worker may remember this version from before another one went on.

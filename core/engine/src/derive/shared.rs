@@ -120,13 +120,12 @@ impl Engine {
         self.check_alike(spec).map_err(AdminError::InvalidSpec)
     }
 
-    /// The topics that share the lane's state; none where each has its own. `None`: time passes for all
-    /// of them.
+    /// The topics that share the lane's state; none where each has its own.
     pub(super) fn shared_sources(
         &self,
         spec: &TransformSpec,
         lane: &Lane,
-        waiting: Option<&[PartitionKey]>,
+        waiting: &[PartitionKey],
     ) -> Vec<SharedSource> {
         if !spec.shares_state {
             return Vec::new();
@@ -138,9 +137,7 @@ impl Engine {
         };
         let of = |source: &super::Source| {
             let topic = self.state.catalog.by_id(source.partition.topic_id)?.name.clone();
-            let is_idle = waiting.is_none_or(|waiting| {
-                !waiting.contains(&source.partition) && is_silent(source.input_ms)
-            });
+            let is_idle = !waiting.contains(&source.partition) && is_silent(source.input_ms);
             Some(SharedSource { topic, is_idle })
         };
         lane.sources.iter().filter_map(of).collect()

@@ -26,6 +26,8 @@ pub(super) struct Runner {
     ids: Vec<TransformId>,
     deployed: Vec<Arc<Deployed>>,
     chain: Option<Chain>,
+    /// After the job before: timers are due that had no room.
+    timers_left: bool,
     /// As of the job before: another one means that state in memory is not what is journalled.
     state_epoch: u64,
 }
@@ -34,6 +36,11 @@ impl Runner {
     /// How many instances are alive in it.
     pub(super) fn instances(&self) -> usize {
         self.chain.as_ref().map_or(0, Chain::live_instances)
+    }
+
+    /// Whether the last job left timers that are due.
+    pub(super) fn timers_left(&self) -> bool {
+        self.timers_left
     }
 
     /// State that it has in memory.
@@ -47,6 +54,7 @@ impl Runner {
         service: &Arc<TransformService>,
         job: TransformJob,
     ) -> TransformOutcome {
+        self.timers_left = false;
         if self.ids != job.chain {
             *self = Self::default();
         }
@@ -78,6 +86,7 @@ impl Runner {
             (!sources.is_empty()).then_some(Shared { topic: &job.topic, sources: &sources });
         let input = Input { batch, input_count, idle_ms: job.idle_ms, shared };
         let report = millpond_transform::run(chain, input).await;
+        self.timers_left = report.timers_left;
         self.record(service, &report);
         let state = match stateful::changes(&report, &job) {
             Ok(state) => state,
@@ -150,7 +159,8 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
     let chain =
         Chain::new(transforms, topic, job.partition.partition).map_err(|e| e.to_string())?;
     let state_epoch = job.state_epoch;
-    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain), state_epoch })
+    let ids = job.chain.clone();
+    Ok(Runner { ids, deployed, chain: Some(chain), state_epoch, timers_left: false })
 }
 
 /// The node cannot run what the topic demands. Records must not pass unseen: the producer is told

@@ -296,7 +296,7 @@ impl TransformService {
                     code: ErrorCode::RequestTimedOut,
                     message: "too many batches wait for their transform; try again".into(),
                 };
-                self.workers.spawn(async move { engine.transformed(ticket, outcome).await });
+                self.workers.spawn(async move { engine.transformed(ticket, outcome, false).await });
             }
         }
     }
@@ -308,7 +308,8 @@ impl TransformService {
         while let Some((job, mut runner)) = next {
             let ticket = job.ticket;
             let outcome = runner.run(&self, job).await;
-            if self.engine.transformed(ticket, outcome).await.is_err() {
+            let timers_left = runner.timers_left();
+            if self.engine.transformed(ticket, outcome, timers_left).await.is_err() {
                 return;
             }
             next = self.lanes.next(lane, runner);

@@ -115,6 +115,8 @@ pub const TRANSFORM_STATE_CHANGE_BYTES_MAX: usize = 2 * MIB;
 pub const TRANSFORM_TIMERS_PER_CALL_MAX: usize = 1_000;
 /// Most calls with timers in one run; those left over are due in the next.
 pub const TRANSFORM_TIMER_ROUNDS_MAX: usize = 64;
+/// Most further jobs in a row for timers that are left over; what is due then waits for the next batch.
+pub const TRANSFORM_TIMER_JOBS_MAX: usize = 1_000;
 /// What a timer counts as where the output is held to a ratio of the input.
 pub const TRANSFORM_TIMER_INPUT_BYTES: usize = KIB;
 /// Output of timers after which no more of them are run in this run.
