@@ -245,6 +245,7 @@ impl Engine {
             is_derived: false,
             batch: Some(admitted.batch.clone()),
             idle_ms: None,
+            now_ms: self.record_now_ms(),
             input_count,
             state_epoch,
         }

@@ -167,6 +167,9 @@ pub struct TransformJob {
     pub batch: Option<Batch>,
     /// Without a batch: for how long nothing came, ms.
     pub idle_ms: Option<u64>,
+    /// What the node's clock says, ms since 1970; `None`: it was never set. A record far ahead of it does
+    /// not move the time of state.
+    pub now_ms: Option<i64>,
     /// Records that this partition gave to transforms before this batch: seeds the randomness.
     pub input_count: u64,
     /// Rises when a result was not committed. A worker that remembers another one must forget the

@@ -30,6 +30,7 @@ mod fault;
 mod guest;
 mod headers;
 mod helper_imports;
+mod horizon;
 mod host;
 mod imports;
 mod instance;

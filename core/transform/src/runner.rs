@@ -8,6 +8,7 @@ use crate::batch_buffer::StageInput;
 use crate::chain::{Chain, Stage, StateMissing, Transform};
 use crate::dead_letters::DeadLetters;
 use crate::fault::{FailureReason, Fault};
+use crate::horizon::Horizon;
 use crate::isolate::{Unavailable, run_stage};
 use crate::logs::{Level, LogBuffer, LogLine};
 use crate::outcome::{Outcome, OutputTopic};
@@ -36,6 +37,9 @@ pub struct Input<'a> {
     pub idle_ms: Option<u64>,
     /// Where several topics share the state: which of them this is.
     pub shared: Option<Shared<'a>>,
+    /// What the node's clock says, ms since 1970; `None`: it was never set, or nothing is stored of
+    /// what comes out, and each record's time is believed.
+    pub now_ms: Option<i64>,
 }
 
 /// What a run did.
@@ -127,13 +131,14 @@ async fn run_chain(
         stage.begin_run()?;
     }
     let mut flow = Flow::of(input.batch)?;
+    let horizon = Horizon::of(&flow.rows, input.now_ms);
     let place = Place {
         topic: input.shared.map_or(&chain.topic, |shared| shared.topic),
         shared: input.shared,
         partition: chain.partition,
         first_input: input.input_count,
         replay: chain.replay,
-        seen_ms: flow.rows.iter().map(|row| row.timestamp_ms).max(),
+        horizon: &horizon,
         idle_ms: match input.batch {
             Some(_) => 0,
             None => input.idle_ms.unwrap_or(0),
@@ -156,9 +161,7 @@ pub(crate) struct Place<'a> {
     pub(crate) first_input: u64,
     replay: bool,
     shared: Option<Shared<'a>>,
-    /// Greatest timestamp of the batch as it came: what one stage drops, the next one's watermark
-    /// still sees.
-    seen_ms: Option<i64>,
+    horizon: &'a Horizon,
     idle_ms: u64,
 }
 
@@ -251,7 +254,8 @@ impl Flow {
         stage: &mut Stage,
         at: &mut At<'_>,
     ) -> Result<bool, Rejected> {
-        let seen_ms = self.rows.iter().map(|row| row.timestamp_ms).max().max(at.place.seen_ms);
+        let ahead_ms = stage.limits.watermark_ahead_ms_max;
+        let seen_ms = at.place.horizon.greatest_ms(&self.rows, ahead_ms);
         if !self.rows.is_empty() {
             let gathered = self.gather(stage, None, at).await?;
             let rows = std::mem::take(&mut self.rows);

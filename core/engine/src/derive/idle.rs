@@ -174,6 +174,7 @@ impl Engine {
             is_derived: false,
             batch: None,
             idle_ms: Some(idle_ms),
+            now_ms: self.record_now_ms(),
             input_count,
             state_epoch,
         }));

@@ -104,8 +104,10 @@ enum Busy {
         finds_start: bool,
     },
     Running(Job),
-    /// The end of its pause after a failure.
-    Pausing,
+    /// The end of its pause after a failure; monotonic.
+    Pausing {
+        until_ms: u64,
+    },
 }
 
 /// A job under way.

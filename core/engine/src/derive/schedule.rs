@@ -273,6 +273,7 @@ impl Engine {
             is_derived: true,
             batch,
             idle_ms,
+            now_ms: self.record_now_ms(),
             input_count,
             state_epoch,
         }));
@@ -286,13 +287,13 @@ impl Engine {
         let at_ms = self.now.mono_ms + wait_ms.min(limits::DERIVE_RETRY_MS_MAX);
         lane.failures = lane.failures.saturating_add(1);
         lane.fault = Some(fault);
-        lane.busy = Busy::Pausing;
+        lane.busy = Busy::Pausing { until_ms: at_ms };
         self.timers.insert((at_ms, Timer::DeriveRetry(id.clone())));
     }
 
     pub(crate) fn on_derive_retry(&mut self, id: &LaneId) {
         if let Some(lane) = self.derives.lanes.get_mut(id)
-            && matches!(lane.busy, Busy::Pausing)
+            && matches!(lane.busy, Busy::Pausing { .. })
         {
             lane.busy = Busy::Free;
             self.derives.queue(id);

@@ -23,6 +23,8 @@ pub struct DeriveView {
     pub fault: Option<String>,
     /// A batch of it is under way.
     pub is_running: bool,
+    /// After a failure: how long until it tries again, ms.
+    pub pause_ms: Option<u64>,
 }
 
 impl Engine {
@@ -48,6 +50,10 @@ impl Engine {
                 failures: lane.failures,
                 fault: lane.fault.clone(),
                 is_running: matches!(lane.busy, Busy::Running(_)),
+                pause_ms: match lane.busy {
+                    Busy::Pausing { until_ms } => Some(until_ms.saturating_sub(self.now.mono_ms)),
+                    _ => None,
+                },
             })
         };
         lane.sources.iter().filter_map(of).collect()

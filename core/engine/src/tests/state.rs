@@ -327,3 +327,20 @@ fn timers_that_had_no_room_have_a_job_each_time_until_none_is_left_or_it_never_e
         }
     }
 }
+
+#[test]
+fn a_worker_is_told_the_time_unless_the_clock_was_never_set() {
+    for mode in [Mode::Inline, Mode::Derive(crate::transform::DeriveStart::Earliest)] {
+        let mut spec = TransformSpec { mode, ..stateful("sum", "t") };
+        spec.outputs = vec!["out".to_owned()];
+        let mut rig = rig_with(spec);
+        for (wall_ms, is_set) in [(86_400_000, false), (1_790_000_000_000, true)] {
+            rig.now.wall_ms = wall_ms;
+            rig.send_batch("t", 0, batch(&["a"], None));
+            let job = next_job(&mut rig);
+            assert_eq!(job.now_ms.is_some(), is_set, "{mode:?}");
+            assert!(job.now_ms.is_none_or(|now_ms| now_ms >= wall_ms));
+            rig.finish(&job, untouched(Vec::new()));
+        }
+    }
+}

@@ -84,7 +84,7 @@ impl Runner {
         let sources: Vec<_> = job.shared_by.iter().map(of).collect();
         let shared =
             (!sources.is_empty()).then_some(Shared { topic: &job.topic, sources: &sources });
-        let input = Input { batch, input_count, idle_ms: job.idle_ms, shared };
+        let input = Input { batch, input_count, idle_ms: job.idle_ms, shared, now_ms: job.now_ms };
         let report = millpond_transform::run(chain, input).await;
         self.timers_left = report.timers_left;
         self.record(service, &report);

@@ -125,6 +125,12 @@ pub const TRANSFORM_TIMER_OUTPUT_BYTES: usize = 4 * MIB;
 pub const TRANSFORM_EXPIRIES_PER_RUN_MAX: usize = 10_000;
 /// Longest delay of a watermark: a year.
 pub const TRANSFORM_WATERMARK_DELAY_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// How far ahead of the node's clock a record moves the watermark unless the transform says otherwise.
+pub const DEFAULT_TRANSFORM_WATERMARK_AHEAD_MS: u64 = 3_600_000;
+/// Most that a transform may ask for: a year.
+pub const TRANSFORM_WATERMARK_AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// A node's clock that says less, 2025-01-01 in ms since 1970, was never set: this program is younger.
+pub const CLOCK_SET_FROM_MS: i64 = 1_735_689_600_000;
 /// Longest time without records after which timers go by the node's clock.
 pub const TRANSFORM_IDLE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// Bytes that a function of the host looks at for a guest in a millisecond of its CPU time.
