@@ -7,6 +7,7 @@ use millpond_engine::transform::{DeriveStart, FailureAction, Mode, OnFailure, Tr
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::DeriveState;
 use crate::transforms::TransformStats;
 
 /// The header that carries a [`Description`] as JSON beside the module's bytes.
@@ -170,6 +171,52 @@ pub(crate) struct Shown {
     /// What is tried on a share of the partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) canary: Option<ShownCanary>,
+    /// Where one that derives stands in each partition of its topics; only where one is described.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lanes: Vec<ShownLane>,
+}
+
+/// A transform that derives, on one partition of a source.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ShownLane {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// `paused` by somebody, `failing` until it tries again, `running`, or `waiting` for records.
+    pub(crate) state: String,
+    /// The first offset that it has not been given; -1: its start is being looked for.
+    pub(crate) next_offset: i64,
+    /// Offsets that can be read and have not been.
+    pub(crate) lag: i64,
+    /// Failures in a row.
+    pub(crate) failures: u64,
+    /// The last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+    /// How long until it tries again, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pause_ms: Option<u64>,
+}
+
+impl ShownLane {
+    /// As it is shown of a transform that somebody has paused, or not.
+    pub(crate) fn of(lane: &DeriveState, is_paused: bool) -> Self {
+        let state = match (is_paused, lane.pause_ms, lane.is_running) {
+            (true, ..) => "paused",
+            (false, Some(_), _) => "failing",
+            (false, None, true) => "running",
+            (false, None, false) => "waiting",
+        };
+        Self {
+            topic: lane.topic.clone(),
+            partition: lane.partition,
+            state: state.to_owned(),
+            next_offset: lane.next_offset,
+            lag: lane.lag,
+            failures: lane.failures,
+            fault: lane.fault.clone(),
+            pause_ms: lane.pause_ms,
+        }
+    }
 }
 
 /// A version that is not in force.

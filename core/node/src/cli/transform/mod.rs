@@ -140,7 +140,7 @@ struct DeployArgs {
     #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
     /// A limit, NAME=NUMBER: memory_bytes, cpu_ms_per_batch, output_ratio, state_bytes,
-    /// watermark_delay_ms, idle_timeout_ms, rollback_error_percent (0: never),
+    /// watermark_delay_ms, watermark_ahead_ms_max (0: no bound), idle_timeout_ms, rollback_error_percent (0: never),
     /// rollback_min_records; may be repeated.
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
     limits: Vec<(String, u64)>,
@@ -388,6 +388,17 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         let (d, s) = (&canary.description, &canary.stats);
         line("canary", &format!("version {} on {} %", d.version, canary.share_percent));
         line("", &format!("{} in, {} failed", s.records_in, s.records_failed));
+    }
+    for lane in &shown.lanes {
+        let place = format!("{}-{}", lane.topic, lane.partition);
+        line(
+            "lane",
+            &format!("{place} {}, next {}, {} behind", lane.state, lane.next_offset, lane.lag),
+        );
+        if let Some(fault) = &lane.fault {
+            let again = lane.pause_ms.map(|ms| format!(", again in {ms} ms")).unwrap_or_default();
+            line("", &format!("{} failures in a row{again}: {fault}", lane.failures));
+        }
     }
     let s = &shown.stats;
     line(
