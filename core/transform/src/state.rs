@@ -155,7 +155,9 @@ impl State {
     pub(crate) fn roll_back_run(&mut self) {
         self.roll_back_call();
         for (key, before) in std::mem::take(&mut self.run) {
-            self.set(key, before);
+            if !cfg!(feature = "mutant-refused-state-stays") {
+                self.set(key, before);
+            }
         }
         self.changed_bytes = 0;
     }
@@ -336,7 +338,9 @@ impl State {
             let at = key.get(1..).and_then(|rest| rest.first_chunk::<8>());
             let at_ms = at.map_or(0, |at| (u64::from_be_bytes(*at) ^ (1 << 63)) as i64);
             timers.push(Timer { at_ms, key: key.slice(TIMER_PREFIX_BYTES.min(key.len())..) });
-            self.change(key, None);
+            if !cfg!(feature = "mutant-timer-twice") {
+                self.change(key, None);
+            }
         }
         timers
     }
@@ -368,7 +372,9 @@ impl State {
         let mut expired = 0;
         while expired < max && !self.is_over() {
             match self.expiries.first() {
-                Some((at_ms, key)) if *at_ms <= watermark => {
+                Some((at_ms, key))
+                    if *at_ms <= watermark && !cfg!(feature = "mutant-no-expiry") =>
+                {
                     let key = key.clone();
                     self.change(key, None);
                     expired += 1;
