@@ -254,19 +254,13 @@ fn schemas() -> Value {
         "previous": reference("Version"), "canary": reference("Canary"),
         "lanes": { "type": "array", "items": reference("Lane") },
     });
-    let lane = json!({
-        "topic": text, "partition": integer,
-        "state": { "type": "string", "enum": ["paused", "failing", "running", "waiting"] },
-        "next_offset": integer, "lag": integer, "failures": integer, "fault": text,
-        "pause_ms": integer,
-    });
     json!({
         "Alteration": object(json!({
             "version": text, "settings": settings, "unset": texts, "limits": limits,
         }), &[]),
         "Canary": object(canary, &["id", "share_percent", "module", "description", "stats"]),
         "Description": object(description, &["name", "topics"]),
-        "Lane": object(lane, &["topic", "partition", "state", "next_offset", "lag", "failures"]),
+        "Lane": lane(&text, &integer),
         "LogLine": object(json!({
             "start": text, "number": integer, "wall_ms": integer, "partition": integer,
             "level": text, "text": text,
@@ -276,6 +270,18 @@ fn schemas() -> Value {
         "Transform": object(transform, &["id", "module", "paused", "description", "stats"]),
         "Version": object(version, &["version", "module"]),
     })
+}
+
+/// Where a transform that derives stands.
+fn lane(text: &Value, integer: &Value) -> Value {
+    let lane = json!({
+        "topic": text, "partition": integer,
+        "state": { "type": "string", "enum": ["paused", "failing", "running", "waiting"] },
+        "next_offset": integer, "lag": integer, "failures": integer, "fault": text,
+        "pause_ms": integer,
+    });
+    let required = ["topic", "partition", "state", "next_offset", "lag", "failures"];
+    json!({ "type": "object", "properties": lane, "required": required })
 }
 
 #[cfg(test)]

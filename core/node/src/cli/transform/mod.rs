@@ -17,7 +17,7 @@ use super::http_client::HttpClient;
 use super::table::Table;
 use super::{CliError, session, text};
 use crate::http::{
-    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start, StateScope,
+    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
 };
 
 /// `millpond transform`.
@@ -389,17 +389,7 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         line("canary", &format!("version {} on {} %", d.version, canary.share_percent));
         line("", &format!("{} in, {} failed", s.records_in, s.records_failed));
     }
-    for lane in &shown.lanes {
-        let place = format!("{}-{}", lane.topic, lane.partition);
-        line(
-            "lane",
-            &format!("{place} {}, next {}, {} behind", lane.state, lane.next_offset, lane.lag),
-        );
-        if let Some(fault) = &lane.fault {
-            let again = lane.pause_ms.map(|ms| format!(", again in {ms} ms")).unwrap_or_default();
-            line("", &format!("{} failures in a row{again}: {fault}", lane.failures));
-        }
-    }
+    describe_lanes(&shown.lanes, &mut line);
     let s = &shown.stats;
     line(
         "batches",
@@ -430,6 +420,18 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     );
     line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
     text::print(&out)
+}
+
+fn describe_lanes(lanes: &[ShownLane], line: &mut impl FnMut(&str, &str)) {
+    for lane in lanes {
+        let place = format!("{}-{}", lane.topic, lane.partition);
+        let (next, lag) = (lane.next_offset, lane.lag);
+        line("lane", &format!("{place} {}, next {next}, {lag} behind", lane.state));
+        if let Some(fault) = &lane.fault {
+            let again = lane.pause_ms.map(|ms| format!(", again in {ms} ms")).unwrap_or_default();
+            line("", &format!("{} failures in a row{again}: {fault}", lane.failures));
+        }
+    }
 }
 
 #[cfg(test)]
