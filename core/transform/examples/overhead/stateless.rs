@@ -43,7 +43,7 @@ impl Subject<'_> {
             black_box(native.run(black_box(&input)));
             times.native.push(started.elapsed());
             let started = Instant::now();
-            let input = Input { batch: Some(&batch), input_count: 0, idle_ms: None };
+            let input = Input { batch: Some(&batch), input_count: 0, ..Input::default() };
             let report = black_box(run(&mut chain, input).await);
             times.whole.push(started.elapsed());
             times.guest.push(report.stages.iter().map(|stage| stage.cpu).sum());

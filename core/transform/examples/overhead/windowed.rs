@@ -62,7 +62,7 @@ pub(crate) async fn measure(host: &Host) -> Outcome<()> {
         let (mut fired, mut changes) = (0, 0);
         for (batch, times) in batches.iter().zip(&mut times) {
             let started = Instant::now();
-            let input = Input { batch: Some(batch), input_count: 0, idle_ms: None };
+            let input = Input { batch: Some(batch), input_count: 0, ..Input::default() };
             let report = black_box(run(&mut chain, input).await);
             times.whole.push(started.elapsed());
             times.guest.push(report.stages.iter().map(|stage| stage.cpu).sum());
