@@ -32,6 +32,9 @@ pub const JOIN_READINGS: &[u8] = module!("join_readings");
 /// Says which rules of `wasm-sdk/SPEC.md` its host keeps.
 pub const CONFORMANCE: &[u8] = module!("conformance");
 
+/// Reads and writes JSON with `serde_json`, for measurements.
+pub const SERDE_MAP: &[u8] = module!("serde_map");
+
 /// Never comes back from a record that starts with `loop`.
 pub const HOSTILE_LOOP: &[u8] = module!("hostile_loop");
 /// Takes all memory on a record that starts with `memory`.

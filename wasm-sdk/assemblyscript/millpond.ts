@@ -50,6 +50,11 @@ declare function hostTimerSet(at: i64, key: usize, keyLen: u32): u32;
 // @ts-ignore: decorator
 @external("millpond", "timer_delete")
 declare function hostTimerDelete(at: i64, key: usize, keyLen: u32): u32;
+// @ts-ignore: decorator
+@external("millpond", "json_numbers")
+declare function hostJsonNumbers(
+  docs: usize, count: u32, name: usize, nameLen: u32, out: usize,
+): void;
 
 const NULL: u32 = u32.MAX_VALUE;
 
@@ -292,6 +297,25 @@ export function timerDelete(atMs: i64, key: Bytes): bool {
 }
 
 // ---- JSON ---------------------------------------------------------------------------------------
+
+/**
+ * The number in a top-level field of each of several JSON objects, or NaN, found by the broker: the
+ * fastest way to filter a batch. It takes for granted that they are JSON. `null` is none.
+ */
+export function jsonNumbers(documents: Array<Bytes | null>, field: Bytes): StaticArray<f64> {
+  const count = documents.length;
+  const table = new StaticArray<u32>(count * 2);
+  const numbers = new StaticArray<f64>(count);
+  for (let i = 0; i < count; i++) {
+    const document = documents[i];
+    table[i * 2] = document === null ? 0 : <u32>document.ptr;
+    table[i * 2 + 1] = document === null ? NULL : document.len;
+  }
+  hostJsonNumbers(
+    changetype<usize>(table), <u32>count, field.ptr, field.len, changetype<usize>(numbers),
+  );
+  return numbers;
+}
 
 /** The number in a top-level field of a JSON object; NaN if there is none. */
 export function jsonNumber(object: Bytes, field: Bytes): f64 {

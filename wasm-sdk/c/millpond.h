@@ -211,6 +211,12 @@ int32_t mp_host_json_field(mp_bytes document, mp_bytes pointer, mp_bytes *found)
 /* The same for a number: 0 if there is one, or below 0. */
 int32_t mp_host_json_number(mp_bytes document, mp_bytes pointer, double *number);
 
+/* The number in a top-level field of each of several JSON objects, or NaN: the fastest way to filter
+ * a batch. It takes for granted that they are JSON. The field's name as it stands between its
+ * quotes. */
+void mp_host_json_numbers(
+    const mp_bytes *documents, uint32_t count, mp_bytes field, double *numbers);
+
 /* XXH64. */
 uint64_t mp_host_hash64(mp_bytes bytes, uint64_t seed);
 
@@ -246,6 +252,8 @@ MP_IMPORT("json_field")
 int32_t mp_import_json_field(const uint8_t *, uint32_t, const uint8_t *, uint32_t, uint32_t *);
 MP_IMPORT("json_number")
 int32_t mp_import_json_number(const uint8_t *, uint32_t, const uint8_t *, uint32_t, double *);
+MP_IMPORT("json_numbers")
+void mp_import_json_numbers(const mp_bytes *, uint32_t, const uint8_t *, uint32_t, double *);
 MP_IMPORT("hash64") uint64_t mp_import_hash64(const uint8_t *, uint32_t, uint64_t);
 
 /* ---- Memory: one region that grows. What one call took is given back by the next. ------------ */
@@ -554,6 +562,11 @@ int32_t mp_host_json_field(mp_bytes document, mp_bytes pointer, mp_bytes *found)
 
 int32_t mp_host_json_number(mp_bytes document, mp_bytes pointer, double *number) {
     return mp_import_json_number(document.ptr, document.len, pointer.ptr, pointer.len, number);
+}
+
+void mp_host_json_numbers(
+    const mp_bytes *documents, uint32_t count, mp_bytes field, double *numbers) {
+    mp_import_json_numbers(documents, count, field.ptr, field.len, numbers);
 }
 
 uint64_t mp_host_hash64(mp_bytes bytes, uint64_t seed) {

@@ -28,6 +28,7 @@
 //! | `timer_delete` | `(at_ms: i64, key, key_len: u32) -> u32` | 1 if it was there |
 //! | `json_field` | `(doc, doc_len, path, path_len, out: u32) -> i32` | finds a field by its JSON pointer (RFC 6901); writes `offset u32, len u32` of its raw value in the document to `out`; a `JSON_` kind, or below 0 |
 //! | `json_number` | `(doc, doc_len, path, path_len, out: u32) -> i32` | the same for a number: writes it as `f64` to `out`; 0 if there is one, or below 0 |
+//! | `json_numbers` | `(docs, count, name, name_len, out: u32)` | one number of each of `count` documents: `docs` is so many times `ptr u32, len u32`; writes as many `f64` to `out`, NaN where there is none |
 //! | `hash64` | `(ptr, len: u32, seed: u64) -> u64` | XXH64 |
 //!
 //! There is no clock, no randomness, no file, no network. The clock is the record's timestamp,
@@ -141,6 +142,8 @@ pub const IMPORT_TIMER_DELETE: &str = "timer_delete";
 pub const IMPORT_JSON_FIELD: &str = "json_field";
 /// Import: reads a number of a JSON document.
 pub const IMPORT_JSON_NUMBER: &str = "json_number";
+/// Import: reads one number of each of many JSON documents.
+pub const IMPORT_JSON_NUMBERS: &str = "json_numbers";
 /// Import: XXH64 of some bytes.
 pub const IMPORT_HASH64: &str = "hash64";
 

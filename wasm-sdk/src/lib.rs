@@ -47,6 +47,7 @@ pub mod bytes;
 mod failure;
 pub mod filter;
 mod guest;
+pub mod helpers;
 mod host;
 pub mod join;
 pub mod json;

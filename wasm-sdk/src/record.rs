@@ -5,6 +5,10 @@
 
 use crate::abi;
 use crate::random::Random;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Inputs read so far: what tells one call from the next.
+static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// One input batch in the module's memory.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +23,7 @@ pub(crate) struct Input<'a> {
     seed: u64,
     watermark_ms: i64,
     state_bytes: u64,
+    call: u32,
 }
 
 impl<'a> Input<'a> {
@@ -45,6 +50,7 @@ impl<'a> Input<'a> {
             seed: u64_at(header, 56),
             watermark_ms: u64_at(header, 64) as i64,
             state_bytes: u64_at(header, 72),
+            call: CALLS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -52,7 +58,7 @@ impl<'a> Input<'a> {
     pub(crate) fn records(&self) -> impl Iterator<Item = Option<Record<'a>>> {
         let input = *self;
         let (entries, _) = self.records.as_chunks::<{ abi::INPUT_RECORD_BYTES }>();
-        entries.iter().map(move |entry| Record::parse(input, entry))
+        (0..).zip(entries).map(move |(index, entry)| Record::parse(input, index, entry))
     }
 
     pub(crate) fn record_count(&self) -> usize {
@@ -68,6 +74,7 @@ impl<'a> Input<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     input: Input<'a>,
+    index: u32,
     timestamp_ms: i64,
     origin: u32,
     ordinal: u32,
@@ -78,12 +85,17 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     #[inline]
-    fn parse(input: Input<'a>, entry: &'a [u8; abi::INPUT_RECORD_BYTES]) -> Option<Self> {
+    fn parse(
+        input: Input<'a>,
+        index: u32,
+        entry: &'a [u8; abi::INPUT_RECORD_BYTES],
+    ) -> Option<Self> {
         let word = |at: usize| u32_at(entry, at);
         let headers_start = word(32) as usize * abi::HEADER_ENTRY_BYTES;
         let headers_bytes = word(36) as usize * abi::HEADER_ENTRY_BYTES;
         Some(Record {
             input,
+            index,
             timestamp_ms: u64_at(entry, 0) as i64,
             origin: word(8),
             ordinal: word(12),
@@ -96,6 +108,25 @@ impl<'a> Record<'a> {
                     .get(headers_start..headers_start.checked_add(headers_bytes)?)?,
             },
         })
+    }
+
+    /// Which of the records of its call it is.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    pub(crate) fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// The call that it came in: another number for each.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    pub(crate) fn call(&self) -> u32 {
+        self.input.call
+    }
+
+    /// The values of all records of its call: offset in the input and length, as they stand there.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    pub(crate) fn values_of_call(&self) -> (&'a [u8], impl Iterator<Item = (u32, u32)>) {
+        let (entries, _) = self.input.records.as_chunks::<{ abi::INPUT_RECORD_BYTES }>();
+        (self.input.bytes, entries.iter().map(|entry| (u32_at(entry, 24), u32_at(entry, 28))))
     }
 
     /// The key, if there is one.

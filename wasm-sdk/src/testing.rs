@@ -2,8 +2,10 @@
 //!
 //! For unit tests of a module; not part of what is built for wasm32.
 
+mod native;
 mod partition;
 
+pub use native::Native;
 pub use partition::{Fired, Partition, Step};
 
 use crate::abi;
@@ -123,36 +125,6 @@ fn outcomes<T>(transform: &mut T, run: Run<T>, input: &[u8], records: usize) -> 
         return vec![Outcome::keep(); records];
     }
     Memory::of(input, &mut output).outcomes()
-}
-
-/// A transform that runs natively on batch after batch, as an instance does in the broker: what a
-/// benchmark compares the module with.
-#[derive(Debug)]
-pub struct Native<T> {
-    transform: T,
-    output: Output,
-}
-
-impl<T: Transform> Native<T> {
-    /// Makes the transform with these settings.
-    ///
-    /// # Errors
-    /// What `Transform::new` refused.
-    pub fn new(settings: &[(&str, &str)]) -> Result<Self, Failure> {
-        Ok(Native { transform: T::new(&Settings::from_pairs(settings))?, output: Output::new() })
-    }
-
-    /// Runs one batch that [`encode_input`] laid out. Gives the length of the answer that a host
-    /// would read: 0 if every record is kept.
-    pub fn run(&mut self, input: &[u8]) -> usize {
-        run_batch(&mut self.transform, input, &mut self.output);
-        if self.output.is_untouched() {
-            return 0;
-        }
-        let encoded =
-            self.output.encode(|_| Addresses { input: 0, arena: 0, verdicts: 0, encoded: 0 });
-        encoded.len()
-    }
 }
 
 /// An input buffer as the broker lays it out; for benchmarks and tests of the layout.

@@ -3,6 +3,7 @@
 
 pub(crate) mod ack_latency;
 pub(crate) mod bulk;
+pub(crate) mod deploy;
 pub(crate) mod footprint;
 pub(crate) mod groups;
 pub(crate) mod history;

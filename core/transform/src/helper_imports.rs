@@ -4,6 +4,7 @@
 use crate::abi;
 use crate::imports::{GuestState, memory_and_state, range, slice, stop};
 use crate::json::{self, Field, Kind, Refused};
+use crate::json_column::Column;
 use std::ops::Range;
 use wasmtime::{Caller, Linker};
 
@@ -11,13 +12,14 @@ use wasmtime::{Caller, Linker};
 pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_JSON_FIELD, json_field)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_JSON_NUMBER, json_number)?;
+    linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_JSON_NUMBERS, json_numbers)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::IMPORT_HASH64, hash64)?;
     Ok(())
 }
 
 /// Their names.
-pub(crate) const NAMES: [&str; 3] =
-    [abi::IMPORT_JSON_FIELD, abi::IMPORT_JSON_NUMBER, abi::IMPORT_HASH64];
+pub(crate) const NAMES: [&str; 4] =
+    [abi::IMPORT_JSON_FIELD, abi::IMPORT_JSON_NUMBER, abi::IMPORT_JSON_NUMBERS, abi::IMPORT_HASH64];
 
 fn json_field(
     mut caller: Caller<'_, GuestState>,
@@ -73,6 +75,43 @@ fn json_number(
         place.copy_from_slice(&number.to_le_bytes());
     }
     Ok(0)
+}
+
+fn json_numbers(
+    mut caller: Caller<'_, GuestState>,
+    documents: u32,
+    count: u32,
+    name: u32,
+    name_bytes: u32,
+    out: u32,
+) -> wasmtime::Result<()> {
+    let (memory, host) = memory_and_state(&mut caller)?;
+    let bytes = u64::from(count) * 8;
+    let table = range("a table of documents", memory.len(), documents, bytes).map_err(stop)?;
+    let out = range("the documents' numbers", memory.len(), out, bytes).map_err(stop)?;
+    let name = slice(memory, "a member's name", name, u64::from(name_bytes)).map_err(stop)?;
+    // Copied, since a guest may have the answers written over it.
+    let name = name.to_vec();
+    host.charge(name.len())?;
+    let column = Column::new(&name);
+    for (entry, place) in table.step_by(8).zip(out.step_by(8)) {
+        let words = memory.get(entry..).and_then(|rest| rest.first_chunk::<8>()).copied();
+        let [a, b, c, d, e, f, g, h] = words.unwrap_or_default();
+        let (address, bytes) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let number = match bytes {
+            abi::NULL => None,
+            bytes => {
+                host.charge(bytes as usize)?;
+                let document = slice(memory, "a document", address, u64::from(bytes));
+                column.number(document.map_err(stop)?)
+            }
+        };
+        let number = number.unwrap_or(f64::NAN).to_le_bytes();
+        if let Some(place) = memory.get_mut(place..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+            *place = number;
+        }
+    }
+    Ok(())
 }
 
 /// What a guest asks of a document: addresses and lengths that nobody has checked.

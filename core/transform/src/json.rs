@@ -66,10 +66,66 @@ pub(crate) fn find(document: &[u8], pointer: &[u8]) -> Result<Field, Refused> {
     scan.value()
 }
 
+/// The value that starts at `at`, white space before it skipped.
+pub(crate) fn value_at(document: &[u8], at: usize) -> Result<Field, Refused> {
+    Scan { bytes: document, at }.value()
+}
+
+/// The value of the document's own member of this name: a name, not a part of a pointer.
+pub(crate) fn member(document: &[u8], name: &[u8]) -> Result<Field, Refused> {
+    let mut scan = Scan { bytes: document, at: 0 };
+    // What a pointer's part would have to look like to be this name.
+    let token: Vec<u8> = match name.contains(&b'~') {
+        false => return scan.enter_object(name).and_then(|()| scan.value()),
+        true => name.split(|byte| *byte == b'~').collect::<Vec<_>>().join(&b"~0"[..]),
+    };
+    scan.enter_object(&token)?;
+    scan.value()
+}
+
 /// The value of a JSON number, unless it is none or beyond what an `f64` holds.
 pub(crate) fn number(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().ok().filter(|number: &f64| number.is_finite())
+    nearest_number(text).filter(|number| number.is_finite())
+}
+
+/// The value of a JSON number; infinite beyond what an `f64` holds.
+#[inline]
+pub(crate) fn nearest_number(text: &[u8]) -> Option<f64> {
+    match short_number(text) {
+        Some(number) => Some(number),
+        None => std::str::from_utf8(text).ok()?.parse().ok(),
+    }
+}
+
+/// A number of at most 15 digits without an exponent: both its digits and the power of ten are
+/// doubles without error, so one division rounds once, to the nearest (Clinger 1990).
+fn short_number(text: &[u8]) -> Option<f64> {
+    const TENS: [f64; 16] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let (negative, digits) = match text.split_first()? {
+        (b'-', rest) => (true, rest),
+        _ => (false, text),
+    };
+    if digits.len() > 16 {
+        return None;
+    }
+    let (mut value, mut count, mut behind_point) = (0_u64, 0, None);
+    for &byte in digits {
+        match byte {
+            b'0'..=b'9' => {
+                value = value * 10 + u64::from(byte - b'0');
+                count += 1;
+            }
+            b'.' if behind_point.is_none() && count > 0 => behind_point = Some(count),
+            _ => return None,
+        }
+    }
+    let decimals = behind_point.map_or(0, |whole| count - whole);
+    if count == 0 || count > 15 || (behind_point.is_some() && decimals == 0) {
+        return None;
+    }
+    let value = value as f64 / TENS.get(decimals)?;
+    Some(if negative { -value } else { value })
 }
 
 struct Scan<'a> {
@@ -83,6 +139,7 @@ impl Scan<'_> {
     }
 
     /// Skips white space; gives the byte that follows and leaves it there.
+    #[inline]
     fn next_token(&mut self) -> Result<u8, Refused> {
         while let Some(&byte) = self.bytes.get(self.at) {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -93,6 +150,7 @@ impl Scan<'_> {
         Err(Refused::Invalid)
     }
 
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Result<(), Refused> {
         if self.next_token()? != wanted {
             return Err(Refused::Invalid);
@@ -103,6 +161,7 @@ impl Scan<'_> {
 
     /// Goes to the value of the field `token`.
     fn enter_object(&mut self, token: &[u8]) -> Result<(), Refused> {
+        let plain = !token.contains(&b'~');
         self.expect(b'{')?;
         if self.next_token()? == b'}' {
             return Err(Refused::NotFound);
@@ -111,9 +170,10 @@ impl Scan<'_> {
             if self.next_token()? != b'"' {
                 return Err(Refused::Invalid);
             }
-            let name = self.string()?;
+            let (name, escaped) = self.string()?;
             self.expect(b':')?;
-            if names(self.bytes.get(name).unwrap_or_default(), token) {
+            let name = self.bytes.get(name).unwrap_or_default();
+            if if escaped || !plain { names(name, token) } else { name == token } {
                 return Ok(());
             }
             self.value()?;
@@ -159,7 +219,7 @@ impl Scan<'_> {
         };
         let start = self.at;
         let place = match kind {
-            Kind::String => self.string()?,
+            Kind::String => self.string()?.0,
             Kind::Object | Kind::Array => {
                 self.container()?;
                 start..self.at
@@ -221,24 +281,29 @@ impl Scan<'_> {
         there
     }
 
+    #[inline]
     fn digits(&mut self) -> usize {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        count
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+        self.at - start
     }
 
-    /// Goes behind a string; gives what is between its quotes.
-    fn string(&mut self) -> Result<Range<usize>, Refused> {
+    /// Goes behind a string; gives what is between its quotes, and whether it has escapes.
+    #[inline]
+    fn string(&mut self) -> Result<(Range<usize>, bool), Refused> {
         let start = self.at + 1;
         let mut at = start;
+        let mut escaped = false;
         loop {
             let rest = self.bytes.get(at..).ok_or(Refused::Invalid)?;
-            let found = memchr::memchr2(b'"', b'\\', rest).ok_or(Refused::Invalid)?;
-            at += found;
+            at += quote_or_backslash(rest).ok_or(Refused::Invalid)?;
             if self.bytes.get(at) == Some(&b'"') {
                 self.at = at + 1;
-                return Ok(start..at);
+                return Ok((start..at, escaped));
             }
+            escaped = true;
             at += 2;
         }
     }
@@ -278,12 +343,43 @@ impl Scan<'_> {
     }
 }
 
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The high bit of each byte that is 0, and perhaps of some above the lowest of them.
+#[inline]
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
+/// Where the string ends or is escaped. Names and values are short: a search that sets up for long
+/// ones costs more than it saves, until it is clear that this is a long one.
+#[inline]
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    const SHORT_BYTES: usize = 48;
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let hits = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        // The lowest hit is a true one of one of the two.
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+        if at >= SHORT_BYTES {
+            break;
+        }
+    }
+    let rest = bytes.get(at..)?;
+    if rest.len() < 8 {
+        return rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|found| at + found);
+    }
+    memchr::memchr2(b'"', b'\\', rest).map(|found| at + found)
+}
+
 /// Where the next quote or bracket is, eight bytes at a time.
 fn next_structural(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
     // Brackets and braces differ in the bit 0x20 alone, which a quote has.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, chunk) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*chunk) | (ONES * 0x20);

@@ -36,6 +36,7 @@ mod imports;
 mod instance;
 mod isolate;
 mod json;
+mod json_column;
 mod logs;
 mod module_shape;
 #[cfg(test)]

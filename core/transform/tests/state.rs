@@ -330,6 +330,11 @@ async fn addresses_that_lie_end_the_call_and_leave_no_trace() {
             "json-out",
             "number-document",
             "number-out",
+            "numbers-table",
+            "numbers-count",
+            "numbers-document",
+            "numbers-name",
+            "numbers-out",
             "hash",
         ] {
             let mut partition = Partition::new(engine, |_| {}).await;

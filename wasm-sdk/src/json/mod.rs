@@ -21,6 +21,8 @@ mod text;
 
 pub use members::{Members, members};
 pub use number::{parse_number, write_number};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use scan::{Quick, quick_value_of};
 pub use text::{parse_string, write_string};
 
 use std::borrow::Cow;

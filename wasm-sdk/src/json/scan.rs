@@ -9,19 +9,28 @@ use super::members::members;
 
 /// Where the value of a top-level field starts.
 pub(super) fn value_of(object: &[u8], field: &[u8]) -> Option<usize> {
-    let open = skip_space(object, 0);
-    if object.get(open) != Some(&b'{') {
-        return None;
-    }
-    match quick(object, open + 1, field) {
+    match quick_value_of(object, field) {
         Quick::Found(at) => Some(at),
         Quick::Absent => None,
         Quick::Nested => exact(object, field),
     }
 }
 
-enum Quick {
+/// The same as far as it is found without a walk.
+#[inline]
+pub(crate) fn quick_value_of(object: &[u8], field: &[u8]) -> Quick {
+    let open = skip_space(object, 0);
+    if object.get(open) != Some(&b'{') {
+        return Quick::Absent;
+    }
+    quick(object, open + 1, field)
+}
+
+/// What a search for a name and a colon gave.
+pub(crate) enum Quick {
+    /// The value starts here.
     Found(usize),
+    /// It is not there.
     Absent,
     /// A bracket comes first: depth matters.
     Nested,

@@ -41,6 +41,13 @@ mod imports {
             path_len: usize,
             out: *mut f64,
         ) -> i32;
+        pub(super) fn json_numbers(
+            docs: *const [u32; 2],
+            count: usize,
+            name: *const u8,
+            name_len: usize,
+            out: *mut f64,
+        );
         pub(super) fn hash64(bytes: *const u8, len: usize, seed: u64) -> u64;
     }
 }
@@ -111,6 +118,20 @@ pub(crate) fn json_number(doc: &str, path: &str) -> (i32, f64) {
     let (path, path_len) = (path.as_ptr(), path.len());
     // SAFETY: as above.
     (unsafe { imports::json_number(doc.as_ptr(), doc.len(), path, path_len, out) }, number)
+}
+
+pub(crate) fn json_numbers(docs: &[Option<&str>], name: &str) -> Vec<f64> {
+    let table: Vec<_> = docs
+        .iter()
+        .map(|doc| {
+            doc.map_or([0, u32::MAX], |doc| [doc.as_ptr() as usize as u32, doc.len() as u32])
+        })
+        .collect();
+    let mut numbers = vec![0.0; docs.len()];
+    let (out, name_len) = (numbers.as_mut_ptr(), name.len());
+    // SAFETY: as above; a pair is two words, and there are as many numbers as pairs.
+    unsafe { imports::json_numbers(table.as_ptr(), docs.len(), name.as_ptr(), name_len, out) }
+    numbers
 }
 
 pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {

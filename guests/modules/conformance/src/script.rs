@@ -175,6 +175,30 @@ fn helpers(output: &mut Output) {
     ] {
         output.check_equal("F7", text, host::hash64(text.as_bytes(), seed), hash);
     }
+    numbers(output);
+}
+
+fn numbers(output: &mut Output) {
+    let documents = [
+        (Some(r#" { "s": "t" , "t" : -2.5e1 }"#), Some(-25.0)),
+        (Some(r#"{"t":1,"t":2}"#), Some(1.0)),
+        (Some(r#"{"a":"\"t\":9","b":{"t":9},"t":3}"#), Some(3.0)),
+        (Some(r#"{"a":[],"\u0074":4,"t":5}"#), Some(4.0)),
+        // Taken for JSON up to the place.
+        (Some(r#"{"a" 01 "t":6"#), Some(6.0)),
+        (Some(r#"{"a" [] "t":6}"#), None),
+        (Some(r#"{"t":07}"#), None),
+        (Some(r#"{"t":-1e999}"#), Some(f64::NEG_INFINITY)),
+        (Some(r#"{"t":"8"}"#), None),
+        (Some(r#"[{"t":8}]"#), None),
+        (Some(""), None),
+        (None, None),
+    ];
+    let given = documents.map(|(document, _)| document);
+    for ((document, expected), found) in documents.iter().zip(host::json_numbers(&given, "t")) {
+        let found = Some(found).filter(|found| !found.is_nan());
+        output.check_equal("F8", document.unwrap_or("none"), found, *expected);
+    }
 }
 
 fn state(output: &mut Output) {

@@ -50,11 +50,14 @@ mod host {
             path_len: u32,
             out: u32,
         ) -> i32;
+        pub(crate) safe fn json_numbers(docs: u32, count: u32, name: u32, name_len: u32, out: u32);
         pub(crate) safe fn hash64(at: u32, len: u32, seed: u64) -> u64;
     }
 }
 
 const FAR: u32 = 0xffff_fff0;
+/// As `json_numbers` takes it: 32 bytes at `FAR`.
+static FAR_DOCUMENT: [u8; 8] = [0xf0, 0xff, 0xff, 0xff, 32, 0, 0, 0];
 
 fn place(bytes: &[u8]) -> (u32, u32) {
     (bytes.as_ptr() as usize as u32, bytes.len() as u32)
@@ -219,6 +222,14 @@ fn far(name: &str) {
         "json-out" => drop(host::json_field(good, len, good, 0, FAR + 12)),
         "number-document" => drop(host::json_number(FAR, 32, good, 0, good)),
         "number-out" => drop(host::json_number(good, len, good, 0, FAR + 12)),
+        "numbers-table" => host::json_numbers(FAR, 4, good, len, good),
+        "numbers-count" => host::json_numbers(good, abi::NULL, good, len, good),
+        "numbers-document" => {
+            let (table, _) = place(std::hint::black_box(&FAR_DOCUMENT));
+            host::json_numbers(table, 1, good, len, table);
+        }
+        "numbers-name" => host::json_numbers(good, 0, FAR, 32, good),
+        "numbers-out" => host::json_numbers(good, 0x10, good, len, FAR + 12),
         "hash" => drop(host::hash64(FAR, 32, 0)),
         _ => {}
     }
