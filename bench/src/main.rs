@@ -75,6 +75,8 @@ enum Command {
     Recovery,
     /// The threshold filter inline against native, and a produce with it against one without.
     Transform,
+    /// Acknowledgements of one topic while hostile modules run on others.
+    Hostile,
     /// Requests a second, and the broker's processor time for each.
     Requests,
     /// Many groups, and the rebalance of a large one.
@@ -99,6 +101,7 @@ impl Command {
                 figures::history::figure,
                 figures::recovery::figure,
                 figures::transform::figure,
+                figures::hostile::figure,
                 figures::requests::figure,
                 figures::groups::figure,
                 figures::visible::figure,
@@ -112,6 +115,7 @@ impl Command {
             Self::History => vec![figures::history::figure],
             Self::Recovery => vec![figures::recovery::figure],
             Self::Transform => vec![figures::transform::figure],
+            Self::Hostile => vec![figures::hostile::figure],
             Self::Requests => vec![figures::requests::figure],
             Self::Groups => vec![figures::groups::figure],
             Self::Visible => vec![figures::visible::figure],
@@ -194,7 +198,7 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let words = ["figures", "produce", "ack-latency", "wear", "bulk", "packing", "history"];
-        for word in words.into_iter().chain(["recovery", "transform", "footprint"]) {
+        for word in words.into_iter().chain(["recovery", "transform", "hostile", "footprint"]) {
             let line = format!("millpond-bench --quick {word} --json --rounds 2");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
         }
