@@ -239,6 +239,8 @@ impl Uploads {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.timeout_global(Some(PATIENCE)).build().into();
         let request = agent.post(&self.url).header("Millpond-Transform", description.to_string());
+        // A body that is too large is refused before it is sent.
+        let request = request.header("Expect", "100-continue");
         let answer = request.send(module).context("deploying a transform")?;
         Ok(answer.status().as_u16())
     }
