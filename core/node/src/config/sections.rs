@@ -190,8 +190,8 @@ section! {
 section! {
     /// Transforms: WebAssembly modules that run on what is produced, before it is stored.
     false struct Transforms "transforms" {
-        /// Threads for transforms, and as many others for TLS, QUIC and HTTP; 0: one fewer than the
-        /// machine has cores, at least one. Those for transforms give way when others want to run.
+        /// Worker threads for transforms, TLS, QUIC and HTTP; 0: one fewer than the machine has
+        /// cores, at least one.
         workers: u32 = 0,
         /// How modules run: "native", as machine code, or "interpreter", some ten times slower, for
         /// systems that forbid a process to make code for itself.

@@ -1,7 +1,7 @@
 //! `millpond serve`: start-up, the engine's thread, the workers, and the way down.
 //!
-//! The engine, its disk and plain TCP share one thread; TLS, QUIC and HTTP run on workers,
-//! transforms on others that are nicer. Nothing is acknowledged once the disk has failed: the process ends.
+//! The engine, its disk and plain TCP share one thread; TLS, QUIC, transforms and HTTP run on the
+//! workers. Nothing is acknowledged once the disk has failed: the process ends.
 
 mod banner;
 mod engine_handle;
@@ -11,7 +11,6 @@ mod log;
 mod picture;
 mod shell;
 mod worker;
-mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +22,6 @@ use millpond_cluster::{Brokers, NodeId, NodeIdentity};
 use millpond_engine::{Advertised, EngineConfig};
 use millpond_storage::StorageConfig;
 use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -41,10 +39,11 @@ use crate::net::{Admission, Logins, Wiring};
 use crate::transforms::TransformService;
 use engine_thread::{EnginePlan, EngineThread, Opened};
 use listeners::Bound;
-use workers::Workers;
 
 /// How long the workers may take to end after the engine has.
 const WORKERS_END_WITHIN: Duration = Duration::from_secs(2);
+/// Threads for compiling modules and for files of modules.
+const BLOCKING_THREADS_MAX: usize = 4;
 
 /// What the node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +118,10 @@ fn start(config: &Config, inside: Option<Inside>) -> Result<(), CliError> {
     let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id))
         .map_err(|e| CliError::failed(e.to_string()))?;
     let bound = listeners::bind(config, &data_dir)?;
-    let workers = Workers::start(config)?;
-    let transformers = workers.transforms().clone();
-    let node = Node { config, started, data_dir, identity, bound, transformers };
-    let result = workers.doors().block_on(supervise(node, inside));
-    workers.end();
+    let runtime = workers(config)?;
+    let result =
+        runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }, inside));
+    runtime.shutdown_timeout(WORKERS_END_WITHIN);
     result
 }
 
@@ -134,8 +132,6 @@ struct Node<'a> {
     data_dir: PathBuf,
     identity: NodeIdentity,
     bound: Vec<Bound>,
-    /// The threads of transforms.
-    transformers: Handle,
 }
 
 async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliError> {
@@ -152,8 +148,7 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     let (limits, counted) = (&config.limits, Arc::clone(&counters));
     let wiring = Arc::new(Wiring::new(limits, logins, counted, stopped.clone()));
     let (engine, inbox) = EngineHandle::new();
-    let (own, workers) = (&config.transforms, node.transformers.clone());
-    let transforms = TransformService::new(&node.data_dir, own, engine.clone(), workers)
+    let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
         .map_err(|e| CliError::failed(e.to_string()))?;
     let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
 
@@ -464,6 +459,21 @@ fn storage_config(config: &Config) -> Result<StorageConfig, CliError> {
     storage.compaction_map_bytes = config.storage.compaction_map_bytes.as_usize();
     storage.compaction_check_ms = config.storage.compaction_check_ms;
     Ok(storage)
+}
+
+fn workers(config: &Config) -> Result<tokio::runtime::Runtime, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match config.transforms.workers {
+        0 => cores.saturating_sub(1).max(1),
+        set => set as usize,
+    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads(workers)
+        .thread_name("worker")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all();
+    builder.build().map_err(|e| CliError::failed(format!("cannot start worker threads: {e}")))
 }
 
 fn make_data_dir(path: &str) -> Result<PathBuf, CliError> {

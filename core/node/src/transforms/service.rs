@@ -110,12 +110,11 @@ fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, PackageError> {
 }
 
 impl TransformService {
-    /// Opens the store and sets the host up. Whatever modules compute is done by `workers`.
+    /// Opens the store and sets the host up. Must be called within the workers' runtime.
     pub(crate) fn new(
         data_dir: &Path,
         config: &Transforms,
         engine: EngineHandle,
-        workers: Handle,
     ) -> Result<Arc<Self>, ServiceError> {
         let host = HostConfig { engine: config.engine.kind(), ..HostConfig::default() };
         let host = Host::new(host).map_err(|e| ServiceError::Host(e.to_string()))?;
@@ -125,7 +124,7 @@ impl TransformService {
             host,
             store,
             engine,
-            workers,
+            workers: Handle::current(),
             trusted: trusted_keys(&config.trusted_keys)?,
             log_lines: config.log_lines,
             lanes: Lanes::default(),
@@ -192,10 +191,8 @@ impl TransformService {
     ) -> Result<(), AdmitError> {
         let spec = host_spec(&description.clone().into_spec(module.hash().0))
             .map_err(AdmitError::Module)?;
-        let (host, module) = (self.host.clone(), module.clone());
-        let start = async move { Transform::deploy(&host, spec, module).await.map(drop) };
-        let started = self.workers.spawn(start).await.map_err(|_| AdmitError::Stopping)?;
-        started.map_err(|e| AdmitError::Module(e.to_string()))
+        let started = Transform::deploy(&self.host, spec, module.clone()).await;
+        started.map(drop).map_err(|e| AdmitError::Module(e.to_string()))
     }
 
     /// The engine says which transforms are in force from here on.
