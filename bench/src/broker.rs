@@ -151,10 +151,29 @@ impl Broker {
 
     /// Puts a module in force. `description` is what `POST /v1/transforms` takes in its header.
     pub(crate) fn deploy(&self, description: &serde_json::Value, module: &[u8]) -> Outcome<()> {
-        let url = self.url("/v1/transforms");
-        let header = description.to_string();
-        let request = agent().post(&url).header("Millpond-Transform", header);
-        request.send(module).context("deploying a transform").map(drop)
+        match self.uploads().deploy(description, module)? {
+            200..=299 => Ok(()),
+            status => Err(BenchError::new("deploying a transform", format!("HTTP {status}"))),
+        }
+    }
+
+    /// Where modules are deployed.
+    pub(crate) fn uploads(&self) -> Uploads {
+        Uploads { url: self.url("/v1/transforms") }
+    }
+
+    /// What a transform counted of something since it was deployed.
+    pub(crate) fn transform_stat(&self, name: &str, stat: &str) -> Outcome<u64> {
+        let shown = self.get(&format!("/v1/transforms/{name}"))?;
+        let shown: serde_json::Value = serde_json::from_str(&shown).context("a transform")?;
+        shown["stats"][stat].as_u64().context(format!("{stat} of the transform {name}"))
+    }
+
+    /// Lines that are kept of its log.
+    pub(crate) fn transform_log_lines(&self, name: &str) -> Outcome<u64> {
+        let lines = self.get(&format!("/v1/transforms/{name}/logs"))?;
+        let lines: Vec<serde_json::Value> = serde_json::from_str(&lines).context("a log")?;
+        Ok(lines.len() as u64)
     }
 
     /// Waits until nothing is written behind any more, so that the next measurement does not pay
@@ -205,6 +224,25 @@ impl Broker {
         let lines: Vec<&str> = log.lines().rev().take(15).collect();
         let tail: Vec<&str> = lines.into_iter().rev().collect();
         BenchError::new("the broker", format!("{why}\n{}", tail.join("\n")))
+    }
+}
+
+/// The door for modules, for threads of their own.
+#[derive(Clone)]
+pub(crate) struct Uploads {
+    url: String,
+}
+
+impl Uploads {
+    /// Deploys a module; the status of the answer.
+    pub(crate) fn deploy(&self, description: &serde_json::Value, module: &[u8]) -> Outcome<u16> {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent: ureq::Agent = config.timeout_global(Some(PATIENCE)).build().into();
+        let request = agent.post(&self.url).header("Millpond-Transform", description.to_string());
+        // A body that is too large is refused before it is sent.
+        let request = request.header("Expect", "100-continue");
+        let answer = request.send(module).context("deploying a transform")?;
+        Ok(answer.status().as_u16())
     }
 }
 

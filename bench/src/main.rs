@@ -77,6 +77,8 @@ enum Command {
     Transform,
     /// From a module's upload to the first record through it.
     Deploy,
+    /// Acknowledgements of one topic while hostile modules run on others.
+    Hostile,
     /// Requests a second, and the broker's processor time for each.
     Requests,
     /// Many groups, and the rebalance of a large one.
@@ -102,6 +104,7 @@ impl Command {
                 figures::recovery::figure,
                 figures::transform::figure,
                 figures::deploy::figure,
+                figures::hostile::figure,
                 figures::requests::figure,
                 figures::groups::figure,
                 figures::visible::figure,
@@ -116,6 +119,7 @@ impl Command {
             Self::Recovery => vec![figures::recovery::figure],
             Self::Transform => vec![figures::transform::figure],
             Self::Deploy => vec![figures::deploy::figure],
+            Self::Hostile => vec![figures::hostile::figure],
             Self::Requests => vec![figures::requests::figure],
             Self::Groups => vec![figures::groups::figure],
             Self::Visible => vec![figures::visible::figure],
@@ -198,7 +202,7 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let words = ["figures", "produce", "ack-latency", "wear", "bulk", "packing", "history"];
-        for word in words.into_iter().chain(["recovery", "transform", "deploy", "footprint"]) {
+        for word in words.into_iter().chain(["recovery", "transform", "deploy", "hostile"]) {
             let line = format!("millpond-bench --quick {word} --json --rounds 2");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
         }

@@ -45,6 +45,8 @@ pub const HOSTILE_TRAP: &[u8] = module!("hostile_trap");
 pub const HOSTILE_LIES: &[u8] = module!("hostile_lies");
 /// Floods the log on a record that starts with `log`.
 pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
+/// Makes a thousand copies of a record that starts with `flood`.
+pub const HOSTILE_FLOOD: &[u8] = module!("hostile_flood");
 
 /// Does with its state, timers and the host's helpers what a record says: `put KEY VALUE EXPIRES`.
 pub const HOSTILE_STATE: &[u8] = module!("hostile_state");
@@ -78,8 +80,15 @@ mod tests {
 
     #[test]
     fn every_module_is_webassembly_of_a_modest_size() {
-        let hostile =
-            [HOSTILE_LOOP, HOSTILE_MEMORY, HOSTILE_TRAP, HOSTILE_LIES, HOSTILE_LOG, HOSTILE_STATE];
+        let hostile = [
+            HOSTILE_LOOP,
+            HOSTILE_MEMORY,
+            HOSTILE_TRAP,
+            HOSTILE_LIES,
+            HOSTILE_LOG,
+            HOSTILE_FLOOD,
+            HOSTILE_STATE,
+        ];
         for module in SHIPPED.iter().map(|(_, module)| *module).chain(hostile) {
             assert!(module.starts_with(b"\0asm\x01\0\0\0"));
             assert!(module.len() < 256 * 1024, "{} bytes", module.len());

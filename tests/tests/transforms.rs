@@ -219,8 +219,26 @@ fn a_module_that_the_compiler_cannot_end_with_is_refused_while_others_go_on() {
     assert_eq!(client.produce("calm", 0, &[b"as ever"]).unwrap(), 0);
 }
 
+#[test]
+fn a_module_of_ten_mebibytes_is_refused_and_leaves_nothing_while_others_go_on() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("calm", 1).unwrap();
+    let mut module = guests::THRESHOLD.to_vec();
+    module.resize(10 << 20, 0);
+    let file = broker.file("large.wasm", &module);
+    let http = broker.http();
+    let words = ["transform", "--http", &http, "deploy", "large", "--module", &file];
+    broker.cli(&[&words[..], &["--topic", "calm"]].concat()).expect_failure();
+    // The answer may be lost with a connection on which the node does not read on: what counts is
+    // that nothing of it is there.
+    broker.cli(&["transform", "--http", &http, "describe", "large"]).expect_failure();
+    assert_eq!(std::fs::read_dir(broker.data_dir().join("modules")).unwrap().count(), 0);
+    assert_eq!(client.produce("calm", 0, &[b"as ever"]).unwrap(), 0);
+}
+
 /// Each module, and a record that it behaves badly on.
-fn hostile() -> [(&'static str, &'static [u8], &'static str); 6] {
+fn hostile() -> [(&'static str, &'static [u8], &'static str); 7] {
     [
         ("loop", guests::HOSTILE_LOOP, "loop"),
         ("memory", guests::HOSTILE_MEMORY, "memory"),
@@ -228,8 +246,12 @@ fn hostile() -> [(&'static str, &'static [u8], &'static str); 6] {
         ("panic", guests::HOSTILE_TRAP, "panic"),
         ("stack", guests::HOSTILE_TRAP, "stack"),
         ("lies", guests::HOSTILE_LIES, "lie output-pointer"),
+        ("flood", guests::HOSTILE_FLOOD, FLOOD),
     ]
 }
+
+/// A thousand of it are more than any output may be that is so many times its input.
+const FLOOD: &str = "flood: one record of a length that nobody minds, made a thousand times over";
 
 /// Deploy every hostile module with a policy on a topic of its own, send it a good, a bad and a
 /// good record in one batch, and hand over what the producer was told and what is kept.

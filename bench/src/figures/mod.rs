@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 pub(crate) mod footprint;
 pub(crate) mod groups;
 pub(crate) mod history;
+pub(crate) mod hostile;
 pub(crate) mod packing;
 pub(crate) mod produce;
 pub(crate) mod recovery;

@@ -9,3 +9,4 @@ pub(crate) mod pace;
 pub(crate) mod paced;
 pub(crate) mod reader;
 pub(crate) mod saturate;
+pub(crate) mod storm;

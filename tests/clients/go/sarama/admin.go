@@ -38,7 +38,7 @@ func topics(_ context.Context, bootstrap string, version sarama.KafkaVersion) {
 	story.Equal(described[0].Err, sarama.ErrNoError, "described")
 	story.Equal(described[1].Err, sarama.ErrUnknownTopicOrPartition, "a topic that is not there")
 
-	send(bootstrap, config(version), messages("made", 0, 100, 5))
+	sendOnce(bootstrap, config(version), messages("made", 0, 100, 5))
 	story.Check(admin.DeleteRecords("made", map[int32]int64{0: 7}))
 	client := story.Must(sarama.NewClient([]string{bootstrap}, config(version)))
 	defer client.Close()
@@ -87,7 +87,7 @@ func settings(_ context.Context, bootstrap string, version sarama.KafkaVersion) 
 // groups: offsets that are set, a member that reads on from there, and the end of the group.
 func groups(ctx context.Context, bootstrap string, version sarama.KafkaVersion) {
 	makeTopic(bootstrap, version, "shared", 2)
-	send(bootstrap, config(version), messages("shared", 0, 20, 2))
+	sendOnce(bootstrap, config(version), messages("shared", 0, 20, 2))
 	admin := administrator(bootstrap, version)
 	defer admin.Close()
 	set := story.Must(admin.AlterConsumerGroupOffsets("sarama",
@@ -121,7 +121,7 @@ func groups(ctx context.Context, bootstrap string, version sarama.KafkaVersion) 
 // theRest is what an exporter asks for besides: nodes, sizes, quotas, rules, moves.
 func theRest(_ context.Context, bootstrap string, version sarama.KafkaVersion) {
 	makeTopic(bootstrap, version, "rest", 2)
-	send(bootstrap, config(version), messages("rest", 0, 100, 2))
+	sendOnce(bootstrap, config(version), messages("rest", 0, 100, 2))
 	admin := administrator(bootstrap, version)
 	defer admin.Close()
 	nodes, controller, err := admin.DescribeCluster()
