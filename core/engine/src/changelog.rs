@@ -7,6 +7,7 @@
 //! record  key: the state's key | value: expires ms i64 (0: never), then the value; none: gone
 //! ```
 
+use crate::audit::AUDIT_TOPIC;
 use crate::effect::{Effect, HistoryRead, HistorySlice, StatePage};
 use crate::engine::Engine;
 use crate::entry::Fact;
@@ -49,7 +50,7 @@ pub(crate) struct PartialPage {
 
 /// Whether a topic is the node's own: clients may read it.
 pub(crate) fn is_internal_topic(name: &str) -> bool {
-    name.starts_with(PREFIX)
+    name.starts_with(PREFIX) || name == AUDIT_TOPIC
 }
 
 /// The name of the changelog of a transform's state for one source topic.
