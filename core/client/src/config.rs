@@ -2,6 +2,7 @@
 //!
 //! Values only; nothing is connected or resolved here.
 
+use crate::login::Login;
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
 use crate::url::{BrokerUrl, UrlError, parse_bootstrap};
@@ -30,6 +31,8 @@ pub struct ClientConfig {
     pub quic_idle_timeout: Duration,
     /// The UDP socket to use, where many clients of one process share one; `None`: an own one.
     pub quic_socket: Option<QuicSocket>,
+    /// Who this client says that it is; `None`: nobody asks.
+    pub login: Option<Login>,
 }
 
 impl ClientConfig {
@@ -49,6 +52,7 @@ impl ClientConfig {
             quic_keep_alive: Some(Duration::from_secs(8)),
             quic_idle_timeout: Duration::from_secs(20),
             quic_socket: None,
+            login: None,
         })
     }
 
@@ -56,6 +60,13 @@ impl ClientConfig {
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Sets who this client says that it is, over TLS or QUIC.
+    #[must_use]
+    pub fn login(mut self, login: Login) -> Self {
+        self.login = Some(login);
         self
     }
 

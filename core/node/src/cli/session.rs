@@ -3,9 +3,11 @@
 
 use std::future::Future;
 
-use millpond_client::{Admin, Client, ClientConfig, ClientError, ConnectError, Trust};
+use millpond_client::{Admin, Client, ClientConfig, ClientError, ConnectError, Login, Trust};
 
-use super::{Bootstrap, CliError};
+use super::{Bootstrap, CliError, user};
+
+const PASSWORD_VARIABLE: &str = "MILLPOND_PASSWORD";
 
 /// Runs a command to its end.
 pub(super) fn block_on(
@@ -33,7 +35,22 @@ impl Bootstrap {
             ),
             (None, None) => Trust::Nothing,
         };
-        Ok(config.trust(trust).client_id("millpond-cli"))
+        let config = config.trust(trust).client_id("millpond-cli");
+        Ok(match &self.login {
+            Some(user) => config.login(Login::new(user, self.password()?)),
+            None => config,
+        })
+    }
+
+    /// Of who logs in: never from the command line, which others can see.
+    fn password(&self) -> Result<Vec<u8>, CliError> {
+        match (&self.user_password_file, std::env::var_os(PASSWORD_VARIABLE)) {
+            (Some(file), _) => user::read_password(file, "--user-password-file"),
+            (None, Some(set)) => user::first_line(std::os::unix::ffi::OsStringExt::into_vec(set)),
+            (None, None) => Err(CliError::usage(format!(
+                "--user needs a password: --user-password-file, or the variable {PASSWORD_VARIABLE}"
+            ))),
+        }
     }
 
     /// A client that has reached the broker.
@@ -75,6 +92,9 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
             "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write \
              tls://HOST:PORT",
         ),
+        ConnectError::Login { .. } => {
+            Some("does the listener take PLAIN (`sasl`), and is it the right password? see --user")
+        }
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,
     }

@@ -147,12 +147,12 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     let (stop, stopped) = watch::channel(false);
     let logins = Logins::new(node.bound.iter().map(|bound| bound.offer.clone()).collect());
     let logins = logins.map_err(|e| CliError::failed(e.to_string()))?;
-    let (limits, counted) = (&config.limits, Arc::clone(&counters));
-    let wiring = Arc::new(Wiring::new(limits, logins, counted, stopped.clone()));
+    let limits = &config.limits;
+    let wiring = Arc::new(Wiring::new(limits, logins, counters, stopped.clone()));
     let (engine, inbox) = EngineHandle::new();
     let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
         .map_err(|e| CliError::failed(e.to_string()))?;
-    let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
+    let http = start_http(&node, &phase, &engine, &wiring, &transforms, stopped)?;
 
     let http_address = http.as_ref().map(|h| h.address);
     let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http_address);
@@ -310,7 +310,7 @@ fn start_http(
     node: &Node<'_>,
     phase: &PhaseCell,
     engine: &EngineHandle,
-    counters: Arc<Counters>,
+    wiring: &Arc<Wiring>,
     transforms: &Arc<TransformService>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Option<RunningHttp>, CliError> {
@@ -319,7 +319,8 @@ fn start_http(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let state = Arc::new(HttpState {
         engine: engine.clone(),
-        counters,
+        wiring: Arc::clone(wiring),
+        counters: Arc::clone(&wiring.counters),
         transforms: Arc::clone(transforms),
         started: node.started,
         phase: phase.clone(),
