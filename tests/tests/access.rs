@@ -161,7 +161,7 @@ fn plant() -> Plant {
          \n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
          \n[[listeners]]\nname = \"devices\"\naddress = \"{tls}\"\ntcp = \"tls\"\n\
          client_auth = \"required\"\nclient_ca = {ca:?}\nclient_name = [\"uri\"]\n\
-         client_name_rules = [\"RULE:^spiffe://plant/(.*)$/$1/L\"]\n"
+         client_name_rules = ['RULE:^spiffe:\\/\\/plant\\/(.*)$/$1/L']\n"
     );
     Plant { broker: Setup::default().config(&config).start(), tls, authority }
 }

@@ -74,6 +74,7 @@ pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
+pub mod telemetry;
 pub mod trust;
 pub mod url;
 
@@ -96,5 +97,6 @@ pub use producer::{
     Record, SendError, TrySendError,
 };
 pub use quic::QuicSocket;
+pub use telemetry::{Telemetry, TelemetryError};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use url::{BrokerUrl, Scheme};

@@ -65,6 +65,19 @@ impl Connector {
         }
     }
 
+    /// The QUIC connection to `broker`; none where it is reached otherwise.
+    pub(crate) async fn quic_connection(
+        &self,
+        broker: &BrokerUrl,
+    ) -> Result<Option<quinn::Connection>, ConnectError> {
+        if broker.scheme != Scheme::Quic {
+            return Ok(None);
+        }
+        let addresses = resolve(broker).await?;
+        let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
+        lines.connection(broker, &addresses).await.map(Some)
+    }
+
     /// Says goodbye to the brokers where the transport has a way to.
     pub(crate) async fn close(&self) {
         if let Some(lines) = self.quic.get() {

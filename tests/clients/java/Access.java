@@ -51,7 +51,9 @@ public final class Access {
 
     private static void denied(Admin ann, Map<String, Object> settings) throws Exception {
         refused(TopicAuthorizationException.class, () -> produce(settings));
-        refused(GroupAuthorizationException.class, () -> consume(settings));
+        refused(TopicAuthorizationException.class, () -> consume(settings));
+        refused(GroupAuthorizationException.class,
+                () -> ann.listConsumerGroupOffsets("report").partitionsToOffsetAndMetadata().get());
         refused(TransactionalIdAuthorizationException.class, () -> transact(settings));
         refused(ClusterAuthorizationException.class,
                 () -> ann.describeAcls(AclBindingFilter.ANY).values().get());
