@@ -197,6 +197,34 @@ fn a_certificate_names_its_client_and_the_rules_hold_for_that_name() {
 }
 
 #[test]
+fn over_quic_and_tls_our_command_is_whom_its_certificate_names() {
+    let plant = plant();
+    let pump = plant.authority.sign("pump", Some("spiffe://plant/pump-7"));
+    let certificate = plant.broker.file("pump.pem", pump.certificate.as_bytes());
+    let key = plant.broker.file("pump.key", pump.key.as_bytes());
+    let ca = plant.broker.data_dir().join("tls/development-certificate.pem");
+    let ca = ca.display().to_string();
+    let list = |scheme: &str, shown: &[&str]| {
+        let address = format!("{scheme}://{}", plant.tls);
+        let words = ["topic", "list", "-b", &address, "--ca", &ca];
+        plant.broker.cli(&[&words, shown].concat())
+    };
+    let shown = ["--certificate", certificate.as_str(), "--private-key", &key];
+    let topic = ["topic", "create", "line-1", "-b", &plant.broker.bootstrap()];
+    plant.broker.cli(&topic).expect_success();
+    for scheme in ["quic", "tls"] {
+        list(scheme, &[]).expect_failure();
+        let hidden = list(scheme, &shown).expect_success();
+        assert!(!hidden.contains("line-1"), "{scheme}: {hidden}");
+    }
+    acl(&plant.broker, &["add", "User:pump-7", "describe", "--topic", "line-1"]).expect_success();
+    for scheme in ["quic", "tls"] {
+        let seen = list(scheme, &shown).expect_success();
+        assert!(seen.contains("line-1"), "{scheme}: {seen}");
+    }
+}
+
+#[test]
 fn without_a_good_certificate_and_a_name_in_it_nobody_is_let_in() {
     let plant = plant();
     plant.python("not_let_in", None);

@@ -2,7 +2,7 @@
 //!
 //! Values only; nothing is connected or resolved here.
 
-use crate::login::Login;
+use crate::login::{ClientCertificate, Login};
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
 use crate::url::{BrokerUrl, UrlError, parse_bootstrap};
@@ -33,6 +33,8 @@ pub struct ClientConfig {
     pub quic_socket: Option<QuicSocket>,
     /// Who this client says that it is; `None`: nobody asks.
     pub login: Option<Login>,
+    /// The certificate that this client shows over TLS and QUIC where it is asked for one.
+    pub certificate: Option<ClientCertificate>,
 }
 
 impl ClientConfig {
@@ -53,6 +55,7 @@ impl ClientConfig {
             quic_idle_timeout: Duration::from_secs(20),
             quic_socket: None,
             login: None,
+            certificate: None,
         })
     }
 
@@ -67,6 +70,13 @@ impl ClientConfig {
     #[must_use]
     pub fn login(mut self, login: Login) -> Self {
         self.login = Some(login);
+        self
+    }
+
+    /// Sets the certificate that this client shows, over TLS and QUIC.
+    #[must_use]
+    pub fn certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 

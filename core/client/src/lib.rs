@@ -89,7 +89,7 @@ pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
 pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
 pub use error::{CallError, ClientError, ConnectError};
-pub use login::Login;
+pub use login::{ClientCertificate, Login};
 pub use millpond_wire::ErrorCode;
 pub use millpond_wire::record::Codec;
 pub use producer::{

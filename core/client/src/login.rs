@@ -1,17 +1,44 @@
-//! A name and a password (SASL PLAIN, RFC 4616), said within TLS or QUIC once the versions are agreed on.
-//! Must never be said over a plain line, and never be printed.
+//! Who a client says that it is: a name and a password (SASL PLAIN, RFC 4616), said within TLS or QUIC once
+//! the versions are agreed on; or a certificate, shown in the handshake. A password must never be said over a
+//! plain line, and neither it nor a key ever be printed.
 
 use crate::connection::Connection;
 use crate::error::ConnectError;
 use crate::url::Scheme;
 use millpond_wire::messages::{Request, Response, SaslAuthenticateRequest, SaslHandshakeRequest};
 use millpond_wire::{ApiKey, ErrorCode, Secret};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Who a client says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     user: String,
     password: Secret,
+}
+
+/// A certificate that a client shows, and its key; both PEM text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    chain: Vec<u8>,
+    key: Secret,
+}
+
+impl ClientCertificate {
+    /// The chain, the client's own first, and the private key (PKCS#8, SEC1 or PKCS#1).
+    #[must_use]
+    pub fn new(chain: Vec<u8>, key: Vec<u8>) -> Self {
+        Self { chain, key: Secret(key.into()) }
+    }
+
+    pub(crate) fn parse(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+        let chain = CertificateDer::pem_slice_iter(&self.chain).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key.0);
+        Ok((chain, key.map_err(|error| format!("the private key: {error}"))?))
+    }
 }
 
 impl Login {

@@ -236,4 +236,6 @@ fn check(gate: &Gate<'_>, request: &mut Request, version: i16) -> Verdict {
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

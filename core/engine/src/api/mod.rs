@@ -37,7 +37,7 @@ use crate::units::{Peer, RequestId as Id};
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::permission::{Operation, bits};
 
-/// Hands a request to its family.
+/// Serves of a request what its peer may have.
 pub(crate) fn dispatch(
     engine: &mut Engine,
     id: Id,
@@ -45,9 +45,13 @@ pub(crate) fn dispatch(
     mut request: Request,
     version: i16,
 ) {
-    if !engine.guard(id, peer, &mut request, version) {
-        return;
+    if engine.guard(id, peer, &mut request, version) {
+        hand_over(engine, id, peer, request, version);
     }
+}
+
+/// Hands a request to its family.
+fn hand_over(engine: &mut Engine, id: Id, peer: &Peer, request: Request, version: i16) {
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),

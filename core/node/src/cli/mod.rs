@@ -133,6 +133,12 @@ pub(crate) struct Bootstrap {
     /// PEM file of the authority to trust, for tls:// and quic://.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "fingerprint")]
     pub(crate) ca: Option<PathBuf>,
+    /// PEM file of the certificate to show, where the listener asks for one.
+    #[arg(long, global = true, value_name = "FILE", requires = "private_key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    pub(crate) private_key: Option<PathBuf>,
     /// Who to log in as, within tls:// or quic://, at a listener that takes PLAIN.
     #[arg(long = "user", id = "login-user", global = true, value_name = "NAME")]
     pub(crate) login: Option<String>,

@@ -2,8 +2,11 @@
 //! what to try.
 
 use std::future::Future;
+use std::path::Path;
 
-use millpond_client::{Admin, Client, ClientConfig, ClientError, ConnectError, Login, Trust};
+use millpond_client::{
+    Admin, Client, ClientCertificate, ClientConfig, ClientError, ConnectError, Login, Trust,
+};
 
 use super::{Bootstrap, CliError, user};
 
@@ -29,13 +32,17 @@ impl Bootstrap {
         let trust = match (&self.fingerprint, &self.ca) {
             (Some(fingerprint), _) => Trust::fingerprint(fingerprint)
                 .map_err(|e| CliError::usage(format!("--fingerprint: {e}")))?,
-            (None, Some(file)) => Trust::CaPem(
-                std::fs::read(file)
-                    .map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))?,
-            ),
+            (None, Some(ca)) => Trust::CaPem(file("--ca", ca)?),
             (None, None) => Trust::Nothing,
         };
-        let config = config.trust(trust).client_id("millpond-cli");
+        let mut config = config.trust(trust).client_id("millpond-cli");
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.private_key) {
+            let shown = ClientCertificate::new(
+                file("--certificate", certificate)?,
+                file("--private-key", key)?,
+            );
+            config = config.certificate(shown);
+        }
         Ok(match &self.login {
             Some(user) => config.login(Login::new(user, self.password()?)),
             None => config,
@@ -74,6 +81,10 @@ impl Bootstrap {
             _ => failed,
         }
     }
+}
+
+fn file(option: &str, path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|e| CliError::usage(format!("{option} {}: {e}", path.display())))
 }
 
 fn hint(error: &ConnectError) -> Option<&'static str> {
