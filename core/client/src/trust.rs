@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn nobody_is_believed_by_default() {
-        assert_eq!(Trust::default().tls().unwrap_err(), TrustError::Nothing);
-        assert!(matches!(Trust::CaPem(b"no pem".to_vec()).tls(), Err(TrustError::CaPem(_))));
+        assert_eq!(Trust::default().tls(None).unwrap_err(), TrustError::Nothing);
+        assert!(matches!(Trust::CaPem(b"no pem".to_vec()).tls(None), Err(TrustError::CaPem(_))));
     }
 }
