@@ -5,6 +5,7 @@
 //! panics and names the command that installs it. Nothing here sleeps blindly: whatever is waited
 //! for is an event with a deadline.
 
+pub mod authority;
 pub mod autopsy;
 pub mod binary;
 pub mod bomb;

@@ -115,9 +115,22 @@ impl Guarded {
     /// Starts one with these settings for both listeners that ask.
     #[track_caller]
     fn with(settings: &str) -> Guarded {
+        Guarded::with_super_users(&["User:ANONYMOUS", "User:ann", "User:bob"], settings)
+    }
+
+    /// Starts one where rules decide: only who comes by the broker's own listener may do everything.
+    #[track_caller]
+    pub fn with_rules(settings: &str) -> Guarded {
+        let settings = format!("sasl = {MECHANISMS:?}\n{settings}");
+        Guarded::with_super_users(&["User:ANONYMOUS"], &settings)
+    }
+
+    #[track_caller]
+    fn with_super_users(super_users: &[&str], settings: &str) -> Guarded {
         let (open, tls) = (ports::free(), ports::free());
         let listeners = format!(
-            "\n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
+            "\n[access]\nsuper_users = {super_users:?}\n\
+             \n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
              \n[[listeners]]\nname = \"open\"\naddress = \"{open}\"\nquic = false\n\
              insecure = true\n{settings}\
              \n[[listeners]]\nname = \"tls\"\naddress = \"{tls}\"\nquic = false\n\

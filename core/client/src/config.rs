@@ -2,6 +2,7 @@
 //!
 //! Values only; nothing is connected or resolved here.
 
+use crate::login::{ClientCertificate, Login};
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
 use crate::url::{BrokerUrl, UrlError, parse_bootstrap};
@@ -30,6 +31,10 @@ pub struct ClientConfig {
     pub quic_idle_timeout: Duration,
     /// The UDP socket to use, where many clients of one process share one; `None`: an own one.
     pub quic_socket: Option<QuicSocket>,
+    /// Who this client says that it is; `None`: nobody asks.
+    pub login: Option<Login>,
+    /// The certificate that this client shows over TLS and QUIC where it is asked for one.
+    pub certificate: Option<ClientCertificate>,
 }
 
 impl ClientConfig {
@@ -49,6 +54,8 @@ impl ClientConfig {
             quic_keep_alive: Some(Duration::from_secs(8)),
             quic_idle_timeout: Duration::from_secs(20),
             quic_socket: None,
+            login: None,
+            certificate: None,
         })
     }
 
@@ -56,6 +63,20 @@ impl ClientConfig {
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Sets who this client says that it is, over TLS or QUIC.
+    #[must_use]
+    pub fn login(mut self, login: Login) -> Self {
+        self.login = Some(login);
+        self
+    }
+
+    /// Sets the certificate that this client shows, over TLS and QUIC.
+    #[must_use]
+    pub fn certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 

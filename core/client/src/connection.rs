@@ -130,6 +130,9 @@ impl Connection {
                 broker: broker.clone(),
                 source: Box::new(source),
             })?;
+            if let Some(login) = &config.login {
+                login.say(&connection).await?;
+            }
             Ok(connection)
         };
         match tokio::time::timeout(config.connect_timeout, open).await {

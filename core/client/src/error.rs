@@ -61,6 +61,14 @@ pub enum ConnectError {
         /// What the first exchange brought.
         source: Box<CallError>,
     },
+    /// The broker does not believe who this client says that it is.
+    #[error("{broker}: not logged in: {reason}")]
+    Login {
+        /// Which broker.
+        broker: BrokerUrl,
+        /// What it said.
+        reason: String,
+    },
     /// None of the brokers could be reached; the last error of each.
     #[error("no broker of {tried} can be reached; the last one said: {last}")]
     NoBroker {
@@ -76,7 +84,7 @@ impl ConnectError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Resolve { .. } | Self::Io { .. } | Self::Timeout { .. } => true,
-            Self::Handshake { .. } | Self::Trust { .. } => false,
+            Self::Handshake { .. } | Self::Trust { .. } | Self::Login { .. } => false,
             Self::Negotiation { source, .. } => source.is_retriable(),
             Self::NoBroker { last, .. } => last.is_retriable(),
         }

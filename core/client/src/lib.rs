@@ -70,6 +70,7 @@ pub mod config;
 pub mod connection;
 pub mod consumer;
 pub mod error;
+pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
@@ -79,12 +80,16 @@ pub mod url;
 
 mod transport;
 
-pub use admin::{Admin, NewCredential, NewTopic, OffsetSpec, ScramMechanism, User, UserCredential};
+pub use admin::{
+    Acl, AclFilter, Admin, NewCredential, NewTopic, OffsetSpec, ScramMechanism, User,
+    UserCredential,
+};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
 pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
 pub use error::{CallError, ClientError, ConnectError};
+pub use login::{ClientCertificate, Login};
 pub use millpond_wire::ErrorCode;
 pub use millpond_wire::record::Codec;
 pub use producer::{

@@ -104,7 +104,7 @@ impl Connector {
     fn tls_config(&self, broker: &BrokerUrl) -> Result<Arc<rustls::ClientConfig>, ConnectError> {
         self.config
             .trust
-            .tls()
+            .tls(self.config.certificate.as_ref())
             .map_err(|source| ConnectError::Trust { broker: broker.clone(), source })
     }
 

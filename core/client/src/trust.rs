@@ -4,6 +4,7 @@
 //! No authority of the public web is trusted by default, and nothing is ever trusted on first
 //! use: without a [`Trust`], TLS and QUIC are refused before a byte is sent.
 
+use crate::login::ClientCertificate;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -67,15 +68,25 @@ impl Trust {
     }
 
     /// The TLS 1.3 configuration of this trust, for TCP and QUIC alike.
-    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, TrustError> {
+    pub(crate) fn tls(
+        &self,
+        shown: Option<&ClientCertificate>,
+    ) -> Result<Arc<ClientConfig>, TrustError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(&provider)?;
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let tls = |error: rustls::Error| TrustError::Tls(error.to_string());
+        let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| TrustError::Tls(error.to_string()))?
+            .map_err(tls)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match shown {
+            None => config.with_no_client_auth(),
+            Some(shown) => {
+                let (chain, key) = shown.parse().map_err(TrustError::Tls)?;
+                config.with_client_auth_cert(chain, key).map_err(tls)?
+            }
+        };
         config.alpn_protocols = vec![ALPN_KAFKA.to_vec()];
         Ok(Arc::new(config))
     }
@@ -217,7 +228,7 @@ mod tests {
 
     #[test]
     fn nobody_is_believed_by_default() {
-        assert_eq!(Trust::default().tls().unwrap_err(), TrustError::Nothing);
-        assert!(matches!(Trust::CaPem(b"no pem".to_vec()).tls(), Err(TrustError::CaPem(_))));
+        assert_eq!(Trust::default().tls(None).unwrap_err(), TrustError::Nothing);
+        assert!(matches!(Trust::CaPem(b"no pem".to_vec()).tls(None), Err(TrustError::CaPem(_))));
     }
 }

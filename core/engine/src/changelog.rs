@@ -8,6 +8,7 @@
 //! record  key: the state's key | value: expires ms i64 (0: never), then the value; none: gone
 //! ```
 
+use crate::audit::AUDIT_TOPIC;
 use crate::effect::{Effect, HistoryRead, HistorySlice, StatePage};
 use crate::engine::Engine;
 use crate::entry::Fact;
@@ -55,7 +56,7 @@ pub(crate) struct PartialPage {
 
 /// Whether a topic is the node's own: clients may read it.
 pub(crate) fn is_internal_topic(name: &str) -> bool {
-    name.starts_with(PREFIX)
+    name.starts_with(PREFIX) || name == AUDIT_TOPIC
 }
 
 /// The name of the changelog of a transform's state for one source topic.

@@ -1,6 +1,7 @@
 //! What the node decides once for the engine. Read at start, never changed while it runs.
 //! Must not hold anything that two runs of one journal could disagree about.
 
+use crate::access::AccessConfig;
 use crate::units::ListenerId;
 use millpond_wire::limits;
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub struct EngineConfig {
     /// The directory that tools of administrators are shown for what is stored. Default
     /// `millpond-data`.
     pub log_dir: String,
+    /// Who may do what where no rule says so.
+    pub access: AccessConfig,
     /// The version that clients are told in the broker's own configuration.
     pub software_version: String,
 }
@@ -112,6 +115,7 @@ impl Default for EngineConfig {
             retention_check_ms: limits::DEFAULT_RETENTION_CHECK_MS,
             clock_settle_ms: limits::DEFAULT_CLOCK_SETTLE_MS,
             log_dir: "millpond-data".to_owned(),
+            access: AccessConfig::default(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

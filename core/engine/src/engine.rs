@@ -1,6 +1,8 @@
 //! The engine itself: one event in, effects out, one entry for what it decided.
 //! Never answers before the entry that an answer rests on is durable, and never reads a clock.
 
+use crate::access::Access;
+use crate::audit::Audit;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::derive::{Derives, LaneId, Work};
@@ -55,6 +57,10 @@ pub struct Engine {
     pub(crate) settings_seq: EntrySeq,
     /// The last entry that changed a user.
     pub(crate) users_seq: EntrySeq,
+    /// The last entry that changed a rule of access.
+    pub(crate) acls_seq: EntrySeq,
+    pub(crate) access: Access,
+    pub(crate) audit: Audit,
     pub(crate) calls: BTreeMap<u64, ProduceCall>,
     pub(crate) parked: Parked,
     /// Bytes of batches between admission and commit.
@@ -162,6 +168,9 @@ impl Engine {
             producer_ids_seq: EntrySeq(0),
             settings_seq: EntrySeq(0),
             users_seq: EntrySeq(0),
+            acls_seq: EntrySeq(0),
+            access: Access::default(),
+            audit: Audit::default(),
             calls: BTreeMap::new(),
             parked: Parked::default(),
             pending_bytes: 0,
@@ -262,6 +271,7 @@ impl Engine {
             }
             Event::SessionClosed(session) => {
                 self.drop_fetches_of(session);
+                self.access.forget(session);
                 self.end_throttle(session);
             }
             Event::Durable(seq) => self.on_durable(seq),
@@ -274,12 +284,17 @@ impl Engine {
             Event::Flushed(ranges) => self.on_flushed(&ranges),
             Event::Stored(partitions) => self.on_stored(&partitions),
             Event::Space(report) => self.on_space(report),
-            Event::Admin { id, request } => self.on_admin(id, request),
+            Event::Admin { id, by, request } => {
+                self.audit.acting = by;
+                self.on_admin(id, request);
+            }
+            Event::LoginRefused(refused) => self.on_login_refused(&refused),
             Event::Tick => {}
         }
         self.check_budget();
         self.arm_offset_expiry();
         self.run_derives();
+        self.write_audit();
         self.seal();
         self.wake_fetches();
     }
@@ -383,6 +398,7 @@ impl Engine {
 
     /// Every answer leaves through here.
     pub(crate) fn finish_reply(&mut self, id: RequestId, mut response: Option<Response>) {
+        self.show_allowed(id, &mut response);
         self.tell_throttle(id, &mut response);
         self.push_effect(Effect::Reply { id, response });
     }
@@ -429,6 +445,7 @@ impl Engine {
 
     /// Makes a fact true and part of the current entry.
     pub(crate) fn commit(&mut self, fact: Fact) {
+        self.note_change(&fact);
         let seq = self.current_seq();
         if let Err(error) = self.state.apply(seq, &fact) {
             // Our own state contradicts itself: going on could only spread it.
@@ -453,6 +470,10 @@ impl Engine {
             Fact::ProducerIdsReserved { .. } => self.producer_ids_seq = seq,
             Fact::Setting(_) => self.settings_seq = seq,
             Fact::Group(fact) => self.draft.bytes += fact.size_bytes(),
+            Fact::Acl(_) => {
+                self.draft.bytes += limits::ACL_FACT_BYTES_MAX;
+                self.acls_seq = seq;
+            }
             Fact::User(fact) => {
                 self.draft.bytes += limits::USER_FACT_BYTES_MAX;
                 self.note_user(fact);

@@ -1,6 +1,8 @@
 //! Everything that can happen to the engine: one closed enum.
 //! An event carries all that its decision needs; the engine asks nobody anything.
 
+use crate::acl::Principal;
+use crate::audit::LoginRefused;
 use crate::effect::HistorySlice;
 use crate::space::SpaceReport;
 use crate::stored::StoredPartition;
@@ -69,9 +71,13 @@ pub enum Event {
     Admin {
         /// Comes back in the reply.
         id: AdminId,
+        /// Who asks, and from where; `None`: nobody was asked.
+        by: Option<(Principal, String)>,
         /// What is asked.
         request: AdminRequest,
     },
+    /// Somebody could not prove who he is.
+    LoginRefused(LoginRefused),
     /// Time has passed: the deadline of `Engine::next_deadline_ms` is reached.
     Tick,
 }

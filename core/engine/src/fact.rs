@@ -27,6 +27,7 @@
 //!  50 TransformDeployed   see transform.rs; with parts
 //!  51 CursorMoved         key | transform str | next offset i64 | records so far u64
 //!  60, 61                users, see user_fact.rs
+//!  62, 63                rules of access, see acl/fact.rs
 //!
 //! varint  seven bits a byte, the lowest first
 //! sent    producer id i64 | epoch i16 | base sequence i32 | last sequence i32
@@ -34,6 +35,7 @@
 //! ```
 //! A new fact gets a new tag; what a tag means never changes.
 
+use crate::acl::AclFact;
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::compact;
 use crate::derive::{Cursor, put_cursor, take_cursor};
@@ -177,6 +179,8 @@ pub enum Fact {
     Setting(SettingFact),
     /// Somebody is known by a password, by another one, or not any more.
     User(UserFact),
+    /// A rule of access.
+    Acl(AclFact),
     /// A step of a transaction.
     Transaction(TransactionFact),
 }
@@ -218,6 +222,7 @@ impl Fact {
             Fact::Group(fact) => fact.tag(),
             Fact::Setting(fact) => fact.tag(),
             Fact::User(fact) => fact.tag(),
+            Fact::Acl(fact) => fact.tag(),
             Fact::Transaction(fact) => fact.tag(),
         }
     }
@@ -298,6 +303,7 @@ impl Fact {
             Fact::Group(fact) => fact.put(out),
             Fact::Setting(fact) => fact.put(out),
             Fact::User(fact) => fact.put(out),
+            Fact::Acl(fact) => fact.put(out),
             Fact::Transaction(fact) => fact.put(out),
         }
     }
@@ -369,6 +375,9 @@ fn take_of_families(tag: u8, take: &mut Take) -> Result<Fact, EntryError> {
     }
     if let Some(fact) = UserFact::take(tag, take)? {
         return Ok(Fact::User(fact));
+    }
+    if let Some(fact) = AclFact::take(tag, take)? {
+        return Ok(Fact::Acl(fact));
     }
     match TransactionFact::take(tag, take)? {
         Some(fact) => Ok(Fact::Transaction(fact)),

@@ -143,6 +143,12 @@ impl FetchSessions {
         self.evicted
     }
 
+    /// The topics that a session wants, by name or by id; each may come several times.
+    pub(crate) fn topics(&self, id: i32) -> impl Iterator<Item = (&str, Uuid)> {
+        let session = self.by_id.get(&id).into_iter();
+        session.flat_map(|session| session.partitions.keys()).map(|at| (&*at.topic, at.topic_id))
+    }
+
     fn remove(&mut self, id: i32) {
         if let Some(session) = self.by_id.remove(&id) {
             self.by_use.remove(&(session.used_ms, id));

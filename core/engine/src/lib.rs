@@ -8,8 +8,11 @@
 //! What one event decides stands in one [`Entry`]; nothing is answered before the entries that it
 //! rests on are durable. [`Engine::snapshot`] and [`Engine::replay`] bring the same state back.
 
+mod access;
+mod acl;
 mod admission;
 mod api;
+mod audit;
 mod broker_config;
 mod changelog;
 mod codec;
@@ -66,7 +69,10 @@ mod user_fact;
 mod users;
 mod view;
 
+pub use access::AccessConfig;
+pub use acl::{Acl, AclFact, AclTarget, AclWord, Pattern, Permission, Principal};
 pub use api::api_versions;
+pub use audit::{AUDIT_TOPIC, LoginRefused};
 pub use changelog::{read_state, shared_state_topic, state_batches, state_topic};
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};

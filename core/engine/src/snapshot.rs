@@ -25,6 +25,7 @@
 //!            | u32 x (group str | change of nothing, see group/roster/consumer.rs)
 //! cursors    u32 x (key | transform str | next offset i64 | records so far u64)
 //! users      u32 x (user str | u32 x (mechanism u8 | credential)), as in user_fact.rs
+//! acls       u32 x rule, as in acl/fact.rs
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings, version 6 with the rosters, and its
@@ -32,6 +33,7 @@
 //! there are no append times of producers and no places of pending offsets. `pair` as in transaction/fact.rs.
 //! `str`, `key`, `sent` and the rest as in `fact.rs`.
 
+use crate::acl::AclTable;
 use crate::broker_config::{BrokerConfigs, TopicDefaults};
 use crate::codec::{CodecError, Take, put_count, put_partition, put_string, put_strings};
 use crate::derive::CursorTable;
@@ -60,7 +62,8 @@ const FIRST_SNAPSHOT_VERSION: u16 = 1;
 const SETTINGS_VERSION: u16 = 5;
 /// The first that knows who is in a group, when batches were appended, and where pending offsets stand.
 const ROSTERS_VERSION: u16 = 6;
-/// The first whose deployments have parts, and that knows users and where derived transforms stand.
+/// The first whose deployments have parts, and that knows users, rules of access and where derived
+/// transforms stand.
 const PARTS_VERSION: u16 = 7;
 
 /// Why a snapshot cannot be taken back.
@@ -85,8 +88,9 @@ pub struct FrozenState {
     offsets: OffsetStore,
     rosters: Rosters,
     cursors: CursorTable,
-    /// At the end.
     users: UserTable,
+    /// At the end.
+    acls: AclTable,
 }
 
 impl FrozenState {
@@ -111,7 +115,8 @@ impl FrozenState {
         let (producers, offsets) = (state.producers.clone(), state.offsets.clone());
         let rosters = state.rosters.clone();
         let (cursors, users) = (state.cursors.clone(), state.users.clone());
-        FrozenState { before, after, producers, offsets, rosters, cursors, users }
+        let acls = state.acls.clone();
+        FrozenState { before, after, producers, offsets, rosters, cursors, users, acls }
     }
 
     /// The bytes of the snapshot.
@@ -135,8 +140,9 @@ impl FrozenState {
         out.extend_from_slice(&self.after);
         self.rosters.put(&mut out);
         self.cursors.put(&mut out);
-        // Users: the last table of version 7.
         self.users.put(&mut out);
+        // The last table of version 7.
+        self.acls.put(&mut out);
         out.freeze()
     }
 }
@@ -192,8 +198,11 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     }
     if version >= PARTS_VERSION {
         state.cursors = CursorTable::take(&mut take)?;
-        // Users: the last table of version 7.
         state.users = UserTable::take(&mut take)?;
+        // The last table of version 7; what was written before there were rules ends before it.
+        if take.left() > 0 {
+            state.acls = AclTable::take(&mut take)?;
+        }
     }
     take.end("snapshot")?;
     state.rebuild_chains();

@@ -1,6 +1,7 @@
 //! The durable part of the engine and the one function that changes it: `apply`. The live engine
 //! and recovery both go through it, so that a journal replays to what was. Never makes effects.
 
+use crate::acl::AclTable;
 use crate::broker_config::BrokerConfigs;
 use crate::derive::CursorTable;
 use crate::entry::{CommittedOffset, EntryError, Fact};
@@ -36,6 +37,7 @@ pub(crate) struct State {
     pub(crate) cursors: CursorTable,
     pub(crate) quotas: QuotaTable,
     pub(crate) users: UserTable,
+    pub(crate) acls: AclTable,
     pub(crate) broker_configs: BrokerConfigs,
     pub(crate) transactions: TransactionTable,
     /// Transactions that partitions remember as open or aborted, all together.
@@ -136,6 +138,7 @@ impl State {
             }
             Fact::Setting(fact) => self.set(fact),
             Fact::User(fact) => self.users.apply(fact),
+            Fact::Acl(fact) => self.acls.apply(fact),
             Fact::Transaction(fact) => {
                 let known = self.transactions.apply(seq, fact, &mut self.offsets);
                 known.ok_or_else(|| unknown(seq, &"a transactional id"))?;

@@ -11,10 +11,11 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let development = development_certificate(Path::new("millpond-data/tls"), &[])?;
 //! println!("fingerprint {}", development.identity.fingerprint());
-//! let tls = server_tls(&development.identity)?; // TCP and QUIC alike
+//! let tls = server_tls(&development.identity, None)?; // TCP and QUIC alike
 //! # Ok(()) }
 //! ```
 
+pub mod certificate_names;
 pub mod development;
 pub mod fingerprint;
 pub mod identity;
@@ -26,8 +27,10 @@ pub mod random;
 pub mod sasl;
 pub mod server;
 
+mod der;
 mod files;
 
+pub use certificate_names::CertificateNames;
 pub use development::{DevelopmentCertificate, DevelopmentError, development_certificate};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::Identity;
@@ -36,4 +39,4 @@ pub use package::{Manifest, Package, PackageError, PackageKey, PublicKey, sign};
 pub use pem::{PemError, load_certificates, load_identity, load_private_key};
 pub use quic::quic_endpoint_config;
 pub use random::{NoRandom, nonce, random_bytes};
-pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};
+pub use server::{ALPN_KAFKA, ClientCertificates, ServerTlsError, server_tls};

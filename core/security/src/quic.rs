@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn serve(identity: &Identity, socket: UdpSocket) -> Endpoint {
-        let crypto = QuicServerConfig::try_from(server_tls(identity).unwrap()).unwrap();
+        let crypto = QuicServerConfig::try_from(server_tls(identity, None).unwrap()).unwrap();
         let config = ServerConfig::with_crypto(Arc::new(crypto));
         let endpoint = quic_endpoint_config(identity);
         Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).unwrap()

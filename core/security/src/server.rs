@@ -4,8 +4,10 @@
 //! table; no early data, which may be granted only where a replay is harmless by construction.
 
 use crate::identity::{Identity, provider};
-use rustls::ServerConfig;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 
 /// The application protocol of every Millpond listener (RFC 7301). Kafka clients over TCP offer
@@ -20,28 +22,57 @@ pub struct ServerTlsError {
     source: rustls::Error,
 }
 
+/// Which certificates clients show.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// Who signs them.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Whether one must be shown; a wrong one lets nobody in either way.
+    pub is_required: bool,
+}
+
 /// TLS 1.3 with `identity` and ALPN `kafka`, fit for TCP and for QUIC
 /// (`quinn::crypto::rustls::QuicServerConfig::try_from`).
 ///
 /// # Errors
-/// If the key is of a kind that TLS 1.3 cannot sign with.
-pub fn server_tls(identity: &Identity) -> Result<Arc<ServerConfig>, ServerTlsError> {
-    build(identity)
+/// If the key is of a kind that TLS 1.3 cannot sign with, or an authority is none.
+pub fn server_tls(
+    identity: &Identity,
+    clients: Option<&ClientCertificates>,
+) -> Result<Arc<ServerConfig>, ServerTlsError> {
+    build(identity, clients)
         .map(Arc::new)
         .map_err(|source| ServerTlsError { fingerprint: identity.fingerprint(), source })
 }
 
-fn build(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
+fn build(
+    identity: &Identity,
+    clients: Option<&ClientCertificates>,
+) -> Result<ServerConfig, rustls::Error> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(clients) => config.with_client_cert_verifier(verifier(clients)?),
+    };
+    let mut config =
+        config.with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
     config.alpn_protocols = vec![ALPN_KAFKA.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in &clients.authorities {
+        roots.add(authority.clone())?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let builder = if clients.is_required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 #[cfg(test)]
@@ -53,7 +84,7 @@ mod tests {
     fn the_configuration_speaks_kafka_and_grants_no_early_data() {
         let directory = tempfile::tempdir().unwrap();
         let made = development_certificate(directory.path(), &[]).unwrap();
-        let config = server_tls(&made.identity).unwrap();
+        let config = server_tls(&made.identity, None).unwrap();
         assert_eq!(config.alpn_protocols, vec![b"kafka".to_vec()]);
         assert_eq!(config.max_early_data_size, 0);
         assert!(config.ticketer.enabled());

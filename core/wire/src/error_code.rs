@@ -1,6 +1,8 @@
 //! The error codes of the Kafka protocol: the one place that maps numbers, names and meanings. Must never decide
 //! what an error is answered with; it only says what a code is called.
 
+use crate::permission::Resource;
+
 macro_rules! error_codes {
     ($($name:ident = $code:literal, $retriable:literal, $message:literal;)*) => {
         /// An error code of the Kafka protocol. The number is on the wire; names are Kafka's.
@@ -185,6 +187,18 @@ impl ErrorCode {
     #[must_use]
     pub const fn code(self) -> i16 {
         self as i16
+    }
+
+    /// What is told to who may not do something to a resource of this kind.
+    #[must_use]
+    pub const fn of_refusal(resource: Resource) -> Self {
+        match resource {
+            Resource::Topic => Self::TopicAuthorizationFailed,
+            Resource::Group => Self::GroupAuthorizationFailed,
+            Resource::Cluster | Resource::User => Self::ClusterAuthorizationFailed,
+            Resource::TransactionalId => Self::TransactionalIdAuthorizationFailed,
+            Resource::DelegationToken => Self::DelegationTokenAuthorizationFailed,
+        }
     }
 
     /// Whether this says that nothing went wrong.

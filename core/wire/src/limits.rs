@@ -1,15 +1,17 @@
 //! Every cap of the whole program, with the relations between them checked when it is compiled.
 //! A queue, map, buffer or wait that a peer, a file or a guest can grow has its bound here and
-//! nowhere else (those of users and of transforms in `limits/`). This file must never hold anything but
+//! nowhere else (those of access, users and transforms in `limits/`). This file must never hold anything but
 //! constants and assertions about them.
 //!
 //! Units stand last in the names: `_BYTES`, `_MS`, none for counts. A cap is what the code can
 //! survive, on a 512 MiB board; what an operator may set lower is a setting and has its default
 //! beside its cap (`DEFAULT_…`).
 
+mod access;
 mod transforms;
 mod users;
 
+pub use access::*;
 pub use transforms::*;
 pub use users::*;
 

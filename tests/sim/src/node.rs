@@ -260,7 +260,7 @@ impl Life {
         let report = engine.metrics().recovery;
         self.torn_tails.set(self.torn_tails.get() + u64::from(report.torn_tail));
         self.trace.note("node", || format!("recovered {} entries", report.entries));
-        engine.submit(Event::Admin { id: AdminId(self.number), request: deploy_sieve() });
+        engine.submit(Event::Admin { id: AdminId(self.number), by: None, request: deploy_sieve() });
         let door = Rc::new(Door { engine: Rc::downgrade(&engine) });
         let arrivals: Rc<dyn Arrivals> = door.clone();
         self.network.node_up(self.number, Rc::downgrade(&arrivals));

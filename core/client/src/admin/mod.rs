@@ -3,10 +3,12 @@
 //! One request per operation, answered or failed; nothing is retried but what the broker calls
 //! retriable, and that only within the time given.
 
+mod acls;
 mod groups;
 mod topics;
 mod users;
 
+pub use acls::{Acl, AclFilter};
 pub(crate) use groups::committed;
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use topics::{NewTopic, OffsetSpec, PartitionOffset, Setting};

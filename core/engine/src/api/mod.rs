@@ -37,8 +37,21 @@ use crate::units::{Peer, RequestId as Id};
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::permission::{Operation, bits};
 
+/// Serves of a request what its peer may have.
+pub(crate) fn dispatch(
+    engine: &mut Engine,
+    id: Id,
+    peer: &Peer,
+    mut request: Request,
+    version: i16,
+) {
+    if engine.guard(id, peer, &mut request, version) {
+        hand_over(engine, id, peer, request, version);
+    }
+}
+
 /// Hands a request to its family.
-pub(crate) fn dispatch(engine: &mut Engine, id: Id, peer: &Peer, request: Request, version: i16) {
+fn hand_over(engine: &mut Engine, id: Id, peer: &Peer, request: Request, version: i16) {
     match request {
         Request::Produce(request) => engine.on_produce(id, request, version),
         Request::Fetch(request) => engine.on_fetch(id, peer, request, version),
@@ -91,7 +104,7 @@ pub(crate) fn dispatch(engine: &mut Engine, id: Id, peer: &Peer, request: Reques
         Request::ListPartitionReassignments(_) => engine.on_list_partition_reassignments(id),
         Request::DescribeClientQuotas(request) => engine.on_describe_client_quotas(id, &request),
         Request::AlterClientQuotas(request) => engine.on_alter_client_quotas(id, &request),
-        Request::DescribeAcls(_) => engine.on_describe_acls(id),
+        Request::DescribeAcls(request) => engine.on_describe_acls(id, &request),
         Request::CreateAcls(request) => engine.on_create_acls(id, &request),
         Request::DeleteAcls(request) => engine.on_delete_acls(id, &request),
         Request::DescribeUserScramCredentials(request) => engine.on_describe_users(id, &request),
@@ -105,8 +118,8 @@ pub(crate) fn dispatch(engine: &mut Engine, id: Id, peer: &Peer, request: Reques
     }
 }
 
-/// What is allowed, as there are no permissions yet: all that there is for each kind of resource.
-const TOPIC_OPERATIONS: i32 = bits(&[
+/// All that can be done to each kind of resource; what a peer may is left of it on the way out.
+pub(crate) const TOPIC_OPERATIONS: i32 = bits(&[
     Operation::Read,
     Operation::Write,
     Operation::Create,
@@ -116,7 +129,7 @@ const TOPIC_OPERATIONS: i32 = bits(&[
     Operation::DescribeConfigs,
     Operation::AlterConfigs,
 ]);
-const CLUSTER_OPERATIONS: i32 = bits(&[
+pub(crate) const CLUSTER_OPERATIONS: i32 = bits(&[
     Operation::Create,
     Operation::Alter,
     Operation::Describe,
@@ -125,4 +138,5 @@ const CLUSTER_OPERATIONS: i32 = bits(&[
     Operation::AlterConfigs,
     Operation::IdempotentWrite,
 ]);
-const GROUP_OPERATIONS: i32 = bits(&[Operation::Read, Operation::Delete, Operation::Describe]);
+pub(crate) const GROUP_OPERATIONS: i32 =
+    bits(&[Operation::Read, Operation::Delete, Operation::Describe]);

@@ -23,7 +23,7 @@ mod producing;
 mod quotas;
 mod recovery;
 mod retention;
-mod rig;
+pub(crate) mod rig;
 mod session_chaos;
 mod space;
 mod state;

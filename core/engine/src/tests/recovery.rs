@@ -124,7 +124,7 @@ impl Rig {
 
     fn admin_unanswered(&mut self, request: AdminRequest) {
         let id = crate::AdminId(self.fresh());
-        self.handle(crate::Event::Admin { id, request });
+        self.handle(crate::Event::Admin { id, by: None, request });
     }
 }
 

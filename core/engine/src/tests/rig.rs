@@ -311,7 +311,7 @@ impl Rig {
 
     pub(crate) fn admin(&mut self, request: AdminRequest) -> Result<AdminResponse, AdminError> {
         let id = AdminId(self.fresh());
-        self.handle(Event::Admin { id, request });
+        self.handle(Event::Admin { id, by: None, request });
         self.admin.remove(&id).expect("answered")
     }
 

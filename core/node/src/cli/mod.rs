@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and nothing of how it is done. Each command has a file of
 //! its own.
 
+mod acl;
 mod compile;
 mod consume;
 mod doctor;
@@ -63,6 +64,8 @@ enum Command {
     Transform(transform::TransformArgs),
     /// Make, list and delete users, for listeners that ask who is there.
     User(user::UserArgs),
+    /// Say who may do what.
+    Acl(acl::AclArgs),
     /// Show a running pipeline on this machine: telemetry in over QUIC, filtered, consumed.
     Demo(DemoArgs),
     /// Examine this machine: kernel, io_uring, file system, how long a durable write takes, and what
@@ -130,6 +133,19 @@ pub(crate) struct Bootstrap {
     /// PEM file of the authority to trust, for tls:// and quic://.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "fingerprint")]
     pub(crate) ca: Option<PathBuf>,
+    /// PEM file of the certificate to show, where the listener asks for one.
+    #[arg(long, global = true, value_name = "FILE", requires = "private_key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    pub(crate) private_key: Option<PathBuf>,
+    /// Who to log in as, within tls:// or quic://, at a listener that takes PLAIN.
+    #[arg(long = "user", id = "login-user", global = true, value_name = "NAME")]
+    pub(crate) login: Option<String>,
+    /// File with the password for --user in its first line [default: the variable
+    /// MILLPOND_PASSWORD].
+    #[arg(long, global = true, value_name = "FILE", requires = "login-user")]
+    pub(crate) user_password_file: Option<PathBuf>,
 }
 
 impl ServeArgs {
@@ -163,6 +179,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Group(args) => session::block_on(group::run(args, json)),
         Command::Transform(args) => transform::run(args, json),
         Command::User(args) => session::block_on(user::run(args, json)),
+        Command::Acl(args) => session::block_on(acl::run(args, json)),
         Command::Demo(args) => demo::run(&args, json),
         Command::Doctor(args) => doctor::run(&args, json),
         Command::Log(args) => log::run(&args, json),

@@ -2,10 +2,15 @@
 //! what to try.
 
 use std::future::Future;
+use std::path::Path;
 
-use millpond_client::{Admin, Client, ClientConfig, ClientError, ConnectError, Trust};
+use millpond_client::{
+    Admin, Client, ClientCertificate, ClientConfig, ClientError, ConnectError, Login, Trust,
+};
 
-use super::{Bootstrap, CliError};
+use super::{Bootstrap, CliError, user};
+
+const PASSWORD_VARIABLE: &str = "MILLPOND_PASSWORD";
 
 /// Runs a command to its end.
 pub(super) fn block_on(
@@ -27,13 +32,32 @@ impl Bootstrap {
         let trust = match (&self.fingerprint, &self.ca) {
             (Some(fingerprint), _) => Trust::fingerprint(fingerprint)
                 .map_err(|e| CliError::usage(format!("--fingerprint: {e}")))?,
-            (None, Some(file)) => Trust::CaPem(
-                std::fs::read(file)
-                    .map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))?,
-            ),
+            (None, Some(ca)) => Trust::CaPem(file("--ca", ca)?),
             (None, None) => Trust::Nothing,
         };
-        Ok(config.trust(trust).client_id("millpond-cli"))
+        let mut config = config.trust(trust).client_id("millpond-cli");
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.private_key) {
+            let shown = ClientCertificate::new(
+                file("--certificate", certificate)?,
+                file("--private-key", key)?,
+            );
+            config = config.certificate(shown);
+        }
+        Ok(match &self.login {
+            Some(user) => config.login(Login::new(user, self.password()?)),
+            None => config,
+        })
+    }
+
+    /// Of who logs in: never from the command line, which others can see.
+    fn password(&self) -> Result<Vec<u8>, CliError> {
+        match (&self.user_password_file, std::env::var_os(PASSWORD_VARIABLE)) {
+            (Some(file), _) => user::read_password(file, "--user-password-file"),
+            (None, Some(set)) => user::first_line(std::os::unix::ffi::OsStringExt::into_vec(set)),
+            (None, None) => Err(CliError::usage(format!(
+                "--user needs a password: --user-password-file, or the variable {PASSWORD_VARIABLE}"
+            ))),
+        }
     }
 
     /// A client that has reached the broker.
@@ -59,6 +83,10 @@ impl Bootstrap {
     }
 }
 
+fn file(option: &str, path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|e| CliError::usage(format!("{option} {}: {e}", path.display())))
+}
+
 fn hint(error: &ConnectError) -> Option<&'static str> {
     match error {
         ConnectError::Io { .. } | ConnectError::Timeout { .. } => {
@@ -75,6 +103,9 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
             "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write \
              tls://HOST:PORT",
         ),
+        ConnectError::Login { .. } => {
+            Some("does the listener take PLAIN (`sasl`), and is it the right password? see --user")
+        }
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,
     }

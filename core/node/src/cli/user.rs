@@ -145,10 +145,7 @@ fn password(file: Option<&Path>, user: &str) -> Result<Vec<u8>, CliError> {
     let most = PASSWORD_BYTES_MAX as u64 + 2;
     let mut bytes = Vec::new();
     match file {
-        Some(path) => {
-            let read = std::fs::File::open(path).and_then(|f| f.take(most).read_to_end(&mut bytes));
-            read.map_err(|e| CliError::usage(format!("--password-file {}: {e}", path.display())))?;
-        }
+        Some(path) => return read_password(path, "--password-file"),
         None if io::stdin().is_terminal() => bytes = typed(user)?,
         None => {
             let read = io::stdin().lock().take(most).read_to_end(&mut bytes);
@@ -158,7 +155,15 @@ fn password(file: Option<&Path>, user: &str) -> Result<Vec<u8>, CliError> {
     first_line(bytes)
 }
 
-fn first_line(mut bytes: Vec<u8>) -> Result<Vec<u8>, CliError> {
+/// From a file: its first line.
+pub(super) fn read_password(path: &Path, option: &str) -> Result<Vec<u8>, CliError> {
+    let (most, mut bytes) = (PASSWORD_BYTES_MAX as u64 + 2, Vec::new());
+    let read = std::fs::File::open(path).and_then(|f| f.take(most).read_to_end(&mut bytes));
+    read.map_err(|e| CliError::usage(format!("{option} {}: {e}", path.display())))?;
+    first_line(bytes)
+}
+
+pub(super) fn first_line(mut bytes: Vec<u8>) -> Result<Vec<u8>, CliError> {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     bytes.truncate(end);
     if bytes.last() == Some(&b'\r') {

@@ -1,14 +1,17 @@
 //! Values that parse but cannot be: contradictions, unsafe exposures, addresses that mean nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_cluster::HostPort;
+use millpond_engine::Principal;
+use millpond_security::CertificateNames;
 use millpond_security::sasl::Mechanism;
 use millpond_security::{ListenerLine, ListenerStanding, check_listener};
 use millpond_wire::limits as caps;
 
-use super::{ByteSize, Config, ConfigError, Listener, TcpMode};
+use super::{ByteSize, ClientAuthMode, Config, ConfigError, Listener, TcpMode};
 use crate::net::Offer;
 
 /// A listener with its addresses parsed.
@@ -28,8 +31,28 @@ pub(crate) struct CheckedListener {
     pub(crate) insecure_by_wish: bool,
     /// By what clients prove who they are; none: they are not asked.
     pub(crate) offer: Option<Offer>,
+    /// By which certificates; none: they are not asked for one.
+    pub(crate) client_auth: Option<ClientAuth>,
     /// For signed tokens, where they are taken: file of keys, audience, issuer, claim.
     pub(crate) tokens: Option<[String; 4]>,
+}
+
+/// What a listener asks of certificates.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientAuth {
+    pub(crate) is_required: bool,
+    /// File of the authorities.
+    pub(crate) ca: String,
+    pub(crate) names: Arc<CertificateNames>,
+}
+
+impl CheckedListener {
+    /// Whether nobody comes in without a name.
+    pub(crate) fn asks_all(&self) -> bool {
+        let is_plain = self.tcp == TcpMode::Plain;
+        self.offer.is_some()
+            || !is_plain && self.client_auth.as_ref().is_some_and(|asked| asked.is_required)
+    }
 }
 
 /// Checks everything that types cannot.
@@ -56,6 +79,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             );
         }
     }
+    access(config, &listeners)?;
     http(config)?;
     let partitions = u64::try_from(config.topics.partitions).unwrap_or(0);
     within("topics.partitions", partitions, 1, caps::PARTITIONS_PER_TOPIC_MAX as u64)?;
@@ -102,6 +126,7 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         (_, Some(_)) => ListenerLine::OperatorCertificate,
     };
     let offer = offer(&key, listener)?;
+    let client_auth = client_auth(&key, listener)?;
     let standing = check_listener(&listener.name, address.ip(), line, listener.insecure);
     let Ok(standing) = standing else { return exposed(&key, address, line) };
     Ok(CheckedListener {
@@ -121,6 +146,7 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
                     .map(String::clone)
             }),
         offer,
+        client_auth,
     })
 }
 
@@ -161,6 +187,55 @@ fn offer(key: &dyn Fn(&str) -> String, listener: &Listener) -> Result<Option<Off
     within(&key("connections_max_reauth_ms"), session_ms, 0, 30 * DAY_MS)?;
     let session = (session_ms > 0).then(|| Duration::from_millis(session_ms));
     Ok((!mechanisms.is_empty()).then_some(Offer { mechanisms, session, tokens: None }))
+}
+
+/// What a listener asks of certificates.
+fn client_auth(
+    key: &dyn Fn(&str) -> String,
+    listener: &Listener,
+) -> Result<Option<ClientAuth>, ConfigError> {
+    if listener.client_auth == ClientAuthMode::None {
+        return Ok(None);
+    }
+    if listener.tcp == TcpMode::Plain && !listener.quic {
+        return value(key("client_auth"), "certificates are shown within TLS or QUIC only");
+    }
+    if listener.client_ca.is_empty() {
+        return value(key("client_ca"), "name the PEM file of the authorities that sign clients");
+    }
+    let most = caps::PRINCIPAL_RULES_MAX;
+    if listener.client_name.is_empty() || listener.client_name_rules.len() > most {
+        return value(key("client_name"), format!("one at least, and at most {most} rules"));
+    }
+    let names = CertificateNames::new(&listener.client_name, &listener.client_name_rules)
+        .map_err(|problem| wrong(key("client_name"), problem))?;
+    let is_required = listener.client_auth == ClientAuthMode::Required;
+    let names = Arc::new(names);
+    Ok(Some(ClientAuth { is_required, ca: listener.client_ca.clone(), names }))
+}
+
+/// Super users are principals, and nobody whom other machines can be without a word.
+fn access(config: &Config, listeners: &[CheckedListener]) -> Result<(), ConfigError> {
+    let (key, users) = ("access.super_users", &config.access.super_users);
+    if users.len() > caps::SUPER_USERS_MAX {
+        return value(key, format!("there can be {} at most", caps::SUPER_USERS_MAX));
+    }
+    if let Some(user) = users.iter().find(|user| Principal::parse(user).is_none()) {
+        return value(key, format!("{user:?} is no principal; write \"User:NAME\""));
+    }
+    let open = listeners.iter().find(|one| !is_loopback(one.address.ip()) && !one.asks_all());
+    match open {
+        Some(open) if users.iter().any(|user| user == Principal::ANONYMOUS) => value(
+            key,
+            format!(
+                "listener {:?} is beyond loopback and asks nobody who he is: whoever reaches it \
+                 would be {}; give it sasl or client_auth = \"required\"",
+                open.name,
+                Principal::ANONYMOUS
+            ),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The refusal of a listener that other machines could reach unprotected, in terms of its keys.

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::{CheckedListener, is_loopback};
+pub(crate) use check::{CheckedListener, ClientAuth, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Backend, Groups, Http, Journal, Limits, Listener, Log, Node, Storage, TcpMode, Topics,
-    Transactions, Transforms,
+    Access, Backend, ClientAuthMode, Groups, Http, Journal, Limits, Listener, Log, Node, Storage,
+    TcpMode, Topics, Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 
@@ -27,6 +27,7 @@ pub(crate) use units::ByteSize;
 pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) access: Access,
     pub(crate) http: Http,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
@@ -39,9 +40,10 @@ pub(crate) struct Config {
 }
 
 /// All sections, in the order in which they are printed.
-pub(crate) const SECTIONS: [&section::Section; 11] = [
+pub(crate) const SECTIONS: [&section::Section; 12] = [
     &Node::SECTION,
     &Listener::SECTION,
+    &Access::SECTION,
     &Http::SECTION,
     &Topics::SECTION,
     &Groups::SECTION,
@@ -106,6 +108,7 @@ impl Default for Config {
         Self {
             node: Node::default(),
             listeners: vec![Listener::default()],
+            access: Access::default(),
             http: Http::default(),
             topics: Topics::default(),
             groups: Groups::default(),

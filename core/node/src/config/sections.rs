@@ -45,9 +45,21 @@ section! {
         /// port can then read and write everything.
         insecure: bool = false,
         /// Ways in which clients must prove who they are: "SCRAM-SHA-256", "SCRAM-SHA-512" and, over
-        /// TLS, "PLAIN" and "OAUTHBEARER". Empty: nobody is asked. `millpond user` makes users. Whoever is let in may
-        /// do everything.
+        /// TLS, "PLAIN" and "OAUTHBEARER". Empty: nobody is asked. `millpond user` makes users; what they may do, the
+        /// rules of `millpond acl` say.
         sasl: Vec<String> = Vec::new(),
+        /// Whether clients show a certificate, over TLS and QUIC: "none", "requested" (who shows one must show
+        /// a good one) or "required".
+        client_auth: ClientAuthMode = ClientAuthMode::None,
+        /// PEM file with the authorities that sign the certificates of clients.
+        client_ca: String = String::new(),
+        /// Where in its certificate a client's name stands; the first that there is counts: "uri", "dns" and "email"
+        /// (of the subject alternative name), "cn", and "subject", the whole subject as in Kafka.
+        client_name: Vec<String> = vec!["uri".into(), "dns".into(), "email".into(), "cn".into()],
+        /// What becomes of that name, as Kafka's ssl.principal.mapping.rules: the first that fits of
+        /// "RULE:pattern/replacement/", with L or U after it for lower or upper case, and "DEFAULT", the name as it is. A name
+        /// that none fits lets nobody in.
+        client_name_rules: Vec<String> = vec!["DEFAULT".into()],
         /// How long such a proof holds before the client must give it again; Kafka's
         /// connections.max.reauth.ms. 0: as long as its connection.
         connections_max_reauth_ms: u64 = 0,
@@ -64,12 +76,29 @@ section! {
 }
 
 section! {
+    /// Who may do what. As soon as a listener asks who is there, or there is a user or a rule, nobody may do what
+    /// no rule of `millpond acl` allows.
+    false struct Access "access" {
+        /// Principals that may do everything: "User:admin". They stand here and nowhere else. Empty: nobody, or,
+        /// where no listener asks who is there, everybody ("User:ANONYMOUS"). "User:ANONYMOUS" can only stand here if every
+        /// listener beyond loopback asks.
+        super_users: Vec<String> = Vec::new(),
+        /// Whether everybody may do everything to what no rule is about; Kafka's
+        /// allow.everyone.if.no.acl.found.
+        allow_everyone_if_no_acl_found: bool = false,
+        /// Note refusals, and changes of topics, settings, users, rules and transforms, in the topic __millpond_audit,
+        /// of 16 MiB at most, where a listener asks who is there.
+        audit: bool = true,
+    }
+}
+
+section! {
     /// Metrics, health and the administration of transforms.
     false struct Http "http" {
         /// ADDRESS:PORT to bind; empty: no HTTP.
         address: String = "127.0.0.1:9644".into(),
-        /// Allow HTTP beyond loopback. It has no authentication: whoever reaches it can deploy
-        /// code.
+        /// Allow HTTP beyond loopback. It is not encrypted, and where no listener asks who is there, whoever reaches
+        /// it can deploy code.
         insecure: bool = false,
         /// Most connections at once.
         connections_max: usize = limits::HTTP_CONNECTIONS_MAX,
@@ -250,6 +279,18 @@ section! {
         /// "info,millpond_engine=debug". The variable MILLPOND_LOG overrides it.
         level: String = "info".into(),
     }
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientAuthMode {
+    /// They are not asked for one.
+    None,
+    /// They may.
+    Requested,
+    /// They must.
+    Required,
 }
 
 /// What the TCP side of a listener speaks.

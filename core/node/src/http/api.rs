@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use millpond_engine::transform::{AdminRequest, AdminResponse, Canary, Deployment, TransformSpec};
 use serde::Deserialize;
 
+use super::access;
 use super::deploy::{
     Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownCanary, ShownLane, ShownVersion,
 };
@@ -156,7 +157,11 @@ async fn logs(
 
 impl HttpState {
     async fn admin(&self, request: AdminRequest) -> Result<AdminResponse, Problem> {
-        Ok(self.engine.admin(request).await.map_err(|_| Problem::stopping())??)
+        Ok(self
+            .engine
+            .admin_by(access::asking(), request)
+            .await
+            .map_err(|_| Problem::stopping())??)
     }
 
     /// Asks for one transform, or for a change of one.

@@ -2,6 +2,7 @@
 //! bounded; on loopback a request must name a local host, so that a web page cannot reach the node
 //! through a browser.
 
+mod access;
 mod api;
 mod deploy;
 mod listener;
@@ -27,12 +28,14 @@ pub(crate) use deploy::{
 pub(crate) use problem::Problem;
 
 use crate::metrics::{self, Counters};
+use crate::net::Wiring;
 use crate::serve::{EngineHandle, Phase, PhaseCell};
 use crate::transforms::TransformService;
 
 /// What the handlers work with.
 pub(crate) struct HttpState {
     pub(crate) engine: EngineHandle,
+    pub(crate) wiring: Arc<Wiring>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) transforms: Arc<TransformService>,
     pub(crate) started: Instant,
@@ -54,7 +57,8 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let listener = listener::Bounded::new(listener, connections_max);
-    axum::serve(listener, router(state)).with_graceful_shutdown(stop).await
+    let service = router(state).into_make_service_with_connect_info::<access::Caller>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
 fn router(state: App) -> Router {
@@ -70,7 +74,8 @@ fn router(state: App) -> Router {
         .with_state(state)
 }
 
-/// Every request passes here: foreign host names are refused on loopback, slow requests end.
+/// Every request passes here: foreign host names are refused on loopback, who may not have it is refused, slow
+/// requests end.
 async fn guard(State(state): State<App>, request: Request, next: Next) -> Response {
     if state.loopback && !names_local_host(request.headers().get(header::HOST)) {
         return Problem::new(
@@ -79,7 +84,11 @@ async fn guard(State(state): State<App>, request: Request, next: Next) -> Respon
         )
         .into_response();
     }
-    match tokio::time::timeout(Duration::from_millis(HTTP_REQUEST_MS_MAX), next.run(request)).await
+    match tokio::time::timeout(
+        Duration::from_millis(HTTP_REQUEST_MS_MAX),
+        access::ask(&state, request, next),
+    )
+    .await
     {
         Ok(response) => response,
         Err(_) => {

@@ -1,6 +1,7 @@
 //! Every route that is served: what it does, and what is said of it to people and to machines. The
 //! index page and the OpenAPI document are made from this table; a test asks the router for each.
 
+use millpond_wire::permission::{CLUSTER_NAME, MODULES_NAME, Operation, TRANSFORMS_NAME};
 use serde_json::{Map, Value, json};
 
 /// One route.
@@ -9,11 +10,23 @@ pub(super) struct Route {
     /// `{name}` stands for the name of a transform.
     pub(super) path: &'static str,
     pub(super) what: &'static str,
+    /// What one must be allowed to do to which name of the kind cluster, where rules are kept; `None`: nothing.
+    pub(super) needs: Need,
     /// Names in [`schemas`]; none for plain text.
     takes: Option<Body>,
     gives: Body,
     queries: &'static [Query],
 }
+
+/// An operation, and on what.
+type Need = Option<(Operation, &'static str)>;
+
+/// Metrics name topics and groups.
+const METRICS: Need = Some((Operation::Describe, CLUSTER_NAME));
+const LOOK: Need = Some((Operation::Describe, TRANSFORMS_NAME));
+const CHANGE: Need = Some((Operation::Alter, TRANSFORMS_NAME));
+const SET: Need = Some((Operation::AlterConfigs, TRANSFORMS_NAME));
+const UPLOAD: Need = Some((Operation::Create, MODULES_NAME));
 
 enum Body {
     Text,
@@ -38,24 +51,26 @@ const START: Query = Query {
 const CANARY: Query =
     Query { name: "canary_percent", what: "on this share of the partitions only, 1 to 99" };
 
-const fn text(path: &'static str, what: &'static str) -> Route {
-    Route { method: "GET", path, what, takes: None, gives: Body::Text, queries: &[] }
+const fn text(path: &'static str, what: &'static str, needs: Need) -> Route {
+    Route { method: "GET", path, what, needs, takes: None, gives: Body::Text, queries: &[] }
 }
 
 const fn change(method: &'static str, path: &'static str, what: &'static str) -> Route {
-    Route { method, path, what, takes: None, gives: Body::Nothing, queries: &[] }
+    let needs = CHANGE;
+    Route { method, path, what, needs, takes: None, gives: Body::Nothing, queries: &[] }
 }
 
 /// All of them.
 pub(super) const ROUTES: [Route; 14] = [
-    text("/metrics", "Prometheus"),
-    text("/healthz", "200 while the engine answers"),
-    text("/readyz", "200 while clients are served"),
-    text("/v1/openapi.json", "this list for machines, OpenAPI 3.1"),
+    text("/metrics", "Prometheus", METRICS),
+    text("/healthz", "200 while the engine answers", None),
+    text("/readyz", "200 while clients are served", None),
+    text("/v1/openapi.json", "this list for machines, OpenAPI 3.1", None),
     Route {
         method: "GET",
         path: "/v1/transforms",
         what: "all transforms",
+        needs: LOOK,
         takes: None,
         gives: Body::Many("Transform"),
         queries: &[],
@@ -64,6 +79,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "POST",
         path: "/v1/transforms",
         what: "deploy a module: JSON in the header Millpond-Transform",
+        needs: UPLOAD,
         takes: Some(Body::Module),
         gives: Body::One("Transform"),
         queries: &[CANARY],
@@ -72,6 +88,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "GET",
         path: "/v1/transforms/{name}",
         what: "one transform",
+        needs: LOOK,
         takes: None,
         gives: Body::One("Transform"),
         queries: &[],
@@ -80,6 +97,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "PATCH",
         path: "/v1/transforms/{name}",
         what: "change settings or limits: a new version with the same module",
+        needs: SET,
         takes: Some(Body::One("Alteration")),
         gives: Body::One("Transform"),
         queries: &[],
@@ -89,6 +107,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "GET",
         path: "/v1/transforms/{name}/logs",
         what: "what it logged",
+        needs: LOOK,
         takes: None,
         gives: Body::Many("LogLine"),
         queries: &[LINES, AFTER, START],
@@ -99,6 +118,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "POST",
         path: "/v1/transforms/{name}/promote",
         what: "put its canary in force on all partitions",
+        needs: CHANGE,
         takes: None,
         gives: Body::One("Transform"),
         queries: &[],
@@ -107,6 +127,7 @@ pub(super) const ROUTES: [Route; 14] = [
         method: "POST",
         path: "/v1/transforms/{name}/rollback",
         what: "end its canary, or put the previous version in force again",
+        needs: CHANGE,
         takes: None,
         gives: Body::One("Transform"),
         queries: &[],

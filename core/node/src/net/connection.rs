@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use millpond_engine::Peer;
+use millpond_engine::{LoginRefused, Peer};
 use millpond_wire::ApiKey;
 use millpond_wire::frame::{
     FrameDecoder, FrameError, RequestError, RequestHeader, decode_request, encode_response,
@@ -103,6 +103,7 @@ pub(crate) async fn serve_connection<R, W, G>(
     reader: R,
     writer: W,
     who: Who,
+    certified: Option<Arc<str>>,
     gateway: G,
     wiring: Arc<Wiring>,
 ) -> Ending
@@ -112,8 +113,13 @@ where
     G: Gateway,
 {
     wiring.counters.opened(who.kind);
-    let ending = both_ways(reader, writer, who, &gateway, &wiring).await;
+    let ending = both_ways(reader, writer, who, certified, &gateway, &wiring).await;
     gateway.close(who.session).await;
+    if let Ending::Unproved(why) = &ending {
+        let host = who.host();
+        let refused = LoginRefused { host, listener: who.listener.0, why: why.to_string() };
+        gateway.refused(refused).await;
+    }
     wiring.counters.closed(who.kind);
     match ending.refusal() {
         Some(refusal) => {
@@ -135,6 +141,7 @@ async fn both_ways<R, W, G>(
     reader: R,
     mut writer: W,
     who: Who,
+    certified: Option<Arc<str>>,
     gateway: &G,
     wiring: &Wiring,
 ) -> Ending
@@ -154,6 +161,7 @@ where
         slots,
         own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
         door: wiring.logins.door(who.listener),
+        certified,
     };
     let ending = {
         let read = pin!(incoming.run());
@@ -191,6 +199,8 @@ struct Incoming<'a, R, G> {
     own: Budget,
     /// Where the peer must prove who it is.
     door: Option<Door>,
+    /// Who it is by its certificate.
+    certified: Option<Arc<str>>,
 }
 
 impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
@@ -353,8 +363,9 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             session: self.who.session,
             listener: self.who.listener,
             client_id: header.client_id,
-            host: self.who.address.ip().to_canonical().to_string(),
-            user: self.door.as_ref().and_then(Door::user),
+            host: self.who.host(),
+            // A name that was logged in with stands above that of the line.
+            user: self.door.as_ref().and_then(Door::user).or_else(|| self.certified.clone()),
         };
         self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
         Ok(Answer::Awaited {

@@ -1,7 +1,7 @@
 //! The way from a connection to the engine: in place where both are on one thread, by a bounded
 //! channel elsewhere.
 
-use millpond_engine::{Peer, SessionId};
+use millpond_engine::{LoginRefused, Peer, SessionId};
 use millpond_wire::messages::{Request, Response};
 use tokio::sync::oneshot;
 
@@ -27,4 +27,7 @@ pub(crate) trait Gateway {
 
     /// Says that a connection or stream has ended.
     fn close(&self, session: SessionId) -> impl Future<Output = ()>;
+
+    /// Says that somebody could not prove who he is.
+    fn refused(&self, refused: LoginRefused) -> impl Future<Output = ()>;
 }

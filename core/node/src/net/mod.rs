@@ -4,6 +4,7 @@
 
 mod admission;
 mod budget;
+pub(crate) mod certificates;
 mod complaint;
 mod connection;
 mod gateway;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 pub(crate) use admission::Admission;
 pub(crate) use budget::Budget;
+pub(crate) use certificates::certified;
 pub(crate) use complaint::Complaints;
 pub(crate) use connection::serve_connection;
 pub(crate) use gateway::{Call, EngineGone, Gateway};
@@ -72,6 +74,13 @@ pub(crate) struct Who {
     pub(crate) listener: ListenerId,
     pub(crate) address: SocketAddr,
     pub(crate) kind: ConnectionKind,
+}
+
+impl Who {
+    /// The address, as rules of access have it.
+    pub(crate) fn host(&self) -> String {
+        self.address.ip().to_canonical().to_string()
+    }
 }
 
 impl Wiring {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_engine::ListenerId;
+use millpond_security::CertificateNames;
 use millpond_wire::limits::{
     QUIC_CONNECTION_WINDOW_BYTES, QUIC_STREAM_WINDOW_BYTES, TELEMETRY_WAITING_BYTES_MAX,
 };
@@ -14,10 +15,11 @@ use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
     VarInt,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Admission, Wiring, serve_connection, serve_telemetry};
+use super::{Admission, Wiring, certified, serve_connection, serve_telemetry};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -40,6 +42,7 @@ pub(crate) struct QuicDoor {
     id: ListenerId,
     admission: Arc<Admission>,
     wiring: Arc<Wiring>,
+    names: Option<Arc<CertificateNames>>,
     retry_above: usize,
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct QuicSettings {
     pub(crate) endpoint: EndpointConfig,
     pub(crate) connections_max: usize,
     pub(crate) streams_max: u32,
+    /// How the certificate of a client names it.
+    pub(crate) names: Option<Arc<CertificateNames>>,
 }
 
 impl QuicDoor {
@@ -73,7 +78,8 @@ impl QuicDoor {
         let endpoint =
             Endpoint::new(settings.endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
         let retry_above = settings.connections_max * RETRY_ABOVE_PER_CENT / 100;
-        Ok(Self { endpoint, id: settings.id, admission, wiring, retry_above })
+        let (id, names) = (settings.id, settings.names);
+        Ok(Self { endpoint, id, admission, wiring, names, retry_above })
     }
 
     /// Serves until the node stops and all streams have ended.
@@ -113,10 +119,13 @@ impl QuicDoor {
             }
         };
         let (id, gateway, wiring) = (self.id, gateway.clone(), Arc::clone(&self.wiring));
+        let names = self.names.clone();
         tasks.spawn(async move {
             let _place = place;
-            match handshake(incoming, &wiring).await {
-                Ok(connection) => streams(connection, id, gateway, wiring).await,
+            let done = handshake(incoming, &wiring).await;
+            let done = done.and_then(|line| Ok((named(&line, names.as_deref())?, line)));
+            match done {
+                Ok((user, connection)) => streams(connection, id, user, gateway, wiring).await,
                 Err(reason) => {
                     wiring.counters.refused(Refusal::Handshake);
                     wiring
@@ -136,10 +145,22 @@ async fn handshake(incoming: Incoming, wiring: &Wiring) -> Result<Connection, St
     }
 }
 
+/// The name of who connected, from the certificate that was shown.
+fn named(
+    connection: &Connection,
+    names: Option<&CertificateNames>,
+) -> Result<Option<Arc<str>>, String> {
+    let shown = connection.peer_identity();
+    let shown = shown.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let first = shown.as_ref().and_then(|chain| chain.first());
+    certified(names, first.map(AsRef::as_ref)).map_err(str::to_owned)
+}
+
 /// Serves each stream of a connection as a Kafka connection of its own.
 async fn streams(
     connection: Connection,
     id: ListenerId,
+    user: Option<Arc<str>>,
     gateway: EngineHandle,
     wiring: Arc<Wiring>,
 ) {
@@ -156,7 +177,8 @@ async fn streams(
                 sends_telemetry = true;
                 let who = wiring.who(id, connection.remote_address(), ConnectionKind::Quic);
                 let (gateway, wiring) = (gateway.clone(), Arc::clone(&wiring));
-                tasks.spawn(serve_telemetry(connection.clone(), first, who, gateway, wiring));
+                let (line, user) = (connection.clone(), user.clone());
+                tasks.spawn(serve_telemetry(line, first, who, user, gateway, wiring));
                 continue;
             }
         };
@@ -164,8 +186,9 @@ async fn streams(
         let address: SocketAddr = connection.remote_address();
         let who = wiring.who(id, address, ConnectionKind::Quic);
         let (gateway, wiring) = (gateway.clone(), Arc::clone(&wiring));
+        let user = user.clone();
         tasks.spawn(async move {
-            serve_connection(reader, writer, who, gateway, wiring).await;
+            serve_connection(reader, writer, who, user, gateway, wiring).await;
         });
         while tasks.try_join_next().is_some() {}
     }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_engine::ListenerId;
+use millpond_security::CertificateNames;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
-use super::{Admission, Gateway, Wiring, serve_connection};
+use super::{Admission, Gateway, Wiring, certified, serve_connection};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -53,7 +54,7 @@ impl Door {
             tasks.spawn_local(async move {
                 let _place = place;
                 let (reader, writer) = stream.into_split();
-                serve_connection(reader, writer, who, gateway, wiring).await
+                serve_connection(reader, writer, who, None, gateway, wiring).await
             });
             reap(&mut tasks);
         }
@@ -61,19 +62,33 @@ impl Door {
     }
 
     /// Serves TLS connections on the workers until the node stops and all have ended.
-    pub(crate) async fn serve_tls(self, tls: Arc<rustls::ServerConfig>, gateway: EngineHandle) {
+    pub(crate) async fn serve_tls(
+        self,
+        tls: Arc<rustls::ServerConfig>,
+        names: Option<Arc<CertificateNames>>,
+        gateway: EngineHandle,
+    ) {
         let acceptor = TlsAcceptor::from(tls);
         let mut tasks = JoinSet::new();
         while let Some((stream, address, place)) = self.next().await {
             let who = self.wiring.who(self.id, address, ConnectionKind::Tls);
-            let (gateway, wiring, acceptor) =
-                (gateway.clone(), Arc::clone(&self.wiring), acceptor.clone());
+            let (gateway, wiring, acceptor, names) =
+                (gateway.clone(), Arc::clone(&self.wiring), acceptor.clone(), names.clone());
             tasks.spawn(async move {
                 let _place = place;
                 match timeout(wiring.times.handshake, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let (reader, writer) = tokio::io::split(stream);
-                        return Some(serve_connection(reader, writer, who, gateway, wiring).await);
+                        let shown = stream.get_ref().1.peer_certificates();
+                        let first = shown.and_then(<[_]>::first);
+                        match certified(names.as_deref(), first.map(AsRef::as_ref)) {
+                            Ok(user) => {
+                                let (reader, writer) = tokio::io::split(stream);
+                                let served =
+                                    serve_connection(reader, writer, who, user, gateway, wiring);
+                                return Some(served.await);
+                            }
+                            Err(nameless) => wiring.complaints.warn(who, nameless),
+                        }
                     }
                     Ok(Err(error)) => wiring
                         .complaints

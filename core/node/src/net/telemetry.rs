@@ -35,11 +35,12 @@ pub(crate) async fn serve_telemetry(
     connection: Connection,
     first: Bytes,
     who: Who,
+    user: Option<Arc<str>>,
     gateway: EngineHandle,
     wiring: Arc<Wiring>,
 ) {
     let mut stop = wiring.stop.clone();
-    let mut intake = Intake { who, wiring: &wiring, arrivals: Arrivals::default() };
+    let mut intake = Intake { who, user, wiring: &wiring, arrivals: Arrivals::default() };
     let mut next = Some(first);
     while let Some(datagram) = next {
         let mut gathered = Gathered::default();
@@ -65,6 +66,8 @@ pub(crate) async fn serve_telemetry(
 /// What comes on one connection.
 struct Intake<'a> {
     who: Who,
+    /// Who it is by its certificate.
+    user: Option<Arc<str>>,
     wiring: &'a Wiring,
     arrivals: Arrivals,
 }
@@ -125,8 +128,8 @@ impl Intake<'_> {
             session: self.who.session,
             listener: self.who.listener,
             client_id: Some(CLIENT_ID.into()),
-            host: self.who.address.ip().to_canonical().to_string(),
-            user: None,
+            host: self.who.host(),
+            user: self.user.clone(),
         };
         let request = Request::Produce(gathered.into_request());
         gateway.submit(Call { peer, request, version: PRODUCE_VERSION, reply }).await?;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use millpond_engine::{ListenerId, SessionId};
+use millpond_engine::{ListenerId, LoginRefused, SessionId};
 use millpond_wire::frame::encode_request;
 use millpond_wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, HeartbeatRequest, Request, Response,
@@ -33,6 +33,8 @@ impl Gateway for TestEngine {
     async fn close(&self, session: SessionId) {
         self.closed.lock().unwrap().push(session);
     }
+
+    async fn refused(&self, _: LoginRefused) {}
 }
 
 /// A connection under test: the peer's end of the line, and what reaches the engine.
@@ -63,7 +65,8 @@ pub(super) fn rig_with(limits: &Limits, offer: Option<Offer>) -> Rig {
     let who = wiring.who(ListenerId(0), ([127, 0, 0, 1], port).into(), ConnectionKind::Tcp);
     let (line, ours) = tokio::io::duplex(1 << 20);
     let (reader, writer) = tokio::io::split(ours);
-    let served = tokio::spawn(serve_connection(reader, writer, who, engine, Arc::clone(&wiring)));
+    let served =
+        tokio::spawn(serve_connection(reader, writer, who, None, engine, Arc::clone(&wiring)));
     Rig { line, calls: received, closed, served, stop, wiring }
 }
 

@@ -2,7 +2,8 @@
 //! cheap.
 
 use millpond_engine::transform::{AdminError, AdminRequest, AdminResponse, TransformOutcome};
-use millpond_engine::{SessionId, StatePage, Ticket, TransformId};
+use millpond_engine::{LoginRefused, Principal, SessionId, StatePage, Ticket, TransformId};
+use millpond_wire::permission::{Operation, Resource};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Snapshot;
@@ -16,6 +17,12 @@ pub(crate) const INBOX_MAX: usize = 1024;
 pub(crate) enum ToEngine {
     Call(Call),
     Close(SessionId),
+    Refused(LoginRefused),
+    /// Whether somebody may do something; `None`: there are no rules.
+    May {
+        question: Question,
+        reply: oneshot::Sender<Option<bool>>,
+    },
     Transformed {
         ticket: Ticket,
         outcome: TransformOutcome,
@@ -29,11 +36,22 @@ pub(crate) enum ToEngine {
         reply: oneshot::Sender<Result<StatePage, String>>,
     },
     Admin {
+        by: Option<(Principal, String)>,
         request: AdminRequest,
         reply: oneshot::Sender<Result<AdminResponse, AdminError>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
     Ping(oneshot::Sender<()>),
+}
+
+/// What is asked of the rules of access.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) principal: Principal,
+    pub(crate) host: String,
+    pub(crate) operation: Operation,
+    pub(crate) resource: Resource,
+    pub(crate) name: &'static str,
 }
 
 /// The sending end.
@@ -64,7 +82,21 @@ impl EngineHandle {
         &self,
         request: AdminRequest,
     ) -> Result<Result<AdminResponse, AdminError>, EngineGone> {
-        self.ask(|reply| ToEngine::Admin { request, reply }).await
+        self.admin_by(None, request).await
+    }
+
+    /// The same, of somebody.
+    pub(crate) async fn admin_by(
+        &self,
+        by: Option<(Principal, String)>,
+        request: AdminRequest,
+    ) -> Result<Result<AdminResponse, AdminError>, EngineGone> {
+        self.ask(|reply| ToEngine::Admin { by, request, reply }).await
+    }
+
+    /// Whether somebody may do something; `None`: there are no rules.
+    pub(crate) async fn may(&self, question: Question) -> Result<Option<bool>, EngineGone> {
+        self.ask(|reply| ToEngine::May { question, reply }).await
     }
 
     /// What became of a batch.
@@ -109,5 +141,10 @@ impl Gateway for EngineHandle {
     async fn close(&self, session: SessionId) {
         // An engine that is gone has no session to close.
         let _ = self.send(ToEngine::Close(session)).await;
+    }
+
+    async fn refused(&self, refused: LoginRefused) {
+        // Nobody is there to note it.
+        let _ = self.send(ToEngine::Refused(refused)).await;
     }
 }

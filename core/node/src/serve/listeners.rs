@@ -10,13 +10,14 @@ use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
 use millpond_security::sasl::TokenRules;
 use millpond_security::{
-    Fingerprint, Identity, development_certificate, load_identity, quic_endpoint_config, server_tls,
+    CertificateNames, ClientCertificates, Fingerprint, Identity, development_certificate,
+    load_certificates, load_identity, quic_endpoint_config, server_tls,
 };
 use millpond_wire::limits::TOKEN_KEYS_BYTES_MAX;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
-use crate::config::{CheckedListener, Config, TcpMode};
+use crate::config::{CheckedListener, ClientAuth, Config, TcpMode};
 use crate::net::Offer;
 
 /// Connections that the kernel holds until they are accepted.
@@ -39,10 +40,11 @@ pub(super) struct Bound {
     pub(super) tls: Option<Tls>,
     /// By what clients prove who they are; none: they are not asked.
     pub(super) offer: Option<Offer>,
+    /// How the certificate of a client names it; none: it shows none.
+    pub(super) names: Option<Arc<CertificateNames>>,
 }
 
 /// A certificate ready for use.
-#[derive(Clone)]
 pub(super) struct Tls {
     pub(super) config: Arc<rustls::ServerConfig>,
     /// Lets a restarted node tell the QUIC peers of its last run that their connections are gone.
@@ -55,7 +57,7 @@ pub(super) struct Tls {
 /// Binds every listener of a configuration.
 pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliError> {
     let listeners = config.checked_listeners().map_err(|e| CliError::usage(e.to_string()))?;
-    let mut development: Option<Tls> = None;
+    let mut development: Option<Identity> = None;
     let mut bound = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
         let id =
@@ -64,12 +66,16 @@ pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliEr
             (_, false) => None,
             (Some((certificate, key)), true) => {
                 let identity = load_identity(Path::new(certificate), Path::new(key));
-                Some(tls(&identity.map_err(|e| CliError::failed(e.to_string()))?, false)?)
+                let identity = identity.map_err(|e| CliError::failed(e.to_string()))?;
+                Some(tls(&identity, listener.client_auth.as_ref(), false)?)
             }
-            (None, true) => match &development {
-                Some(made) => Some(made.clone()),
-                None => development.insert(development_tls(data_dir)?).clone().into(),
-            },
+            (None, true) => {
+                let identity = match &development {
+                    Some(made) => made,
+                    None => development.insert(development_identity(data_dir)?),
+                };
+                Some(tls(identity, listener.client_auth.as_ref(), true)?)
+            }
         };
         bound.push(bind_one(id, listener, tls)?);
     }
@@ -104,7 +110,8 @@ fn bind_one(
         offer.tokens = Some(Arc::new(token_rules(settings)?));
     }
     let tcp_tls = listener.tcp == TcpMode::Tls;
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer })
+    let names = listener.client_auth.map(|asked| asked.names);
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names })
 }
 
 /// Reads the keys that tokens are checked with.
@@ -194,19 +201,33 @@ fn in_use(address: SocketAddr, error: &io::Error) -> CliError {
     }
 }
 
-fn tls(identity: &Identity, development: bool) -> Result<Tls, CliError> {
-    let config = server_tls(identity).map_err(|e| CliError::failed(e.to_string()))?;
+fn tls(
+    identity: &Identity,
+    asked: Option<&ClientAuth>,
+    development: bool,
+) -> Result<Tls, CliError> {
+    let clients = match asked {
+        None => None,
+        Some(asked) => {
+            let authorities = load_certificates(Path::new(&asked.ca));
+            let authorities =
+                authorities.map_err(|e| CliError::failed(format!("client_ca: {e}")))?;
+            Some(ClientCertificates { authorities, is_required: asked.is_required })
+        }
+    };
+    let config = server_tls(identity, clients.as_ref());
+    let config = config.map_err(|e| CliError::failed(e.to_string()))?;
     let endpoint = quic_endpoint_config(identity);
     Ok(Tls { config, endpoint, fingerprint: identity.fingerprint(), development })
 }
 
-fn development_tls(data_dir: &Path) -> Result<Tls, CliError> {
+fn development_identity(data_dir: &Path) -> Result<Identity, CliError> {
     let made = development_certificate(&data_dir.join("tls"), &[])
         .map_err(|e| CliError::failed(e.to_string()))?;
     if made.is_new {
         tracing::info!("made a development certificate: {}", made.certificate_file.display());
     }
-    tls(&made.identity, true)
+    Ok(made.identity)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod picture;
 mod shell;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use millpond_cluster::{Brokers, NodeId, NodeIdentity};
-use millpond_engine::{Advertised, EngineConfig};
+use millpond_engine::{AccessConfig, Advertised, EngineConfig, Principal};
+use millpond_security::CertificateNames;
 use millpond_storage::StorageConfig;
 use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -28,7 +30,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-pub(crate) use engine_handle::EngineHandle;
+pub(crate) use engine_handle::{EngineHandle, Question};
 
 use crate::cli::CliError;
 use crate::config::{Config, is_loopback};
@@ -156,12 +158,12 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     let (stop, stopped) = watch::channel(false);
     let logins = Logins::new(node.bound.iter().map(|bound| bound.offer.clone()).collect());
     let logins = logins.map_err(|e| CliError::failed(e.to_string()))?;
-    let (limits, counted) = (&config.limits, Arc::clone(&counters));
-    let wiring = Arc::new(Wiring::new(limits, logins, counted, stopped.clone()));
+    let limits = &config.limits;
+    let wiring = Arc::new(Wiring::new(limits, logins, counters, stopped.clone()));
     let (engine, inbox) = EngineHandle::new();
     let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
         .map_err(|e| CliError::failed(e.to_string()))?;
-    let http = start_http(&node, &phase, &engine, counters, &transforms, stopped)?;
+    let http = start_http(&node, &phase, &engine, &wiring, &transforms, stopped)?;
 
     let http_address = http.as_ref().map(|h| h.address);
     let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http_address);
@@ -319,7 +321,7 @@ fn start_http(
     node: &Node<'_>,
     phase: &PhaseCell,
     engine: &EngineHandle,
-    counters: Arc<Counters>,
+    wiring: &Arc<Wiring>,
     transforms: &Arc<TransformService>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Option<RunningHttp>, CliError> {
@@ -328,7 +330,8 @@ fn start_http(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let state = Arc::new(HttpState {
         engine: engine.clone(),
-        counters,
+        wiring: Arc::clone(wiring),
+        counters: Arc::clone(&wiring.counters),
         transforms: Arc::clone(transforms),
         started: node.started,
         phase: phase.clone(),
@@ -357,7 +360,7 @@ struct Doors {
 /// The listeners that the workers serve.
 #[derive(Default)]
 struct EncryptedDoors {
-    tls: Vec<(Door, Arc<rustls::ServerConfig>)>,
+    tls: Vec<(Door, Arc<rustls::ServerConfig>, Option<Arc<CertificateNames>>)>,
     quic: Vec<QuicDoor>,
 }
 
@@ -373,7 +376,8 @@ impl Doors {
                 bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
             match (plain, bound.tcp_tls, &tls) {
                 (Some(plain), true, Some((tls, _))) => {
-                    doors.encrypted.tls.push((plain.open(wiring)?, Arc::clone(tls)));
+                    let (door, names) = (plain.open(wiring)?, bound.names.clone());
+                    doors.encrypted.tls.push((door, Arc::clone(tls), names));
                 }
                 (Some(plain), _, _) => doors.plain.push(plain),
                 (None, ..) => {}
@@ -385,6 +389,7 @@ impl Doors {
                     endpoint,
                     connections_max: limits.quic_connections_max,
                     streams_max: limits.quic_streams_max,
+                    names: bound.names,
                 };
                 let door = QuicDoor::new(socket, settings, Arc::clone(&quic), Arc::clone(wiring));
                 doors
@@ -400,8 +405,8 @@ impl Doors {
 impl EncryptedDoors {
     fn serve(self, engine: &EngineHandle) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for (door, tls) in self.tls {
-            tasks.spawn(door.serve_tls(tls, engine.clone()));
+        for (door, tls, names) in self.tls {
+            tasks.spawn(door.serve_tls(tls, names, engine.clone()));
         }
         for door in self.quic {
             tasks.spawn(door.serve(engine.clone()));
@@ -428,6 +433,7 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
     let (topics, storage) = (&node.config.topics, &node.config.storage);
     let (groups, transactions) = (&node.config.groups, &node.config.transactions);
     EngineConfig {
+        access: access(node),
         node_id: brokers.own().0,
         cluster_id: node.identity.cluster_id.to_string(),
         advertised: node.bound.iter().filter_map(seen_by).collect(),
@@ -453,6 +459,18 @@ fn engine_config(node: &Node<'_>) -> EngineConfig {
         clock_settle_ms: storage.clock_settle_ms,
         ..EngineConfig::default()
     }
+}
+
+/// What the file says of access. Where nobody is asked and no super user is named, whoever comes is one.
+fn access(node: &Node<'_>) -> AccessConfig {
+    let set = &node.config.access;
+    let asks = node.bound.iter().any(|bound| bound.offer.is_some() || bound.names.is_some());
+    let mut super_users: BTreeSet<String> = set.super_users.iter().cloned().collect();
+    if super_users.is_empty() && !asks {
+        super_users.insert(Principal::ANONYMOUS.to_owned());
+    }
+    let allows_without_rule = set.allow_everyone_if_no_acl_found;
+    AccessConfig { super_users, asks, allows_without_rule, audits: set.audit && asks }
 }
 
 fn storage_config(config: &Config) -> Result<StorageConfig, CliError> {

@@ -10,11 +10,24 @@ use millpond_storage::{
 };
 use millpond_wire::limits;
 
+use super::engine_handle::Question;
 use super::shell::NodeShell;
 use crate::metrics::Snapshot;
 use crate::metrics::snapshot::{
     DeriveState, EngineCounts, GroupOffset, GroupState, PartitionState, SpaceState, StorageState,
 };
+
+/// What the rules of access say; `None`: there are none.
+pub(super) fn may(
+    engine: &DurableEngine<RealDisk, NodeShell>,
+    question: &Question,
+) -> Option<bool> {
+    let Question { principal, host, operation, resource, name } = question;
+    engine.with_engine(|engine| {
+        let may = || engine.allows(principal, host, *operation, *resource, name);
+        engine.keeps_rules().then(may)
+    })
+}
 
 /// Takes the picture.
 pub(super) fn take(engine: &DurableEngine<RealDisk, NodeShell>) -> Snapshot {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use millpond_engine::transform::{AdminError, AdminResponse};
-use millpond_engine::{AdminId, Effect, Event, Now, RequestId, SessionId, StatePage};
+use millpond_engine::{AdminId, Effect, Event, LoginRefused, Now, RequestId, SessionId, StatePage};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{DurableEngine, Shell};
 use millpond_wire::messages::{Request, Response};
@@ -159,10 +159,14 @@ impl LocalGateway {
                 self.shell.state.state_pages.borrow_mut().insert(ticket.0, reply);
                 self.decide(Event::ReadState { ticket, transform, from });
             }
-            ToEngine::Admin { request, reply } => {
+            ToEngine::Refused(refused) => self.decide(Event::LoginRefused(refused)),
+            ToEngine::May { question, reply } => {
+                let _ = reply.send(picture::may(&self.engine, &question));
+            }
+            ToEngine::Admin { by, request, reply } => {
                 let id = self.shell.next_id();
                 self.shell.state.admin.borrow_mut().insert(id, reply);
-                self.decide(Event::Admin { id: AdminId(id), request });
+                self.decide(Event::Admin { id: AdminId(id), by, request });
             }
             ToEngine::Snapshot(reply) => {
                 let _ = reply.send(picture::take(&self.engine));
@@ -197,6 +201,10 @@ impl Gateway for LocalGateway {
 
     async fn close(&self, session: SessionId) {
         self.decide(Event::SessionClosed(session));
+    }
+
+    async fn refused(&self, refused: LoginRefused) {
+        self.decide(Event::LoginRefused(refused));
     }
 }
 

@@ -65,6 +65,10 @@ pub(super) fn describe(fact: &Fact, names: &TopicNames) -> String {
             let known = if fact.credential.is_some() { "known" } else { "not known any more" };
             format!("user {} {known} by {:?}", fact.user, fact.hash)
         }
+        Fact::Acl(fact) => {
+            let state = if fact.holds { "holds" } else { "does not hold any more" };
+            format!("rule {} {state}", fact.acl)
+        }
         Fact::Transaction(fact) => step(fact, names),
     }
 }

@@ -98,7 +98,7 @@ enum TransformCommand {
     /// See what a module would do with real records, and at what cost.
     Try(Box<trial::TryArgs>),
     /// Send records that a transform failed on back to where they came from.
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
     /// Make a key to sign modules with.
     Keygen(sign::KeygenArgs),
     /// Sign a module, for nodes that demand it.
@@ -224,7 +224,7 @@ pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
         TransformCommand::Try(args) => session::block_on(trial::run(*args, json)),
         TransformCommand::Keygen(args) => sign::keygen(&args, json),
         TransformCommand::Sign(args) => sign::run(&args, json),
-        TransformCommand::Replay(args) => session::block_on(replay::run(args, json)),
+        TransformCommand::Replay(args) => session::block_on(replay::run(*args, json)),
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn live_late(machine: &Machine, node: &Node) {
 }
 
 fn admin(machine: &Machine, node: &Node, request: AdminRequest) {
-    node.engine.submit(Event::Admin { id: AdminId(3), request });
+    node.engine.submit(Event::Admin { id: AdminId(3), by: None, request });
     machine.run_for_ms(50);
 }
 

@@ -145,9 +145,9 @@ fn deploy(machine: &Machine, node: &Node, name: &str, is_paused: bool) {
         ..TransformSpec::default()
     };
     let deployed = AdminRequest::DeployTransform(spec);
-    node.engine.submit(Event::Admin { id: AdminId(1), request: deployed });
+    node.engine.submit(Event::Admin { id: AdminId(1), by: None, request: deployed });
     let paused = AdminRequest::PauseTransform { name: name.to_owned(), paused: is_paused };
-    node.engine.submit(Event::Admin { id: AdminId(2), request: paused });
+    node.engine.submit(Event::Admin { id: AdminId(2), by: None, request: paused });
     machine.run_for_ms(50);
 }
 

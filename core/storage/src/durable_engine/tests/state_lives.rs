@@ -162,7 +162,7 @@ impl Story {
 
     fn admin(&mut self, node: &Node, request: AdminRequest) {
         let id = AdminId(self.rng.next_u64());
-        node.engine.submit(Event::Admin { id, request });
+        node.engine.submit(Event::Admin { id, by: None, request });
     }
 
     fn pause(&mut self, node: &Node, paused: bool) {
