@@ -2,6 +2,7 @@
 //!
 //! Values only; nothing is connected or resolved here.
 
+use crate::login::Login;
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
 use crate::url::{BrokerUrl, UrlError, parse_bootstrap};
@@ -15,6 +16,8 @@ pub struct ClientConfig {
     pub bootstrap: Vec<BrokerUrl>,
     /// Whom to believe over TLS and QUIC.
     pub trust: Trust,
+    /// Who to log in as (SASL), where the broker asks; `None`: nobody, or whoever the line shows.
+    pub login: Option<Login>,
     /// How the broker names this client in its logs and metrics.
     pub client_id: String,
     /// Time for name resolution, handshakes and version negotiation together.
@@ -42,6 +45,7 @@ impl ClientConfig {
         Ok(Self {
             bootstrap: parse_bootstrap(bootstrap)?,
             trust: Trust::Nothing,
+            login: None,
             client_id: "millpond".to_owned(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_millis(limits::DEFAULT_CLIENT_REQUEST_MS),
@@ -56,6 +60,13 @@ impl ClientConfig {
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Sets who to log in as (SASL), on every line.
+    #[must_use]
+    pub fn login(mut self, login: Login) -> Self {
+        self.login = Some(login);
         self
     }
 

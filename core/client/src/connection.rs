@@ -6,8 +6,9 @@
 
 use crate::config::ClientConfig;
 use crate::error::{CallError, ConnectError};
+use crate::login::log_in;
 use crate::transport::{Connector, ReadHalf, WriteHalf};
-use crate::url::BrokerUrl;
+use crate::url::{BrokerUrl, Scheme};
 use bytes::Bytes;
 use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, Request, Response};
@@ -47,6 +48,9 @@ struct Shared {
     /// Something to write.
     outgoing: Notify,
     closed: watch::Sender<bool>,
+    /// From then on no new request goes this way: the login runs out soon (KIP-368). What is under
+    /// way is still answered.
+    retires_at: OnceLock<Option<Instant>>,
     permits: Arc<Semaphore>,
     in_flight_max: usize,
 }
@@ -130,6 +134,12 @@ impl Connection {
                 broker: broker.clone(),
                 source: Box::new(source),
             })?;
+            if let Some(login) = &config.login {
+                let held = log_in(&connection, login)
+                    .await
+                    .map_err(|source| ConnectError::Login { broker: broker.clone(), source })?;
+                let _ = connection.shared.retires_at.set(held.map(retirement));
+            }
             Ok(connection)
         };
         match tokio::time::timeout(config.connect_timeout, open).await {
@@ -155,6 +165,7 @@ impl Connection {
             lane: Mutex::default(),
             outgoing: Notify::new(),
             closed: watch::Sender::new(false),
+            retires_at: OnceLock::new(),
             permits: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
         });
@@ -275,6 +286,9 @@ impl Connection {
         }
         let no_response = matches!(&request, Request::Produce(produce) if produce.acks == 0);
         let (answer, receiver) = oneshot::channel();
+        if self.shared.is_retired() {
+            return Err(self.shared.retired(api));
+        }
         let mut lane = self.shared.lane();
         if let Some(reason) = &lane.closed {
             return Err(self.shared.lost_because(api, reason));
@@ -309,7 +323,12 @@ impl Connection {
 
     /// Whether the line is gone; every further call fails.
     pub fn is_closed(&self) -> bool {
-        self.shared.lane().closed.is_some()
+        self.shared.is_retired() || self.shared.lane().closed.is_some()
+    }
+
+    /// Whether nobody on the way can read what is said.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.shared.broker.scheme != Scheme::Tcp
     }
 
     /// Resolves when the line is gone.
@@ -383,6 +402,15 @@ impl Shared {
             let _ = answer.send(Err(self.lost_because(ApiKey::Produce, &reason)));
         }
         self.closed.send_replace(true);
+    }
+
+    fn is_retired(&self) -> bool {
+        let retires_at = self.retires_at.get().copied().flatten();
+        retires_at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn retired(&self, api: ApiKey) -> CallError {
+        self.lost_because(api, &"the login is about to run out; a new line has a new one".into())
     }
 
     fn lost(&self, api: ApiKey) -> CallError {
@@ -506,9 +534,14 @@ fn served_by(response: &ApiVersionsResponse) -> Option<i16> {
 
 fn no_broker() -> ConnectError {
     ConnectError::Resolve {
-        broker: BrokerUrl { scheme: crate::url::Scheme::Tcp, host: String::new(), port: 0 },
+        broker: BrokerUrl { scheme: Scheme::Tcp, host: String::new(), port: 0 },
         reason: "no broker is configured".to_owned(),
     }
+}
+
+/// When a line whose login holds for `held` takes no more requests: in time for those under way.
+fn retirement(held: Duration) -> Instant {
+    Instant::now() + held / 4 * 3
 }
 
 /// Whole milliseconds, for messages.

@@ -3,6 +3,7 @@
 //! Each error says what happened, to what, and whether trying again can help
 //! (`is_retriable`). None of them ever carries record contents.
 
+use crate::login::LoginError;
 use crate::trust::TrustError;
 use crate::url::BrokerUrl;
 use millpond_wire::{ApiKey, DecodeError, ErrorCode};
@@ -61,6 +62,14 @@ pub enum ConnectError {
         /// What the first exchange brought.
         source: Box<CallError>,
     },
+    /// Connected, but not let in.
+    #[error("{broker}: {source}")]
+    Login {
+        /// Which broker.
+        broker: BrokerUrl,
+        /// Why not.
+        source: LoginError,
+    },
     /// None of the brokers could be reached; the last error of each.
     #[error("no broker of {tried} can be reached; the last one said: {last}")]
     NoBroker {
@@ -78,6 +87,7 @@ impl ConnectError {
             Self::Resolve { .. } | Self::Io { .. } | Self::Timeout { .. } => true,
             Self::Handshake { .. } | Self::Trust { .. } => false,
             Self::Negotiation { source, .. } => source.is_retriable(),
+            Self::Login { source, .. } => source.is_retriable(),
             Self::NoBroker { last, .. } => last.is_retriable(),
         }
     }

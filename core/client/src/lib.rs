@@ -70,6 +70,7 @@ pub mod config;
 pub mod connection;
 pub mod consumer;
 pub mod error;
+pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
@@ -84,6 +85,7 @@ pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
 pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
 pub use error::{CallError, ClientError, ConnectError};
+pub use login::{Login, LoginError, Mechanism};
 pub use millpond_wire::ErrorCode;
 pub use millpond_wire::record::Codec;
 pub use producer::{

@@ -7,9 +7,11 @@
 //! survive, on a 512 MiB board; what an operator may set lower is a setting and has its default
 //! beside its cap (`DEFAULT_…`).
 
+mod client;
 mod transforms;
 mod users;
 
+pub use client::*;
 pub use transforms::*;
 pub use users::*;
 
