@@ -31,6 +31,11 @@ pub struct ClientConfig {
     pub quic_keep_alive: Option<Duration>,
     /// Silence after which a QUIC connection counts as dead.
     pub quic_idle_timeout: Duration,
+    /// For `millpond://`: how long QUIC is tried alone before TLS over TCP is tried too.
+    pub quic_head_start: Duration,
+    /// For `millpond://`: the first pause before QUIC is tried again while TLS over TCP serves; it
+    /// doubles, up to 32 times that.
+    pub quic_probe_interval: Duration,
     /// The UDP socket to use, where many clients of one process share one; `None`: an own one.
     pub quic_socket: Option<QuicSocket>,
 }
@@ -52,6 +57,8 @@ impl ClientConfig {
             metadata_max_age: Duration::from_secs(300),
             quic_keep_alive: Some(Duration::from_secs(8)),
             quic_idle_timeout: Duration::from_secs(20),
+            quic_head_start: Duration::from_millis(750),
+            quic_probe_interval: Duration::from_secs(30),
             quic_socket: None,
         })
     }

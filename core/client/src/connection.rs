@@ -7,13 +7,14 @@
 use crate::config::ClientConfig;
 use crate::error::{CallError, ConnectError};
 use crate::login::log_in;
-use crate::transport::{Connector, ReadHalf, WriteHalf};
+use crate::transport::{Connector, Halves, ReadHalf, WriteHalf};
 use crate::url::{BrokerUrl, Scheme};
 use bytes::Bytes;
 use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, Request, Response};
 use millpond_wire::{ApiKey, DecodeError, ErrorCode, limits};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -51,6 +52,10 @@ struct Shared {
     /// From then on no new request goes this way: the login runs out soon (KIP-368). What is under
     /// way is still answered.
     retires_at: OnceLock<Option<Instant>>,
+    /// What the bytes travel over.
+    over: Scheme,
+    /// True when there is a better way: no new request goes this way either.
+    outdated: Arc<AtomicBool>,
     permits: Arc<Semaphore>,
     in_flight_max: usize,
 }
@@ -128,8 +133,8 @@ impl Connection {
         broker: &BrokerUrl,
     ) -> Result<Self, ConnectError> {
         let open = async {
-            let (read, write) = connector.open(broker).await?;
-            let connection = Self::start(config, broker, read, write);
+            let halves = connector.open(broker).await?;
+            let connection = Self::start(config, broker, halves);
             connection.negotiate().await.map_err(|source| ConnectError::Negotiation {
                 broker: broker.clone(),
                 source: Box::new(source),
@@ -155,7 +160,8 @@ impl Connection {
         }
     }
 
-    fn start(config: &ClientConfig, broker: &BrokerUrl, read: ReadHalf, write: WriteHalf) -> Self {
+    fn start(config: &ClientConfig, broker: &BrokerUrl, halves: Halves) -> Self {
+        let Halves { read, write, over, outdated } = halves;
         let in_flight_max = limits::CONNECTION_REQUESTS_IN_FLIGHT_MAX;
         let shared = Arc::new(Shared {
             broker: broker.clone(),
@@ -166,6 +172,8 @@ impl Connection {
             outgoing: Notify::new(),
             closed: watch::Sender::new(false),
             retires_at: OnceLock::new(),
+            over,
+            outdated,
             permits: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
         });
@@ -328,7 +336,12 @@ impl Connection {
 
     /// Whether nobody on the way can read what is said.
     pub(crate) fn is_protected(&self) -> bool {
-        self.shared.broker.scheme != Scheme::Tcp
+        self.shared.over != Scheme::Tcp
+    }
+
+    /// What the bytes travel over: for `millpond://` either of [`Scheme::Quic`] and [`Scheme::Tls`].
+    pub fn over(&self) -> Scheme {
+        self.shared.over
     }
 
     /// Resolves when the line is gone.
@@ -406,11 +419,12 @@ impl Shared {
 
     fn is_retired(&self) -> bool {
         let retires_at = self.retires_at.get().copied().flatten();
-        retires_at.is_some_and(|at| Instant::now() >= at)
+        let is_over = retires_at.is_some_and(|at| Instant::now() >= at);
+        is_over || self.outdated.load(Ordering::Acquire)
     }
 
     fn retired(&self, api: ApiKey) -> CallError {
-        self.lost_because(api, &"the login is about to run out; a new line has a new one".into())
+        self.lost_because(api, &"a new line has a new login, or a better way".into())
     }
 
     fn lost(&self, api: ApiKey) -> CallError {

@@ -5,8 +5,9 @@
 //! holds more memory than it was given, and never trusts a broker that you have not named.
 //!
 //! # Where and whom to trust
-//! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas. For
-//! QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
+//! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas; or
+//! `millpond://host:port`, which takes QUIC where UDP passes, TLS over TCP where it does not, and goes
+//! back to QUIC when it can. For QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
 //! of an authority.
 //!
 //! # Producing
@@ -77,6 +78,7 @@ pub mod quic;
 pub mod trust;
 pub mod url;
 
+mod path;
 mod transport;
 
 pub use admin::{Admin, NewCredential, NewTopic, OffsetSpec, ScramMechanism, User, UserCredential};
