@@ -65,7 +65,7 @@ async fn a_wrong_password_is_a_clear_answer_and_not_worth_another_try() {
         let ClientError::Connect(ConnectError::Login { source, .. }) = &error else {
             panic!("{mechanism}: {error}");
         };
-        assert!(matches!(source, LoginError::Refused { .. }), "{mechanism}: {source}");
+        assert!(matches!(**source, LoginError::Refused { .. }), "{mechanism}: {source}");
         assert!(!error.is_retriable() && !error.to_string().contains("a wrong one"), "{error}");
     }
 }

@@ -140,9 +140,9 @@ impl Connection {
                 source: Box::new(source),
             })?;
             if let Some(login) = &config.login {
-                let held = log_in(&connection, login)
-                    .await
-                    .map_err(|source| ConnectError::Login { broker: broker.clone(), source })?;
+                let held = log_in(&connection, login).await.map_err(|source| {
+                    ConnectError::Login { broker: broker.clone(), source: Box::new(source) }
+                })?;
                 let _ = connection.shared.retires_at.set(held.map(retirement));
             }
             Ok(connection)

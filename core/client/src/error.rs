@@ -68,7 +68,7 @@ pub enum ConnectError {
         /// Which broker.
         broker: BrokerUrl,
         /// Why not.
-        source: LoginError,
+        source: Box<LoginError>,
     },
     /// None of the brokers could be reached; the last error of each.
     #[error("no broker of {tried} can be reached; the last one said: {last}")]

@@ -75,6 +75,7 @@ pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
+pub mod spill;
 pub mod trust;
 pub mod url;
 
@@ -95,5 +96,6 @@ pub use producer::{
     Record, SendError, TrySendError,
 };
 pub use quic::QuicSocket;
+pub use spill::{Spill, SpillBuilder, SpillError, SpillMetrics, WhenFull};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use url::{BrokerUrl, Scheme};

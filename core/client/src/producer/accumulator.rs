@@ -534,6 +534,6 @@ impl Shipment {
     }
 }
 
-pub(super) fn header((name, value): &(Bytes, Option<Bytes>)) -> Header<'_> {
+pub(crate) fn header((name, value): &(Bytes, Option<Bytes>)) -> Header<'_> {
     Header { key: name, value: value.as_deref() }
 }

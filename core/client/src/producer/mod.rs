@@ -25,12 +25,17 @@ pub use delivery::{Delivery, DeliveryError, DeliveryFuture};
 pub use metrics::ProducerMetrics;
 pub use record::Record;
 
+pub(crate) use accumulator::header;
+pub(crate) use batch::ProducerId;
+pub(crate) use partitioner::Partitioner;
+pub(crate) use sender::{PRODUCE_BY_NAME, new_producer_id, produce};
+pub(crate) use verdict::Verdict;
+
 use crate::client::Client;
 use crate::error::ClientError;
-use accumulator::{Accumulator, Policy, header};
+use accumulator::{Accumulator, Policy};
 use millpond_wire::limits;
 use millpond_wire::record::{BatchBuilder, BuildError, Header};
-use partitioner::Partitioner;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -394,7 +399,7 @@ fn permits(bytes: usize) -> u32 {
 }
 
 /// For timestamps of records only; nothing is timed by it.
-fn wall_ms() -> i64 {
+pub(crate) fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

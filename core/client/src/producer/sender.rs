@@ -8,9 +8,11 @@ use super::Shared;
 use super::accumulator::{Drained, Lane, Parcel, Shipment};
 use super::batch::ProducerId;
 use super::verdict::Verdict;
-use crate::client::expect_response;
+use crate::client::{Client, expect_response};
+
 use crate::connection::{Connection, millis};
 use crate::error::{CallError, ClientError};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The last version that names topics by name.
-const PRODUCE_BY_NAME: i16 = 12;
+pub(crate) const PRODUCE_BY_NAME: i16 = 12;
 /// Pause after a failure to connect, to learn metadata or to get an id; it doubles.
 const PAUSE_MS: u64 = 50;
 /// Longest such pause.
@@ -203,7 +205,8 @@ impl Sender {
         let connection = connection.clone();
         let api = ApiKey::Produce;
         let version = connection.version_up_to(api, PRODUCE_BY_NAME);
-        let request = produce(self.shared.settings.acks.to_wire(), timeout, &parcels);
+        let batches = parcels.iter().map(|p| (&p.topic, p.partition, &p.bytes));
+        let request = produce(None, self.shared.settings.acks.to_wire(), timeout, batches);
         let begun = match version {
             Some(version) => connection.begin(Request::Produce(request), version, timeout),
             None => Err(CallError::Unsupported { broker: connection.broker().clone(), api }),
@@ -378,41 +381,46 @@ fn is_about_leader(code: ErrorCode) -> bool {
 }
 
 async fn identify(shared: Arc<Shared>) -> Done {
-    let ask = async {
-        let request = Request::InitProducerId(InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            producer_id: -1,
-            producer_epoch: -1,
-        });
-        let (connection, response) = shared.client.ask(request).await?;
-        let response = expect_response!(connection, response, InitProducerId);
-        let what = "asking for a producer id";
-        match ClientError::refused(what, response.error_code, None) {
-            Some(error) => Err(error),
-            None => Ok(ProducerId { id: response.producer_id, epoch: response.producer_epoch }),
-        }
-    };
-    Done::Identified(ask.await)
+    Done::Identified(new_producer_id(&shared.client).await)
 }
 
-fn produce(acks: i16, timeout: Duration, parcels: &[Parcel]) -> ProduceRequest {
+/// Asks for an id that nobody else has.
+pub(crate) async fn new_producer_id(client: &Client) -> Result<ProducerId, ClientError> {
+    let request = Request::InitProducerId(InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        producer_id: -1,
+        producer_epoch: -1,
+    });
+    let (connection, response) = client.ask(request).await?;
+    let response = expect_response!(connection, response, InitProducerId);
+    match ClientError::refused("asking for a producer id", response.error_code, None) {
+        Some(error) => Err(error),
+        None => Ok(ProducerId { id: response.producer_id, epoch: response.producer_epoch }),
+    }
+}
+
+/// A request with one batch for each partition.
+pub(crate) fn produce<'a>(
+    transactional_id: Option<&str>,
+    acks: i16,
+    timeout: Duration,
+    batches: impl Iterator<Item = (&'a Arc<str>, i32, &'a Bytes)>,
+) -> ProduceRequest {
     let mut topics: Vec<TopicProduceData> = Vec::new();
     let mut index: HashMap<&str, usize> = HashMap::new();
-    for parcel in parcels {
-        let at = *index.entry(&parcel.topic).or_insert_with(|| {
-            topics.push(TopicProduceData { name: parcel.topic.to_string(), ..Default::default() });
+    for (topic, partition, bytes) in batches {
+        let at = *index.entry(topic).or_insert_with(|| {
+            topics.push(TopicProduceData { name: topic.to_string(), ..Default::default() });
             topics.len() - 1
         });
         if let Some(topic) = topics.get_mut(at) {
-            topic.partition_data.push(PartitionProduceData {
-                index: parcel.partition,
-                records: Some(parcel.bytes.clone()),
-            });
+            let data = PartitionProduceData { index: partition, records: Some(bytes.clone()) };
+            topic.partition_data.push(data);
         }
     }
     ProduceRequest {
-        transactional_id: None,
+        transactional_id: transactional_id.map(str::to_owned),
         acks,
         timeout_ms: i32::try_from(millis(timeout)).unwrap_or(i32::MAX),
         topic_data: topics,

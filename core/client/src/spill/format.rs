@@ -13,8 +13,8 @@
 //! off or torn ends the reading, never the program.
 
 use super::ledger::{Group, Ledger, Outcome, Window};
-use crate::producer::Record;
 use crate::producer::ProducerId;
+use crate::producer::Record;
 use bytes::Bytes;
 use millpond_wire::{DecodeError, Reader, Writer, limits};
 use std::sync::Arc;

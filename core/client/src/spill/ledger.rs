@@ -222,8 +222,12 @@ mod tests {
     const ONE: ProducerId = ProducerId { id: 1, epoch: 0 };
     const TWO: ProducerId = ProducerId { id: 2, epoch: 0 };
 
+    /// Those with key `a` go to partition 0, the others to 1.
     fn records(from: u64, keys: &[&'static str]) -> Vec<(u64, Record)> {
-        (from..).zip(keys).map(|(n, key)| (n, Record::to("t").key(*key).value("v"))).collect()
+        let record = |key: &&'static str| {
+            Record::to("t").key(*key).value("v").partition(i32::from(*key != "a"))
+        };
+        (from..).zip(keys.iter().map(record)).collect()
     }
 
     fn partitions() -> BTreeMap<Arc<str>, u32> {

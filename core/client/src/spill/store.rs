@@ -7,7 +7,7 @@
 use super::format::{Frame, MAGIC, Numbered, Scan, decode, encode, scan};
 use super::ledger::{Ledger, Outcome, Window};
 use super::{SpillError, WhenFull};
-use crate::producer::Record;
+use crate::producer::{ProducerId, Record};
 use bytes::Bytes;
 use millpond_wire::limits;
 use std::collections::VecDeque;
@@ -15,6 +15,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// About what one partition takes in a State.
+const STATE_ENTRY_BYTES: u64 = 64;
 
 /// What a spill may take.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +42,39 @@ impl Room {
 struct Part {
     path: PathBuf,
     bytes: u64,
-    /// Frame number of its last record; 0: it has none.
+    /// Frame numbers of its first and last record; 0: it has none.
+    first_record: u64,
     last_record: u64,
+    records: u64,
+}
+
+impl Part {
+    fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes, first_record: 0, last_record: 0, records: 0 }
+    }
+
+    fn took(&mut self, number: u64) {
+        if self.records == 0 {
+            self.first_record = number;
+        }
+        self.last_record = number;
+        self.records += 1;
+    }
+
+    /// How many of its records are not done.
+    fn waiting(&self, done_through: u64) -> io::Result<u64> {
+        if self.records == 0 || self.last_record <= done_through {
+            return Ok(0);
+        }
+        if self.first_record > done_through {
+            return Ok(self.records);
+        }
+        let file = Bytes::from(std::fs::read(&self.path)?);
+        let is_waiting =
+            |n: &Numbered| matches!(n.frame, Frame::Record(_)) && n.number > done_through;
+        let frames = scan(&file, 0).frames;
+        Ok(frames.iter().filter(|(_, numbered)| is_waiting(numbered)).count() as u64)
+    }
 }
 
 /// What has happened to records here.
@@ -63,9 +97,11 @@ pub(super) struct Store {
     pub(super) ledger: Ledger,
     /// Where the first record may stand that is not done: a file and an offset in it.
     cursor: (PathBuf, u64),
+    /// How often records were dropped for room.
+    drops: u64,
     pub(super) tally: Tally,
     broken: Option<Arc<str>>,
-    _lock: File,
+    lock: File,
 }
 
 /// Records that belong together, and where the next ones begin.
@@ -73,6 +109,7 @@ pub(super) struct Store {
 pub(super) struct Batch {
     pub(super) records: Vec<(u64, Record)>,
     pub(super) end: (PathBuf, u64),
+    pub(super) drops: u64,
 }
 
 impl Store {
@@ -89,20 +126,23 @@ impl Store {
         for path in files(dir)? {
             found.take(path)?;
         }
-        let Found { mut parts, mut ledger, last_number, records, cut_bytes } = found;
+        let Found { mut parts, mut ledger, last_number, cut_bytes } = found;
         if let Some(window) = &ledger.window {
-            let is_there = |number| records.iter().any(|(n, _, _)| *n == number);
+            let is_there = |number| {
+                parts.iter().any(|part| part.first_record <= number && number <= part.last_record)
+            };
             if !is_there(window.first) || !is_there(window.last) {
                 ledger.abandon();
             }
         }
-        let done_through = ledger.done_through;
-        let undone = || records.iter().filter(|(number, _, _)| *number > done_through);
+        let mut tally = Tally { cut_bytes, ..Tally::default() };
+        for part in &parts {
+            tally.waiting += part.waiting(ledger.done_through)?;
+        }
         let next_number = last_number + 1;
         let (active, part) = begin_file(dir, next_number, &ledger)?;
-        let cursor = undone().next().map(|(_, path, at)| (path.clone(), *at));
-        let cursor = cursor.unwrap_or_else(|| (part.path.clone(), 0));
-        let tally = Tally { waiting: undone().count() as u64, dropped: 0, cut_bytes };
+        let oldest = parts.front().unwrap_or(&part);
+        let cursor = (oldest.path.clone(), 0);
         parts.push_back(part);
         let mut store = Self {
             dir: dir.to_path_buf(),
@@ -112,9 +152,10 @@ impl Store {
             next_number: next_number + 1,
             ledger,
             cursor,
+            drops: 0,
             tally,
             broken: None,
-            _lock: lock,
+            lock,
         };
         store.remove_done()?;
         Ok(store)
@@ -158,7 +199,7 @@ impl Store {
         self.next_number += 1;
         self.tally.waiting += 1;
         if let Some(part) = self.parts.back_mut() {
-            part.last_record = number;
+            part.took(number);
         }
         Ok(number)
     }
@@ -175,45 +216,61 @@ impl Store {
             Some(window) => (window.first, Some(window.last)),
             None => (self.ledger.done_through + 1, None),
         };
-        let mut batch = Batch { records: Vec::new(), end: self.cursor.clone() };
+        let mut batch = Batch { records: Vec::new(), end: self.cursor.clone(), drops: self.drops };
         let mut bytes_left = limits::CLIENT_SPILL_WINDOW_BYTES as u64;
         let parts = self.parts.iter().skip_while(|part| part.path != self.cursor.0);
         for part in parts {
-            let mut at = if part.path == self.cursor.0 { self.cursor.1 } else { 0 };
-            at = at.max(MAGIC.len() as u64);
-            let frames = read_from(&part.path, at, bytes_left)?;
-            let mut rest = frames;
-            while let Some((Numbered { number, frame }, size)) = decode(&rest) {
-                let size_bytes = size as u64;
-                if let Frame::Record(record) = frame
-                    && number >= first
-                {
-                    let is_full = batch.records.len() >= limits::CLIENT_SPILL_WINDOW_RECORDS
-                        || (!batch.records.is_empty() && size_bytes > bytes_left);
-                    if last.map_or(is_full, |last| number > last) {
-                        return Ok(batch);
+            let start = if part.path == self.cursor.0 { self.cursor.1 } else { 0 };
+            let mut at = start.max(MAGIC.len() as u64);
+            while at < part.bytes {
+                let mut rest = read_from(&part.path, at)?;
+                let chunk_at = at;
+                while let Some((Numbered { number, frame }, size)) = decode(&rest) {
+                    let size_bytes = size as u64;
+                    if let Frame::Record(record) = frame
+                        && number >= first
+                    {
+                        let is_full = batch.records.len() >= limits::CLIENT_SPILL_WINDOW_RECORDS
+                            || (!batch.records.is_empty() && size_bytes > bytes_left);
+                        if last.map_or(is_full, |last| number > last) {
+                            return Ok(batch);
+                        }
+                        batch.records.push((number, record));
+                        bytes_left = bytes_left.saturating_sub(size_bytes);
                     }
-                    batch.records.push((number, record));
-                    bytes_left = bytes_left.saturating_sub(size_bytes);
+                    at += size_bytes;
+                    batch.end = (part.path.clone(), at);
+                    rest = rest.slice(size..);
                 }
-                at += size_bytes;
-                batch.end = (part.path.clone(), at);
-                rest = rest.slice(size..);
-            }
-            if at < part.bytes {
-                // The rest of this file is for the next window.
-                return Ok(batch);
+                if at == chunk_at {
+                    // Damaged since it was opened: the next file goes on.
+                    break;
+                }
             }
         }
         Ok(batch)
     }
 
-    /// Makes a window durable: after this it may be sent.
-    pub(super) fn stamp(&mut self, window: Window) -> Result<(), SpillError> {
+    /// The producer to go on with; none where a new one is needed.
+    pub(super) fn usable_producer(&self) -> Option<ProducerId> {
+        // What is remembered of partitions stands at the head of every file.
+        let remembered = self.ledger.sequences.len();
+        let fits = remembered < limits::CLIENT_SPILL_PARTITIONS_MAX
+            && remembered as u64 * STATE_ENTRY_BYTES < self.room.file_bytes() / 2;
+        self.ledger.producer.filter(|_| fits)
+    }
+
+    /// Makes a window durable: after this it may be sent. `drops` is that of its batch. False: records
+    /// were dropped for room since it was read, and may be among its own.
+    pub(super) fn stamp(&mut self, window: Window, drops: u64) -> Result<bool, SpillError> {
+        // A window that is on flash already keeps its records.
+        if self.ledger.window.is_none() && drops != self.drops {
+            return Ok(false);
+        }
         self.note(Frame::Window(window.clone()))?;
         self.sync()?;
         self.ledger.stamped(window);
-        Ok(())
+        Ok(true)
     }
 
     /// The window is over; `end` is where its records end. Gives room back.
@@ -229,6 +286,12 @@ impl Store {
         self.cursor = end;
         // Not synced by itself: a window that is sent again is told to be a duplicate.
         self.guard(Self::remove_done)
+    }
+
+    /// Writes nothing any more and lets others open the directory.
+    pub(super) fn close(&mut self) -> Result<(), SpillError> {
+        self.broken = Some("it is closed".into());
+        self.lock.unlock().map_err(|error| SpillError::io(&self.dir, &error))
     }
 
     fn note(&mut self, frame: Frame) -> Result<(), SpillError> {
@@ -295,11 +358,9 @@ impl Store {
         if spared >= last {
             return Ok(false);
         }
-        let path = self.parts.get(spared).map(|part| part.path.clone()).unwrap_or_default();
-        let file = Bytes::from(std::fs::read(path)?);
-        let frames = scan(&file, 0).frames;
-        let is_lost = |n: &Numbered| matches!(n.frame, Frame::Record(_)) && n.number > done_through;
-        let lost = frames.iter().filter(|(_, numbered)| is_lost(numbered)).count() as u64;
+        let Some(part) = self.parts.get(spared) else { return Ok(false) };
+        let lost = part.waiting(done_through)?;
+        self.drops += 1;
         self.tally.dropped += lost;
         self.tally.waiting = self.tally.waiting.saturating_sub(lost);
         self.remove(spared)?;
@@ -344,8 +405,6 @@ struct Found {
     parts: VecDeque<Part>,
     ledger: Ledger,
     last_number: u64,
-    /// Number and place of each record.
-    records: Vec<(u64, PathBuf, u64)>,
     cut_bytes: u64,
 }
 
@@ -359,14 +418,11 @@ impl Found {
             self.cut_bytes += size;
             return std::fs::remove_file(&path);
         }
-        let mut part = Part { path: path.clone(), bytes: good_bytes, last_record: 0 };
-        for (at, Numbered { number, frame }) in frames {
+        let mut part = Part::new(path.clone(), good_bytes);
+        for (_, Numbered { number, frame }) in frames {
             self.last_number = number;
             match frame {
-                Frame::Record(_) => {
-                    part.last_record = number;
-                    self.records.push((number, path.clone(), at));
-                }
+                Frame::Record(_) => part.took(number),
                 Frame::Window(window) => self.ledger.stamped(window),
                 Frame::Done(outcomes) => self.ledger.done(&outcomes),
                 Frame::State(ledger) => self.ledger = ledger,
@@ -405,15 +461,15 @@ fn begin_file(dir: &Path, number: u64, ledger: &Ledger) -> io::Result<(File, Par
     file.write_all(&bytes)?;
     file.sync_all()?;
     File::open(dir)?.sync_all()?;
-    Ok((file, Part { path, bytes: bytes.len() as u64, last_record: 0 }))
+    Ok((file, Part::new(path, bytes.len() as u64)))
 }
 
-/// About a window's worth of a file, and one frame more, from `at` on.
-fn read_from(path: &Path, at: u64, window_bytes: u64) -> io::Result<Bytes> {
+/// A piece of a file from `at` on that holds one frame at least.
+fn read_from(path: &Path, at: u64) -> io::Result<Bytes> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(at))?;
     let mut bytes = Vec::new();
-    let most = window_bytes + limits::CLIENT_SPILL_FRAME_BYTES_MAX as u64;
-    file.take(most).read_to_end(&mut bytes)?;
+    let most = limits::CLIENT_SPILL_WINDOW_BYTES + limits::CLIENT_SPILL_FRAME_BYTES_MAX;
+    file.take(most as u64).read_to_end(&mut bytes)?;
     Ok(Bytes::from(bytes))
 }
