@@ -92,8 +92,8 @@ pub use login::{Login, LoginError, Mechanism};
 pub use millpond_wire::ErrorCode;
 pub use millpond_wire::record::Codec;
 pub use producer::{
-    Acks, Delivery, DeliveryError, DeliveryFuture, Producer, ProducerBuilder, ProducerMetrics,
-    Record, SendError, TrySendError,
+    Acks, Delivery, DeliveryError, DeliveryFuture, GroupPlace, Producer, ProducerBuilder,
+    ProducerMetrics, Record, SendError, TransactionError, TransactionalProducer, TrySendError,
 };
 pub use quic::QuicSocket;
 pub use spill::{Spill, SpillBuilder, SpillError, SpillMetrics, WhenFull};

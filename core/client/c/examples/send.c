@@ -29,7 +29,9 @@ static void take_reports(mp_producer *producer, struct totals *totals) {
             free(reports[at].tag);
             if (reports[at].status == MP_DELIVERED) {
                 totals->delivered++;
-                totals->last_offset = reports[at].offset;
+                if (reports[at].offset > totals->last_offset) {
+                    totals->last_offset = reports[at].offset;
+                }
             } else {
                 totals->failed++;
                 fprintf(stderr, "reading %ld: %s\n", number, reports[at].error);

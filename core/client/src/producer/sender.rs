@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// The last version that names topics by name.
 pub(crate) const PRODUCE_BY_NAME: i16 = 12;
+/// The last version in which partitions join a transaction before they are written to (KIP-890).
+const PRODUCE_AFTER_JOINING: i16 = 11;
 /// Pause after a failure to connect, to learn metadata or to get an id; it doubles.
 const PAUSE_MS: u64 = 50;
 /// Longest such pause.
@@ -126,11 +128,12 @@ impl Sender {
         }
         self.stale_topics.extend(drained.leaderless);
         self.start_refresh(now_ms);
-        if drained.wants_identity && self.identity.may_start(now_ms) {
+        let is_own = self.shared.settings.transactional_id.is_none();
+        if drained.wants_identity && is_own && self.identity.may_start(now_ms) {
             self.identity.is_under_way = true;
             self.jobs.push(Box::pin(identify(Arc::clone(&self.shared))));
         }
-        self.next_ms(now_ms, next_ms, drained.wants_identity)
+        self.next_ms(now_ms, next_ms, drained.wants_identity && is_own)
     }
 
     fn drain(&self, now_ms: u64) -> (Drained, usize, Option<u64>) {
@@ -204,9 +207,15 @@ impl Sender {
         };
         let connection = connection.clone();
         let api = ApiKey::Produce;
-        let version = connection.version_up_to(api, PRODUCE_BY_NAME);
+        let newest = match self.shared.settings.transactional_id {
+            Some(_) => PRODUCE_AFTER_JOINING,
+            None => PRODUCE_BY_NAME,
+        };
+        let version = connection.version_up_to(api, newest);
         let batches = parcels.iter().map(|p| (&p.topic, p.partition, &p.bytes));
-        let request = produce(None, self.shared.settings.acks.to_wire(), timeout, batches);
+        let settings = &self.shared.settings;
+        let id = settings.transactional_id.as_deref();
+        let request = produce(id, settings.acks.to_wire(), timeout, batches);
         let begun = match version {
             Some(version) => connection.begin(Request::Produce(request), version, timeout),
             None => Err(CallError::Unsupported { broker: connection.broker().clone(), api }),
