@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use crate::command::Program;
 
@@ -42,12 +42,37 @@ pub fn millpond_program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A
 }
 
 /// An empty directory of its own on the disk of the target directory (`/tmp` is often memory,
-/// which knows no O_DIRECT). Removed when dropped.
+/// which knows no O_DIRECT). Removed when dropped; what a process could not drop, because it was
+/// killed or kept it to its end, the next one removes.
 pub fn scratch() -> tempfile::TempDir {
+    static SWEPT: Once = Once::new();
     let parent = profile_dir().join("millpond-scratch");
+    SWEPT.call_once(|| sweep(&parent));
+    let prefix = format!("{SCRATCH_PREFIX}{}-", std::process::id());
     std::fs::create_dir_all(&parent)
-        .and_then(|()| tempfile::Builder::new().prefix("run-").tempdir_in(&parent))
+        .and_then(|()| tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent))
         .unwrap_or_else(|error| panic!("{}: {error}", parent.display()))
+}
+
+/// Where programs that tests start keep what they call temporary. JVMs unpack libraries of many
+/// MiB there, and one that is killed leaves them.
+pub fn temporary_dir() -> &'static Path {
+    static KEPT: OnceLock<tempfile::TempDir> = OnceLock::new();
+    KEPT.get_or_init(scratch).path()
+}
+
+const SCRATCH_PREFIX: &str = "run-";
+
+/// Remove the directories of processes that are no more.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(SCRATCH_PREFIX).and_then(|rest| rest.split_once('-'));
+        if owner.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            // Another test process may be removing it too.
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }
 
 /// `target/debug` or `target/release`: two above this test's own `deps/NAME`.

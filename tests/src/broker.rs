@@ -187,14 +187,18 @@ impl Broker {
     /// Resident memory in bytes.
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.process.as_ref().map_or(0, Child::id);
-        let path = format!("/proc/{pid}/status");
-        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let status = self.of_process("status");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         match resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
             Some(kib) => kib * 1024,
-            None => panic!("{path}: no VmRSS: the broker is gone"),
+            None => panic!("no VmRSS in {status:?}: the broker is gone"),
         }
+    }
+
+    /// What the kernel says of its process: a file of `/proc/PID`, empty if it is gone.
+    pub fn of_process(&self, file: &str) -> String {
+        let pid = self.process.as_ref().map_or(0, Child::id);
+        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
     }
 
     /// Put a file beside the data and tell its path.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::binary::temporary_dir;
 use crate::log::Log;
 
 /// What a program printed and how it ended.
@@ -74,8 +75,8 @@ impl Program {
             line.push(' ');
             line.push_str(&argument.to_string_lossy());
         }
-        let mut command = Command::new(program.as_ref());
-        command.args(arguments).stdin(Stdio::null());
+        let mut command = command_of(program.as_ref());
+        command.args(arguments);
         Program { command, line }
     }
 
@@ -124,6 +125,17 @@ impl Program {
         }
         Outcome { line: self.line, status, stdout: stdout.text(), stderr: stderr.text() }
     }
+}
+
+/// A program that reads nothing and keeps its temporary files where they are removed after it.
+pub(crate) fn command_of(program: &Path) -> Command {
+    let temporary = temporary_dir();
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).env("TMPDIR", temporary);
+    // JVMs know no TMPDIR; those that others start (Beam's Python does) read this.
+    let of_jvms = format!("-Djava.io.tmpdir=\"{}\"", temporary.display());
+    command.env("JDK_JAVA_OPTIONS", of_jvms);
+    command
 }
 
 /// Wait for the end of a child; kill it when its time is over.

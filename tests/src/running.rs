@@ -3,12 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::command::pid_of;
+use crate::command::{command_of, pid_of};
 use crate::log::Log;
 
 /// How many lines of a log are shown.
@@ -29,8 +29,8 @@ impl Running {
         program: impl AsRef<Path>,
         words: impl IntoIterator<Item = A>,
     ) -> Running {
-        let mut command = Command::new(program.as_ref());
-        command.args(words.into_iter().map(Into::into)).stdin(Stdio::null());
+        let mut command = command_of(program.as_ref());
+        command.args(words.into_iter().map(Into::into));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,

@@ -144,21 +144,29 @@ fn clients_of_each_kind_log_in_with_a_signed_token_and_are_told_of_a_bad_one() {
 fn sessions_that_end_are_renewed_by_clients_that_can() {
     let guarded = Guarded::without_users("connections_max_reauth_ms = 3000\n");
     guarded.add_user(USER, PASSWORD);
+    // The first connections log in; each session is renewed before its end, in a log-in of its own.
     let code = format!(
-        "import time\n\
+        "import re, time, urllib.request\n\
          from confluent_kafka import Producer\n\
          failures = []\n\
          producer = Producer({{'bootstrap.servers': '{}', 'security.protocol': 'SASL_PLAINTEXT', \
          'sasl.mechanism': 'SCRAM-SHA-512', 'sasl.username': '{USER}', \
          'sasl.password': '{PASSWORD}', 'error_cb': failures.append}})\n\
-         end = time.monotonic() + 8\n\
-         while time.monotonic() < end:\n    \
+         def logins():\n    \
+             text = urllib.request.urlopen('{}/metrics').read().decode()\n    \
+             counts = re.findall(r'requests_total\\{{api=\"SaslHandshake\"[^}}]*\\}} (\\d+)', text)\n    \
+             return sum(map(int, counts))\n\
+         give_up = time.monotonic() + 60\n\
+         first = None\n\
+         while first is None or logins() < first + 4:\n    \
+             assert time.monotonic() < give_up, (first, logins())\n    \
              producer.produce('renewed', b'x')\n    \
              assert producer.flush(10) == 0\n    \
-             time.sleep(0.1)\n\
+             first = first or logins()\n\
          assert not failures, failures\n\
          print('ok')\n",
-        guarded.open
+        guarded.open,
+        guarded.broker.http()
     );
     assert!(millpond_tests::clients::python_code(&guarded.broker, &code).contains("ok"));
     assert_eq!(guarded.broker.metric("millpond_connections_refused_total"), Some(0.0));

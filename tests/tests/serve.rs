@@ -24,6 +24,14 @@ fn a_broker_without_configuration_serves_and_shows_its_fingerprint() {
 }
 
 #[test]
+fn a_crash_would_leave_no_core_file_with_keys_in_it() {
+    let limits = Broker::start().of_process("limits");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let words: Vec<&str> = core.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "bytes"], "{limits}");
+}
+
+#[test]
 fn a_graceful_stop_keeps_everything_and_the_restart_is_ready_at_once() {
     let mut broker = Broker::start();
     kafka(&broker).produce_new_topic("kept", b"1").unwrap();

@@ -5,7 +5,7 @@
 
 use crate::config::ClientConfig;
 use crate::connection::Connection;
-use crate::error::{CallError, ClientError};
+use crate::error::{CallError, ClientError, ConnectError};
 use crate::metadata::{Cluster, topic_error};
 use crate::transport::Connector;
 use crate::url::Scheme;
@@ -180,6 +180,24 @@ impl Client {
             url.ok_or_else(|| ClientError::NotFound { what: format!("broker {broker_id}") })?;
         let inner = &self.inner;
         Ok(Connection::open_to(&inner.connector, &inner.config, &url).await?)
+    }
+
+    /// The QUIC connection to a broker of the cluster; none where it is reached otherwise.
+    pub(crate) async fn quic_connection(
+        &self,
+        broker_id: i32,
+    ) -> Result<Option<quinn::Connection>, ClientError> {
+        let url = self.cluster().brokers.get(&broker_id).cloned();
+        let url =
+            url.ok_or_else(|| ClientError::NotFound { what: format!("broker {broker_id}") })?;
+        let (timeout, connector) = (self.inner.config.connect_timeout, &self.inner.connector);
+        match tokio::time::timeout(timeout, connector.quic_connection(&url)).await {
+            Ok(connection) => Ok(connection?),
+            Err(_) => {
+                let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                Err(ConnectError::Timeout { broker: url, after_ms }.into())
+            }
+        }
     }
 
     /// The id of the broker that coordinates a consumer group.

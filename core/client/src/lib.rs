@@ -76,6 +76,7 @@ pub mod metadata;
 pub mod producer;
 pub mod quic;
 pub mod spill;
+pub mod telemetry;
 pub mod trust;
 pub mod url;
 
@@ -97,5 +98,6 @@ pub use producer::{
 };
 pub use quic::QuicSocket;
 pub use spill::{Spill, SpillBuilder, SpillError, SpillMetrics, WhenFull};
+pub use telemetry::{Telemetry, TelemetryError};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use url::{BrokerUrl, Scheme};

@@ -43,6 +43,23 @@ impl QuicSocket {
         Self::default()
     }
 
+    /// Binds anew, to any free port of whatever network is there now; connections live on and tell
+    /// their brokers of the new address (RFC 9000, section 9). For a device that knows that it went
+    /// from one network to another; without it the loss is found out in time.
+    ///
+    /// # Errors
+    /// If the system gives no socket; those in use stay.
+    pub fn rebind(&self) -> io::Result<()> {
+        for endpoint in self.bound() {
+            let local = match endpoint.local_addr()? {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            endpoint.rebind(socket(local)?.into())?;
+        }
+        Ok(())
+    }
+
     fn endpoint(&self, remote: SocketAddr) -> io::Result<Endpoint> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let (slot, local): (_, SocketAddr) = match remote {
@@ -69,6 +86,12 @@ impl QuicSocket {
 }
 
 fn bind(local: SocketAddr) -> io::Result<Endpoint> {
+    let runtime = quinn::default_runtime()
+        .ok_or_else(|| io::Error::other("QUIC must be used inside a tokio runtime"))?;
+    Endpoint::new(EndpointConfig::default(), None, socket(local)?.into(), runtime)
+}
+
+fn socket(local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -77,9 +100,7 @@ fn bind(local: SocketAddr) -> io::Result<Endpoint> {
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket.bind(&local.into())?;
-    let runtime = quinn::default_runtime()
-        .ok_or_else(|| io::Error::other("QUIC must be used inside a tokio runtime"))?;
-    Endpoint::new(EndpointConfig::default(), None, socket.into(), runtime)
+    Ok(socket)
 }
 
 /// The QUIC connections of one client.
@@ -115,22 +136,28 @@ impl QuicLines {
         broker: &BrokerUrl,
         addresses: &[SocketAddr],
     ) -> Result<(quinn::SendStream, quinn::RecvStream), ConnectError> {
+        let connection = self.connection(broker, addresses).await?;
+        connection.open_bi().await.map_err(|error| fault(broker, &error))
+    }
+
+    /// The connection to `broker`, dialled if there is no live one.
+    pub(crate) async fn connection(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<quinn::Connection, ConnectError> {
         let line = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry(broker.clone()).or_default())
         };
         let mut line = line.lock().await;
         if let Some(live) = line.as_ref().filter(|live| live.close_reason().is_none()) {
-            return match live.open_bi().await {
-                Ok(streams) => Ok(streams),
-                Err(error) => Err(fault(broker, &error)),
-            };
+            return Ok(live.clone());
         }
         let dial = |address| self.dial(broker, address);
         let connection = crate::transport::race(broker, addresses, dial).await?;
-        let streams = connection.open_bi().await.map_err(|error| fault(broker, &error))?;
-        *line = Some(connection);
-        Ok(streams)
+        *line = Some(connection.clone());
+        Ok(connection)
     }
 
     async fn dial(
@@ -186,7 +213,8 @@ fn transport(config: &ClientConfig) -> Result<TransportConfig, String> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(None)
+        // None would forbid sending too. What a broker sends is dropped: it has nothing to say so.
+        .datagram_receive_buffer_size(Some(0))
         .initial_rtt(Duration::from_millis(100));
     Ok(transport)
 }

@@ -106,6 +106,24 @@ impl Connector {
         }
     }
 
+    /// The QUIC connection to `broker`; none where it is reached otherwise.
+    pub(crate) async fn quic_connection(
+        &self,
+        broker: &BrokerUrl,
+    ) -> Result<Option<quinn::Connection>, ConnectError> {
+        let is_quic = match broker.scheme {
+            Scheme::Quic => true,
+            Scheme::Either => self.lines.paths().plan(broker).first == Way::Quic,
+            Scheme::Tcp | Scheme::Tls => false,
+        };
+        if !is_quic {
+            return Ok(None);
+        }
+        let addresses = resolve(broker).await?;
+        let lines = self.lines.quic.get_or_try_init(|| self.lines.quic_lines(broker)).await?;
+        lines.connection(broker, &addresses).await.map(Some)
+    }
+
     /// Says goodbye to the brokers where the transport has a way to.
     pub(crate) async fn close(&self) {
         if let Some(lines) = self.lines.quic.get() {

@@ -357,6 +357,12 @@ pub const QUIC_STREAMS_PER_CONNECTION_MAX: u32 = 64;
 pub const QUIC_STREAM_WINDOW_BYTES: u32 = 512 * KIB as u32;
 /// Flow-control window of one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 2 * MIB as u32;
+/// Telemetry datagrams of one QUIC connection that came and are not read; above it the oldest go.
+pub const TELEMETRY_WAITING_BYTES_MAX: usize = 256 * KIB;
+/// Telemetry of one QUIC connection that is committed together.
+pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 512 * KIB;
+/// Partitions that telemetry of one connection is committed to together.
+pub const TELEMETRY_COMMIT_PARTITIONS_MAX: usize = 64;
 /// Requests of one connection that are read and not yet answered; above it reading stops.
 pub const CONNECTION_REQUESTS_IN_FLIGHT_MAX: usize = 64;
 /// Request bytes of one connection that are read and not yet answered; one request may exceed it.

@@ -73,8 +73,7 @@ mod tests {
             data(7, 9, true),
         ]
         .into();
-        let aborted =
-            [AbortedTransaction { producer_id: 7, first_offset: 0, ..Default::default() }];
+        let aborted = [AbortedTransaction { producer_id: 7, first_offset: 0 }];
         assert_eq!(hidden(&batches, &aborted), HashSet::from([0]));
         assert!(hidden(&batches, &[]).is_empty());
     }
@@ -82,8 +81,7 @@ mod tests {
     #[test]
     fn a_transaction_that_began_before_the_fetch_and_ends_after_it_is_hidden_too() {
         let batches: VecDeque<Batch> = [data(10, 7, true), data(11, 7, true)].into();
-        let aborted =
-            [AbortedTransaction { producer_id: 7, first_offset: 3, ..Default::default() }];
+        let aborted = [AbortedTransaction { producer_id: 7, first_offset: 3 }];
         assert_eq!(hidden(&batches, &aborted), HashSet::from([10, 11]));
     }
 }

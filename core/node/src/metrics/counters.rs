@@ -57,6 +57,23 @@ impl Refusal {
     }
 }
 
+/// What came in datagrams.
+#[derive(Debug, Default)]
+pub(crate) struct TelemetryCounters {
+    /// Datagrams taken.
+    pub(crate) datagrams: AtomicU64,
+    /// Datagrams that were numbered and never came, or came and were pushed out.
+    pub(crate) missing: AtomicU64,
+    /// Datagrams that came before.
+    pub(crate) repeated: AtomicU64,
+    /// Datagrams that are none.
+    pub(crate) malformed: AtomicU64,
+    /// Records committed.
+    pub(crate) stored: AtomicU64,
+    /// Records that their partition did not take.
+    pub(crate) refused: AtomicU64,
+}
+
 /// Everything that is counted on the way.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -64,6 +81,7 @@ pub(crate) struct Counters {
     accepted: [AtomicU64; ConnectionKind::ALL.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
     requests: Vec<AtomicU64>,
+    pub(crate) telemetry: TelemetryCounters,
     pub(crate) received_bytes: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
 }
@@ -75,6 +93,7 @@ impl Default for Counters {
             accepted: Default::default(),
             refused: Default::default(),
             requests: APIS.iter().map(|_| AtomicU64::new(0)).collect(),
+            telemetry: TelemetryCounters::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::activity::activity;
-use super::counters::{ConnectionKind, Counters, Refusal};
+use super::counters::{ConnectionKind, Counters, Refusal, TelemetryCounters};
 use super::exposition::Exposition;
 use super::process;
 use super::snapshot::{EngineCounts, GroupState, PartitionState, Snapshot};
@@ -196,10 +196,29 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     for (api, n) in counters.requests() {
         requests.add_count(&[("api", api)], n);
     }
+    telemetry(out, &counters.telemetry);
     out.counter("millpond_received_bytes_total", "Bytes of requests.")
         .count(counters.received_bytes.load(Relaxed));
     out.counter("millpond_sent_bytes_total", "Bytes of responses.")
         .count(counters.sent_bytes.load(Relaxed));
+}
+
+fn telemetry(out: &mut Exposition, counters: &TelemetryCounters) {
+    let mut datagrams =
+        out.counter("millpond_telemetry_datagrams_total", "Telemetry datagrams, by their fate.");
+    for (fate, n) in [
+        ("taken", &counters.datagrams),
+        ("missing", &counters.missing),
+        ("repeated", &counters.repeated),
+        ("malformed", &counters.malformed),
+    ] {
+        datagrams.add_count(&[("fate", fate)], n.load(Relaxed));
+    }
+    let mut records =
+        out.counter("millpond_telemetry_records_total", "Records of telemetry datagrams.");
+    for (fate, n) in [("stored", &counters.stored), ("refused", &counters.refused)] {
+        records.add_count(&[("fate", fate)], n.load(Relaxed));
+    }
 }
 
 fn process_state(out: &mut Exposition, uptime: Duration) {

@@ -11,6 +11,7 @@ mod login;
 pub(crate) mod quic;
 mod responses;
 pub(crate) mod tcp;
+mod telemetry;
 #[cfg(test)]
 mod test_peer;
 mod users;
@@ -30,6 +31,7 @@ pub(crate) use complaint::Complaints;
 pub(crate) use connection::serve_connection;
 pub(crate) use gateway::{Call, EngineGone, Gateway};
 pub(crate) use login::{Logins, Offer};
+pub(crate) use telemetry::serve_telemetry;
 pub(crate) use users::KnownUsers;
 
 use crate::config::Limits;

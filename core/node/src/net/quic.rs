@@ -1,12 +1,14 @@
 //! Kafka over QUIC: each bidirectional stream is a Kafka connection, so a slow one never blocks
-//! another. Connections, streams and windows are capped so that an idle device costs little.
+//! another; datagrams are telemetry. Connections, streams and windows are capped so that an idle device costs little.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_engine::ListenerId;
-use millpond_wire::limits::{QUIC_CONNECTION_WINDOW_BYTES, QUIC_STREAM_WINDOW_BYTES};
+use millpond_wire::limits::{
+    QUIC_CONNECTION_WINDOW_BYTES, QUIC_STREAM_WINDOW_BYTES, TELEMETRY_WAITING_BYTES_MAX,
+};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
@@ -15,7 +17,7 @@ use quinn::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Admission, Wiring, serve_connection};
+use super::{Admission, Wiring, serve_connection, serve_telemetry};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -63,7 +65,9 @@ impl QuicDoor {
     ) -> std::io::Result<Self> {
         let crypto = QuicServerConfig::try_from(settings.tls).map_err(std::io::Error::other)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(Arc::new(transport(settings.streams_max)));
+        // Who has to log in does so on a stream; a datagram shows nobody.
+        let takes_datagrams = wiring.logins.door(settings.id).is_none();
+        server.transport_config(Arc::new(transport(settings.streams_max, takes_datagrams)));
         server.max_incoming(INCOMING_MAX);
         server.migration(true);
         let endpoint =
@@ -141,23 +145,35 @@ async fn streams(
 ) {
     let mut stop = wiring.stop.clone();
     let mut tasks = JoinSet::new();
+    let mut sends_telemetry = false;
     loop {
         let stream = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             stream = connection.accept_bi() => stream,
+            first = connection.read_datagram(), if !sends_telemetry => {
+                let Ok(first) = first else { break };
+                sends_telemetry = true;
+                let who = wiring.who(id, connection.remote_address(), ConnectionKind::Quic);
+                let (gateway, wiring) = (gateway.clone(), Arc::clone(&wiring));
+                tasks.spawn(serve_telemetry(connection.clone(), first, who, gateway, wiring));
+                continue;
+            }
         };
         let Ok((writer, reader)) = stream else { break };
         let address: SocketAddr = connection.remote_address();
         let who = wiring.who(id, address, ConnectionKind::Quic);
-        tasks.spawn(serve_connection(reader, writer, who, gateway.clone(), Arc::clone(&wiring)));
+        let (gateway, wiring) = (gateway.clone(), Arc::clone(&wiring));
+        tasks.spawn(async move {
+            serve_connection(reader, writer, who, gateway, wiring).await;
+        });
         while tasks.try_join_next().is_some() {}
     }
     while tasks.join_next().await.is_some() {}
     connection.close(CODE_STOPPING, b"");
 }
 
-fn transport(streams_max: u32) -> TransportConfig {
+fn transport(streams_max: u32, takes_datagrams: bool) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(streams_max))
@@ -166,7 +182,7 @@ fn transport(streams_max: u32) -> TransportConfig {
         .receive_window(VarInt::from_u32(QUIC_CONNECTION_WINDOW_BYTES))
         .send_window(u64::from(QUIC_CONNECTION_WINDOW_BYTES))
         .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(takes_datagrams.then_some(TELEMETRY_WAITING_BYTES_MAX))
         .max_idle_timeout(Some(VarInt::from_u32(SILENCE_MAX_MS).into()));
     transport
 }

@@ -22,6 +22,7 @@ use millpond_cluster::{Brokers, NodeId, NodeIdentity};
 use millpond_engine::{Advertised, EngineConfig};
 use millpond_storage::StorageConfig;
 use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -83,6 +84,15 @@ pub(crate) fn run(config: &Config) -> Result<(), CliError> {
     start(config, None)
 }
 
+/// A core file would hold keys and passwords, and fill the flash.
+fn leave_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Always allowed, but in a sandbox that forbids to ask; that one has its own limits.
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::info!(%error, "core files cannot be switched off");
+    }
+}
+
 /// A node within another command: whom to tell where it is reached, and who tells it to stop.
 pub(crate) struct Inside {
     /// Told once clients are served; the banner is not printed.
@@ -113,6 +123,7 @@ pub(crate) fn run_inside(config: &Config, inside: Inside) -> Result<(), CliError
 
 fn start(config: &Config, inside: Option<Inside>) -> Result<(), CliError> {
     log::start(&config.log.level)?;
+    leave_no_core();
     let started = Instant::now();
     let data_dir = make_data_dir(&config.node.data_dir)?;
     let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id))

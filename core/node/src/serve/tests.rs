@@ -5,7 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millpond_client::{
-    Client, ClientConfig, ConsumedRecord, Consumer, OffsetReset, Producer, Record, Trust,
+    Admin, Client, ClientConfig, ConsumedRecord, Consumer, OffsetReset, Producer, QuicSocket,
+    Record, Telemetry, TelemetryError, Trust,
 };
 use millpond_guests::{HOSTILE_LOOP, THRESHOLD};
 use tempfile::TempDir;
@@ -295,5 +296,86 @@ async fn descriptions_and_modules_that_cannot_be_are_refused_in_words() {
     assert!(refused(&no_limits, THRESHOLD).contains("min"));
     let no_topic = Description { topics: vec![], ..threshold("t") };
     assert!(refused(&no_topic, THRESHOLD).contains("topics"));
+    node.stop().unwrap();
+}
+
+#[tokio::test]
+async fn telemetry_in_datagrams_is_stored_by_key_and_what_no_topic_takes_is_counted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let node = Node::start(config(scratch.path())).await;
+    let mut telemetry = Telemetry::connect(node.client("quic")).await.unwrap();
+    for n in 0..500 {
+        let record = Record::to("readings").key(format!("pump-{}", n % 5)).value(n.to_string());
+        telemetry.send(record).await.unwrap();
+    }
+    telemetry.flush().await.unwrap();
+    let nowhere = Record::to("readings").partition(7).value("x");
+    let refused = telemetry.send(nowhere).await.unwrap_err();
+    assert!(matches!(refused, TelemetryError::NoLeader { partition: 7, .. }), "{refused}");
+    let large = Record::to("readings").value(vec![0; 100_000]);
+    let refused = telemetry.send(large).await.unwrap_err();
+    assert!(matches!(refused, TelemetryError::TooLarge { .. }), "{refused}");
+
+    let seen = consume(node.client("quic"), "readings", 500).await;
+    let mut numbers: Vec<usize> = values(&seen).iter().map(|v| v.parse().unwrap()).collect();
+    for pump in 0..5 {
+        let key = format!("pump-{pump}");
+        let of_one = seen.iter().filter(|record| record.key.as_deref() == Some(key.as_bytes()));
+        assert_eq!(of_one.count(), 100, "{key}");
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+
+    // The sender goes by what it knows of the topic.
+    let admin = Admin::new(Client::new(node.client("quic")));
+    admin.delete_topic("readings").await.unwrap();
+    telemetry.send(Record::to("readings").value("late")).await.unwrap();
+    telemetry.flush().await.unwrap();
+    let is_refused = "millpond_telemetry_records_total{fate=\"refused\"} 1";
+    let mut metrics = String::new();
+    for _ in 0..1_000 {
+        let http = node.http();
+        let asked = tokio::task::spawn_blocking(move || http.get_text("/metrics"));
+        metrics = asked.await.unwrap().unwrap();
+        if metrics.contains(is_refused) {
+            break;
+        }
+    }
+    for line in [is_refused, "millpond_telemetry_records_total{fate=\"stored\"} 500"] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    telemetry.close().await;
+    node.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_changes_its_address_again_and_again_goes_on_over_the_same_connection() {
+    let scratch = tempfile::tempdir().unwrap();
+    let node = Node::start(config(scratch.path())).await;
+    let socket = QuicSocket::new();
+    let device = node.client("quic").quic_socket(socket.clone());
+    let producer = Producer::builder().connect(device).await.unwrap();
+    let mut deliveries = Vec::new();
+    for n in 0..500_i64 {
+        if n % 25 == 0 {
+            socket.rebind().unwrap();
+        }
+        let record = Record::to("moving").value(n.to_string());
+        deliveries.push((n, producer.send(record).await.unwrap()));
+        if n % 10 == 0 {
+            let (n, delivery) = deliveries.pop().unwrap();
+            assert_eq!(delivery.await.unwrap().offset, Some(n));
+        }
+    }
+    for (n, delivery) in deliveries {
+        assert_eq!(delivery.await.unwrap().offset, Some(n));
+    }
+    producer.close().await;
+    let http = node.http();
+    let asked = tokio::task::spawn_blocking(move || http.get_text("/metrics"));
+    let metrics = asked.await.unwrap().unwrap();
+    // One for questions, one to the partition's leader.
+    let streams = "millpond_connections_accepted_total{transport=\"quic\"} 2";
+    assert!(metrics.contains(streams), "{metrics}");
     node.stop().unwrap();
 }

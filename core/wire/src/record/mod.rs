@@ -7,8 +7,10 @@
 //! - [`RecordIter`]: the records of a decompressed section, lazily, every lie detected.
 //! - [`BatchBuilder`]: records in, a batch out; also re-encodes parts of other batches.
 //! - [`EndMarker`]: the control batch that ends a transaction.
+//! - [`Telemetry`]: not a batch, but many records of many partitions in one datagram.
 //! - [`Codec`]: the five compression codecs, bounded in both directions.
 
+mod arrivals;
 mod batch;
 mod builder;
 mod codec;
@@ -18,8 +20,10 @@ mod header;
 mod log_batch;
 mod lookup;
 mod records;
+mod telemetry;
 mod varint;
 
+pub use arrivals::{Arrival, Arrivals};
 pub use batch::{Batch, SplitPrefix};
 pub use builder::{BatchBuilder, BuildError};
 pub use codec::{Codec, compress, decompress};
@@ -32,3 +36,4 @@ pub use header::{
 pub use log_batch::{LogBatch, rope};
 pub use lookup::{FoundTimestamp, first_at_or_after, last_offset_of, max_timestamp};
 pub use records::{Header, HeaderIter, Record, RecordIter};
+pub use telemetry::{Telemetry, TelemetryError, TelemetryPacker, TelemetryRecord};
