@@ -12,6 +12,7 @@ use crate::client::{Client, expect_response};
 
 use crate::connection::{Connection, millis};
 use crate::error::{CallError, ClientError};
+use crate::path::jittered;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -20,6 +21,7 @@ use millpond_wire::messages::{InitProducerIdRequest, ProduceRequest, ProduceResp
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::{ApiKey, ErrorCode};
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,8 +82,10 @@ impl Errand {
         !self.is_under_way && now_ms >= self.not_before_ms
     }
 
-    fn failed(&mut self, now_ms: u64) {
+    /// `chance`: any number, so that devices that lost a broker together do not come back together.
+    fn failed(&mut self, now_ms: u64, chance: u64) {
         let pause_ms = (PAUSE_MS << self.failures.min(10)).min(PAUSE_MS_MAX);
+        let pause_ms = millis(jittered(Duration::from_millis(pause_ms), chance));
         self.is_under_way = false;
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms + pause_ms;
@@ -266,7 +270,7 @@ impl Sender {
             }
             Done::Identified(Err(error)) => {
                 tracing::warn!(%error, "no producer id yet");
-                self.identity.failed(now_ms);
+                self.identity.failed(now_ms, chance());
             }
             Done::Refreshed { topics, outcome: Ok(()) } => {
                 self.refresh.succeeded(now_ms);
@@ -274,7 +278,7 @@ impl Sender {
             }
             Done::Refreshed { topics, outcome: Err(error) } => {
                 tracing::debug!(%error, "metadata not refreshed");
-                self.refresh.failed(now_ms);
+                self.refresh.failed(now_ms, chance());
                 // What is still in the picture may be right; what is not shows as leaderless.
                 self.stale_topics.retain(|topic| !topics.contains(topic));
             }
@@ -294,7 +298,7 @@ impl Sender {
                     _ => 0,
                 };
                 let mut errand = Errand { failures, ..Errand::default() };
-                errand.failed(now_ms);
+                errand.failed(now_ms, chance());
                 // The address may have changed, or the leader.
                 self.stale_topics.extend(self.shared.accumulator().busy_topics());
                 LaneState::Broken(errand)
@@ -376,6 +380,10 @@ impl Sender {
         let identity = pause(&self.identity, wants_identity);
         lanes.chain(next_ms).chain(refresh).chain(identity).min()
     }
+}
+
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn is_about_leader(code: ErrorCode) -> bool {
