@@ -1,6 +1,6 @@
 //! The modules of `modules/`, as WebAssembly.
 //!
-//! The first eight ship with the product. The hostile ones are what tests upload to see that the
+//! The first nine ship with the product. The hostile ones are what tests upload to see that the
 //! broker stands; they must never be part of a node.
 
 macro_rules! module {
@@ -26,6 +26,8 @@ pub const SESSION_STATS: &[u8] = module!("session_stats");
 pub const DEAD_BAND: &[u8] = module!("dead_band");
 /// Lets each identity through once in a time.
 pub const DEDUP: &[u8] = module!("dedup");
+/// Joins the JSON numbers of two topics by key and time.
+pub const JOIN_READINGS: &[u8] = module!("join_readings");
 
 /// Says which rules of `wasm-sdk/SPEC.md` its host keeps.
 pub const CONFORMANCE: &[u8] = module!("conformance");
@@ -45,7 +47,7 @@ pub const HOSTILE_LOG: &[u8] = module!("hostile_log");
 pub const HOSTILE_STATE: &[u8] = module!("hostile_state");
 
 /// The modules that ship, by the name that a deployment gives.
-pub const SHIPPED: [(&str, &[u8]); 8] = [
+pub const SHIPPED: [(&str, &[u8]); 9] = [
     ("threshold", THRESHOLD),
     ("projection", PROJECTION),
     ("split", SPLIT),
@@ -54,6 +56,7 @@ pub const SHIPPED: [(&str, &[u8]); 8] = [
     ("session-stats", SESSION_STATS),
     ("dead-band", DEAD_BAND),
     ("dedup", DEDUP),
+    ("join-readings", JOIN_READINGS),
 ];
 
 #[cfg(test)]
@@ -64,7 +67,8 @@ mod tests {
     fn only_modules_that_keep_state_import_it() {
         let imports = |module: &[u8]| module.windows(9).any(|name| name == b"state_put");
         for (name, module) in SHIPPED {
-            let keeps = ["window-mean", "session-stats", "dead-band", "dedup"].contains(&name);
+            let keepers = ["window-mean", "session-stats", "dead-band", "dedup", "join-readings"];
+            let keeps = keepers.contains(&name);
             assert_eq!(imports(module), keeps, "{name}");
         }
     }

@@ -3,10 +3,14 @@
 //! is mended.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use millpond_guests as guests;
+use millpond_tests::binary;
 use millpond_tests::broker::{Broker, PATIENCE};
 use millpond_tests::kafka::Kafka;
+use millpond_tests::log::Log;
 use serde_json::{Value, json};
 
 fn kafka(broker: &Broker) -> Kafka {
@@ -200,4 +204,75 @@ fn dead_letters_go_back_as_they_were_once_the_module_is_mended_and_only_once() {
         assert_eq!(texts, ["{\"celsius\": 90}", "{\"kelvin\": 363}"], "partition {partition}");
         assert_eq!(found[1].header("millpond.error"), None, "as it was");
     }
+}
+
+/// Waits until it says so.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_description_says_of_each_lane_where_it_stands_what_failed_and_who_paused_it() {
+    let broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("raw", 2).unwrap();
+    let module = broker.file("trap.wasm", guests::HOSTILE_TRAP);
+    let words = ["deploy", "strict", "--module", &module, "--topic", "raw", "--derive"];
+    let more = ["--output", "out", "--from", "earliest", "--on-failure", "reject"];
+    transform(&broker, &[&words[..], &more].concat());
+    client.produce("raw", 0, &[b"good"]).unwrap();
+    client.produce("raw", 1, &[b"trap"]).unwrap();
+    let lanes = || {
+        let shown = as_json(&transform(&broker, &["describe", "strict", "--json"]));
+        let lanes = shown["lanes"].as_array().cloned().unwrap_or_default();
+        assert_eq!(lanes.len(), 2, "{shown}");
+        lanes
+    };
+    until("one goes on, the other fails", || {
+        lanes()[0]["next_offset"] == 1 && lanes()[1]["state"] == "failing"
+    });
+    let failing = &lanes()[1];
+    assert!(failing["fault"].as_str().is_some_and(|fault| fault.contains("strict")), "{failing}");
+    assert_eq!((&failing["lag"], &failing["next_offset"]), (&json!(1), &json!(0)));
+    let told = transform(&broker, &["describe", "strict"]);
+    assert!(told.contains("raw-0 waiting, next 1, 0 behind"), "{told}");
+    assert!(told.contains("failures in a row"), "{told}");
+    transform(&broker, &["pause", "strict"]);
+    assert!(lanes().iter().all(|lane| lane["state"] == "paused"));
+}
+
+#[test]
+fn whoever_follows_a_log_sees_what_comes_after_the_node_has_started_again() {
+    let mut broker = Broker::start();
+    let mut client = kafka(&broker);
+    client.create_topic("raw", 3).unwrap();
+    let module = broker.file("split.wasm", guests::SPLIT);
+    transform(&broker, &["deploy", "lines", "--module", &module, "--topic", "raw"]);
+    for partition in 0..3 {
+        client.produce("raw", partition, &[b"a"]).unwrap();
+    }
+    let mut follower = Command::new(binary::millpond())
+        .args(["transform", "--http", &broker.http(), "logs", "lines", "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = Log::default();
+    let reader = log.follow(follower.stdout.take().unwrap());
+    let lines = || log.text().lines().count();
+    until("what was said before", || lines() == 3);
+    broker.kill();
+    broker.restart();
+    // One line of the new start: its number is less than those that were seen.
+    kafka(&broker).produce("raw", 1, &[b"b"]).unwrap();
+    until("what is said after the start", || lines() == 4);
+    assert!(log.text().lines().last().is_some_and(|line| line.contains("raw-1")));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    reader.join().unwrap();
 }

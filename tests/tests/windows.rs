@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use millpond_guests as guests;
 use millpond_tests::broker::{Broker, PATIENCE};
-use millpond_tests::kafka::Kafka;
+use millpond_tests::kafka::{Kafka, now_ms};
 use millpond_wire::record::{BatchBuilder, Codec};
 
 const PARTITIONS: i32 = 2;
@@ -179,4 +179,70 @@ fn a_window_closes_by_itself_when_no_records_come_for_as_long_as_the_transform_s
     feed.send(&mut client);
     let expected = feed.expected();
     assert_eq!(all_means(&broker, "means", expected.len()), expected);
+}
+
+#[test]
+fn a_device_that_says_it_is_another_century_closes_no_windows_of_the_others() {
+    let broker = Broker::start();
+    kafka(&broker).create_topic("raw", PARTITIONS).unwrap();
+    deploy(
+        &broker,
+        &["--output", "means", "--set", "topic=means", "--limit", "watermark_delay_ms=60000"],
+    );
+    let mut client = kafka(&broker);
+    let now_ms = now_ms() / WINDOW_MS * WINDOW_MS;
+    let century_ms = 100 * 366 * 24 * 3_600_000;
+    let hour_ms = 3_600_000;
+    let mut send = |device: &str, at_ms: i64, degrees: i64| {
+        let mut builder = BatchBuilder::new(Codec::None, None);
+        let value = format!("{{\"celsius\":{degrees}}}");
+        builder.push(at_ms, Some(device.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
+        client.produce_bytes("raw", 0, builder.build().unwrap()).unwrap();
+    };
+    send("pump", now_ms - 20_000, 10);
+    send("broken", now_ms + century_ms, 99);
+    // Not late, and in the same window.
+    send("pump", now_ms - 19_999, 20);
+    // What is a little ahead is believed.
+    send("clock", now_ms + hour_ms / 2, 0);
+    let start = now_ms - 20_000;
+    assert_eq!(means(&mut client, "means"), [format!("pump {start} 2 15.000000")]);
+}
+
+#[test]
+fn more_timers_than_one_entry_may_hold_all_fire_at_once_and_once() {
+    const TIMERS: usize = 70_000;
+    for mode in [&[][..], &["--derive", "--output", "fired"]] {
+        let broker = Broker::start();
+        let mut client = kafka(&broker);
+        client.create_topic("raw", 1).unwrap();
+        let module = broker.file("state.wasm", guests::HOSTILE_STATE);
+        let http = broker.http();
+        let words = ["transform", "--http", &http, "deploy", "state", "--module", &module];
+        let limits = ["--limit", "state_bytes=33554432", "--limit", "cpu_ms_per_batch=5000"];
+        let words = [&words[..], &["--topic", "raw"], &limits, mode].concat();
+        broker.cli(&words).expect_success();
+        for first in (0..TIMERS).step_by(TIMERS / 10) {
+            let mut builder = BatchBuilder::new(Codec::None, None);
+            for timer in first..first + TIMERS / 10 {
+                let value = format!("timer {} t{timer}", EPOCH_MS + 1);
+                builder.push(EPOCH_MS, None, Some(value.as_bytes()), &[]).unwrap();
+            }
+            client.produce_bytes("raw", 0, builder.build().unwrap()).unwrap();
+        }
+        // This one makes all of them due, and nothing comes behind it.
+        let mut builder = BatchBuilder::new(Codec::None, None);
+        builder.push(EPOCH_MS + 1, None, Some(b"say last"), &[]).unwrap();
+        client.produce_bytes("raw", 0, builder.build().unwrap()).unwrap();
+        let topic = if mode.is_empty() { "raw" } else { "fired" };
+        let begun = Instant::now();
+        let fired = loop {
+            let found = client.read(topic, 0, 0).unwrap_or_default();
+            let fired = found.iter().filter(|one| one.text().starts_with("fired")).count();
+            if fired >= TIMERS || begun.elapsed() > PATIENCE {
+                break fired;
+            }
+        };
+        assert_eq!(fired, TIMERS, "{mode:?}");
+    }
 }

@@ -1,12 +1,12 @@
 //! Joins two streams, record with record: same key, times not more than a span apart.
 //!
 //! Both sides must come to the *same state*. A transform keeps state for each source topic apart,
-//! so there are two ways:
+//! unless it is told otherwise, so there are two ways:
 //!
+//! - Deploy one transform on both topics with `--derive --join`: their partitions of the same number
+//!   share one state. The topics must have as many partitions, and be keyed alike.
 //! - Bring both into one topic first: two transforms route left and right there, each with a
-//!   header that says which it is; the join runs on that topic. This works with every broker.
-//! - Deploy one transform on both topics, where the broker lets their partitions of the same
-//!   number share one state. The topics must have as many partitions, and be keyed alike.
+//!   header that says which it is; the join runs on that topic. This works inline, too.
 //!
 //! Each pair is made once, whichever side comes first, unless a record is late. In a test,
 //! `Partition::shared_by` shares one state among topics.

@@ -135,7 +135,7 @@ impl Inline {
         let started = Instant::now();
         while started.elapsed() < duration {
             let (batch, input_count) = (Some(&self.batch), self.first_input);
-            let input = Input { batch, input_count, idle_ms: None };
+            let input = Input { batch, input_count, ..Input::default() };
             let ran = run(&mut self.chain, input);
             let report = self.runtime.block_on(ran);
             if let Ran::Rejected { message, .. } = report.outcome {

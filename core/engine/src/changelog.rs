@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! __millpond_state-<transform>-<id of the source topic, 32 hexadecimal digits>
+//! __millpond_state-<transform>         where all of its topics share one state
 //! record  key: the state's key | value: expires ms i64 (0: never), then the value; none: gone
 //! ```
 
@@ -12,6 +13,7 @@ use crate::engine::Engine;
 use crate::entry::Fact;
 use crate::reads::PendingRead;
 use crate::refusal::{Refusal, refuse};
+use crate::topic::Topic;
 use crate::transform::{Keeper, StateBatch};
 use crate::units::{PartitionKey, Ticket, TransformId};
 use bytes::Bytes;
@@ -35,6 +37,10 @@ pub(crate) struct Desk {
     pub(crate) idle_at_ms: u64,
     /// When it last did; 0: never.
     pub(crate) idle_ran_ms: u64,
+    /// The last result left timers that are due: a further job follows at once.
+    pub(crate) timers_left: bool,
+    /// Results in a row that did.
+    pub(crate) timers_in_row: usize,
 }
 
 /// A page of state that waits for segments.
@@ -61,6 +67,27 @@ pub fn state_topic(transform: &str, source: Uuid) -> String {
         let _ = write!(name, "{byte:02x}");
     }
     name
+}
+
+/// The name of the changelog of a transform whose topics share its state.
+#[must_use]
+pub fn shared_state_topic(transform: &str) -> String {
+    format!("{PREFIX}{transform}")
+}
+
+/// Whether the name of a transform would make its shared changelog that of another one's source.
+pub(crate) fn names_a_source(transform: &str) -> bool {
+    split_id(transform).is_some_and(|(_, id)| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+impl Keeper {
+    /// The name of its changelog for a source.
+    fn state_topic(&self, source: Uuid) -> String {
+        match self.is_shared {
+            true => shared_state_topic(&self.name),
+            false => state_topic(&self.name, source),
+        }
+    }
 }
 
 /// Changes of state as batches for its changelog; in the order given, keys not repeated.
@@ -138,7 +165,7 @@ impl Engine {
             if one.batch.check_produced(limits::BATCH_BYTES_MAX).is_err() {
                 return Err(refuse(ErrorCode::UnknownServerError, "a transform gave a bad state"));
             }
-            let name = state_topic(&keeper.name, source.topic_id);
+            let name = keeper.state_topic(source.topic_id);
             if self.state.catalog.by_name(&name).is_none() && !missing.contains(&name) {
                 missing.push(name);
             }
@@ -158,16 +185,16 @@ impl Engine {
             let Some(keeper) = keepers.iter().find(|keeper| keeper.id == one.transform) else {
                 continue;
             };
-            let changelog = self.changelog_of(source, &keeper.name);
+            let changelog = self.changelog_of(source, keeper);
             self.append(changelog, one.batch, None);
         }
     }
 
     /// The changelog's partition for a source's, made where it is missing.
-    fn changelog_of(&mut self, source: PartitionKey, transform: &str) -> PartitionKey {
+    fn changelog_of(&mut self, source: PartitionKey, keeper: &Keeper) -> PartitionKey {
         let from = self.state.catalog.by_id(source.topic_id);
         let wanted = from.map_or(1, |from| from.partitions.len());
-        let name = state_topic(transform, source.topic_id);
+        let name = keeper.state_topic(source.topic_id);
         let known =
             self.state.catalog.by_name(&name).map(|topic| (topic.id, topic.partitions.len()));
         let topic_id = match known {
@@ -185,14 +212,20 @@ impl Engine {
         PartitionKey { topic_id, partition: source.partition }
     }
 
-    /// The changelogs of a transform, or of a source topic.
+    /// The changelogs of a transform, or of a source topic alone.
     pub(crate) fn changelogs(
         &self,
         transform: Option<&str>,
         source: Option<Uuid>,
     ) -> Vec<(String, Uuid)> {
         let belongs = |name: &str| {
-            let Some((own, id)) = name.strip_prefix(PREFIX).and_then(split_id) else {
+            let rest = name.strip_prefix(PREFIX);
+            if let (Some(transform), None) = (transform, source)
+                && rest == Some(transform)
+            {
+                return true;
+            }
+            let Some((own, id)) = rest.and_then(split_id) else {
                 return false;
             };
             transform.is_none_or(|transform| transform == own)
@@ -203,10 +236,17 @@ impl Engine {
         own.filter(|topic| belongs(&topic.name)).map(|t| (t.name.clone(), t.id)).collect()
     }
 
+    /// Changelogs that grow with a topic: its own, and those that it shares.
+    pub(crate) fn changelogs_grown_by(&self, topic: &Topic) -> usize {
+        let deployed = self.state.transforms.iter().map(|one| &one.spec);
+        let shared = deployed.filter(|spec| spec.shares_state && spec.topics.contains(&topic.name));
+        shared.count() + self.changelogs(None, Some(topic.id)).len()
+    }
+
     /// Whether anything was ever kept for a line: else time need not pass for it.
     pub(crate) fn has_state(&self, source: PartitionKey, keepers: &[Keeper]) -> bool {
         keepers.iter().any(|keeper| {
-            let name = state_topic(&keeper.name, source.topic_id);
+            let name = keeper.state_topic(source.topic_id);
             let topic = self.state.catalog.by_name(&name);
             let index = usize::try_from(source.partition).unwrap_or(usize::MAX);
             topic.and_then(|topic| topic.partitions.get(index)).is_some_and(|log| log.log_end > 0)
@@ -221,7 +261,7 @@ impl Engine {
             return self.give_page(ticket, transform, Err("the job is gone".to_owned()));
         };
         let keeper = keepers.iter().find(|keeper| keeper.id == transform);
-        let name = keeper.map(|keeper| state_topic(&keeper.name, source.topic_id));
+        let name = keeper.map(|keeper| keeper.state_topic(source.topic_id));
         let topic = name.and_then(|name| self.state.catalog.by_name(&name));
         let changelog =
             topic.map(|topic| PartitionKey { topic_id: topic.id, partition: source.partition });

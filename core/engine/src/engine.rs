@@ -265,6 +265,7 @@ impl Engine {
                 self.end_throttle(session);
             }
             Event::Durable(seq) => self.on_durable(seq),
+            Event::TimersLeft { ticket } => self.derives.timers_left = Some(ticket),
             Event::Transformed { ticket, outcome } => self.on_transformed(ticket, outcome),
             Event::ReadState { ticket, transform, from } => {
                 self.on_read_state(ticket, transform, from);

@@ -35,6 +35,12 @@ pub enum Event {
         /// What became of its batch.
         outcome: TransformOutcome,
     },
+    /// Comes right before `Event::Transformed` of the same job: timers are due still that had no room in
+    /// it. A further job without a batch follows its result, until none are left.
+    TimersLeft {
+        /// Of the job.
+        ticket: Ticket,
+    },
     /// A worker needs the state that a transform of its job keeps; `Effect::StateRead` answers it
     /// with a page.
     ReadState {

@@ -16,6 +16,7 @@ mod codec;
 mod compact;
 mod config;
 mod counters;
+mod deployment_format;
 mod derive;
 mod durability;
 mod effect;
@@ -66,7 +67,7 @@ mod users;
 mod view;
 
 pub use api::api_versions;
-pub use changelog::{read_state, state_batches, state_topic};
+pub use changelog::{read_state, shared_state_topic, state_batches, state_topic};
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};
 pub use counters::Counters;

@@ -239,11 +239,13 @@ impl Engine {
         TransformJob {
             ticket: admitted.ticket,
             topic: topic.map(|topic| topic.name.clone()).unwrap_or_default(),
+            shared_by: Vec::new(),
             partition: key,
             chain,
             is_derived: false,
             batch: Some(admitted.batch.clone()),
             idle_ms: None,
+            now_ms: self.record_now_ms(),
             input_count,
             state_epoch,
         }
@@ -285,15 +287,18 @@ impl Engine {
 
     /// A transform is done with a batch.
     pub(crate) fn on_transformed(&mut self, ticket: Ticket, outcome: TransformOutcome) {
+        let timers_left = self.derives.timers_left.take() == Some(ticket);
         // A topic that was deleted meanwhile takes its tickets with it.
         match self.tickets.remove(&ticket) {
             None => return,
-            Some(Work::Derive(lane)) => self.on_derived(&lane, outcome),
+            Some(Work::Derive(lane)) => self.on_derived(&lane, outcome, timers_left),
             Some(Work::Idle(key)) => {
+                self.note_timers(key, timers_left);
                 self.on_inline_idle_done(key, outcome);
                 self.commit_ready(key);
             }
             Some(Work::Inline(key)) => {
+                self.note_timers(key, timers_left);
                 let Some(log) = self.state.catalog.partition_mut(key) else { return };
                 log.pending.finish(ticket, outcome);
                 self.commit_ready(key);
@@ -313,7 +318,7 @@ impl Engine {
                 self.seal_if_large();
             }
             if !self.start_held(key) {
-                return self.arm_inline_idle(key);
+                return self.pass_inline_time(key);
             }
         }
     }

@@ -39,6 +39,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What records' times are held against; `None` on a board whose clock was never set: there each
+    /// record knows better. One that is merely behind counts: what is held back until it is set is
+    /// not lost.
+    pub(crate) fn record_now_ms(&self) -> Option<i64> {
+        (self.now.wall_ms >= limits::CLOCK_SET_FROM_MS).then_some(self.now.wall_ms)
+    }
+}
+
 /// The timestamps that a topic takes now; `None`: all.
 fn timestamp_limits(topic: &Topic, wall_ms: i64) -> Option<RangeInclusive<i64>> {
     let (before, after) =

@@ -1,23 +1,11 @@
 //! Transforms as the engine sees them: which are deployed where, the jobs it asks for and what
 //! comes back. It never runs a module and never looks into a specification beyond topics and order.
-//!
-//! ```text
-//! deployment  fields of version 1 (fact 9, snapshots up to 6), then parts (fact 50, snapshots from 7):
-//!             varint x (tag u8 | length varint | body), in ascending order of tags
-//! part  1 mode      u8: 1 derive | start u8: 0 latest, 1 earliest, 2 timestamp ms i64
-//!       2 route by key, no body
-//!       3 previous  a specification: its fields of version 1, then its own parts
-//!       5 counter   of the signed package that it came in u64
-//!       4 canary    transform id u64 | share in percent u8 | a specification
-//!       6 keeps state, no body
-//! ```
-//! A part that is not there stands for the default. An unknown part is refused, never skipped.
+//! How they are written:
+//! `deployment_format.rs`.
 
-use crate::codec::{
-    CodecError, Take, put_count, put_option_string, put_string, put_strings, put_varint,
-};
+use crate::codec::{CodecError, Take, put_count, put_string};
 use crate::units::{PartitionKey, Ticket, TransformId};
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::record::Batch;
 use std::collections::BTreeMap;
@@ -54,6 +42,9 @@ pub struct TransformSpec {
     /// The module keeps state: its batches of a partition run one by one, each after the result of
     /// the one before is in the journal's order.
     pub keeps_state: bool,
+    /// Partitions of the same number of all its topics are one line of batches, with one state: for
+    /// joins. Only where it derives.
+    pub shares_state: bool,
 }
 
 impl TransformSpec {
@@ -162,6 +153,9 @@ pub struct TransformJob {
     pub ticket: Ticket,
     /// Name of the topic that it was sent to.
     pub topic: String,
+    /// All topics that share the state of this line, in the order of the specification; empty where
+    /// each topic has its own.
+    pub shared_by: Vec<SharedSource>,
     /// Where it was sent to. Jobs of one partition must run in the order of their effects.
     pub partition: PartitionKey,
     /// The transforms to run, in order; never empty.
@@ -173,11 +167,24 @@ pub struct TransformJob {
     pub batch: Option<Batch>,
     /// Without a batch: for how long nothing came, ms.
     pub idle_ms: Option<u64>,
+    /// What the node's clock says, ms since 1970; `None`: it was never set. A record far ahead of it does
+    /// not move the time of state.
+    pub now_ms: Option<i64>,
     /// Records that this partition gave to transforms before this batch: seeds the randomness.
     pub input_count: u64,
     /// Rises when a result was not committed. A worker that remembers another one must forget the
     /// state that it has in memory and read it again.
     pub state_epoch: u64,
+}
+
+/// One of the topics that share a line's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSource {
+    /// Its name.
+    pub topic: String,
+    /// All of it was read, and nothing came for as long as the transform's idle timeout says: time
+    /// does not wait for it.
+    pub is_idle: bool,
 }
 
 /// What became of a batch.
@@ -345,6 +352,14 @@ pub enum AdminError {
 pub(crate) struct Keeper {
     pub(crate) id: TransformId,
     pub(crate) name: String,
+    /// It has one state for all of its topics.
+    pub(crate) is_shared: bool,
+}
+
+impl Keeper {
+    pub(crate) fn of(id: TransformId, spec: &TransformSpec) -> Keeper {
+        Keeper { id, name: spec.name.clone(), is_shared: spec.shares_state }
+    }
 }
 
 /// All deployments of the node.
@@ -442,7 +457,7 @@ impl TransformTable {
     pub(crate) fn keepers(&self, chain: &[TransformId]) -> Vec<Keeper> {
         let found = chain.iter().filter_map(|id| Some((*id, self.spec(*id)?)));
         let keeping = found.filter(|(_, spec)| spec.keeps_state);
-        keeping.map(|(id, spec)| Keeper { id, name: spec.name.clone() }).collect()
+        keeping.map(|(id, spec)| Keeper::of(id, spec)).collect()
     }
 
     /// Which version of each transform of a chain runs on one partition of a topic.
@@ -502,289 +517,5 @@ impl TransformTable {
             }
         }
         Ok(table)
-    }
-}
-
-impl Deployment {
-    pub(crate) fn put(&self, out: &mut impl BufMut) {
-        out.put_u64_le(self.id.0);
-        out.put_u8(u8::from(self.paused));
-        self.spec.put_fields(out);
-        put_parts(out, self.parts());
-    }
-
-    fn parts(&self) -> Vec<Part> {
-        let mut parts = self.spec.parts();
-        if let Some(previous) = &self.previous {
-            let mut body = BytesMut::new();
-            previous.put(&mut body);
-            parts.push((PART_PREVIOUS, body));
-        }
-        if let Some(canary) = &self.canary {
-            let mut body = BytesMut::new();
-            body.put_u64_le(canary.id.0);
-            body.put_u8(canary.share_percent);
-            canary.spec.put(&mut body);
-            parts.push((PART_CANARY, body));
-        }
-        parts.sort_unstable_by_key(|(tag, _)| *tag);
-        parts
-    }
-
-    pub(crate) fn take(take: &mut Take, has_parts: bool) -> Result<Deployment, CodecError> {
-        let id = TransformId(take.u64("transform id")?);
-        let paused = take.bool("paused")?;
-        let spec = TransformSpec::take_fields(take)?;
-        let mut deployment = Deployment { id, spec, paused, ..Deployment::default() };
-        if has_parts {
-            take_parts(take, |tag, body| deployment.take_part(tag, body))?;
-        }
-        Ok(deployment)
-    }
-
-    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
-        match tag {
-            PART_PREVIOUS => self.previous = Some(Box::new(TransformSpec::take(body)?)),
-            PART_CANARY => {
-                let id = TransformId(body.u64("transform id of a canary")?);
-                let share_percent = body.u8("share of a canary")?;
-                let spec = TransformSpec::take(body)?;
-                self.canary = Some(Box::new(Canary { id, spec, share_percent }));
-            }
-            tag => self.spec.take_part(tag, body)?,
-        }
-        Ok(())
-    }
-}
-
-impl TransformSpec {
-    /// A specification that is part of something else.
-    fn put(&self, out: &mut impl BufMut) {
-        self.put_fields(out);
-        put_parts(out, self.parts());
-    }
-
-    fn take(take: &mut Take) -> Result<TransformSpec, CodecError> {
-        let mut spec = TransformSpec::take_fields(take)?;
-        take_parts(take, |tag, body| spec.take_part(tag, body))?;
-        Ok(spec)
-    }
-
-    fn put_fields(&self, out: &mut impl BufMut) {
-        put_string(out, &self.name);
-        put_string(out, &self.version);
-        out.put_slice(&self.module);
-        put_strings(out, &self.settings);
-        put_count(out, self.topics.len());
-        for topic in &self.topics {
-            put_string(out, topic);
-        }
-        put_count(out, self.outputs.len());
-        for topic in &self.outputs {
-            put_string(out, topic);
-        }
-        put_count(out, self.limits.len());
-        for (name, value) in &self.limits {
-            put_string(out, name);
-            out.put_u64_le(*value);
-        }
-        out.put_u32_le(self.on_failure.retries);
-        out.put_u8(self.on_failure.then as u8);
-        put_option_string(out, self.dead_letter_topic.as_deref());
-        out.put_i32_le(self.order);
-    }
-
-    fn take_fields(take: &mut Take) -> Result<TransformSpec, CodecError> {
-        let name = take.string("transform name")?;
-        let version = take.string("transform version")?;
-        let module = take.array::<32>("module hash")?;
-        let settings = take.strings("transform settings")?;
-        let count = take.count("transform topics", 4)?;
-        let topics = (0..count).map(|_| take.string("topic")).collect::<Result<_, _>>()?;
-        let count = take.count("transform outputs", 4)?;
-        let outputs = (0..count).map(|_| take.string("output topic")).collect::<Result<_, _>>()?;
-        let count = take.count("transform limits", 12)?;
-        let limits = (0..count)
-            .map(|_| Ok((take.string("limit")?, take.u64("limit")?)))
-            .collect::<Result<_, CodecError>>()?;
-        let on_failure =
-            OnFailure { retries: take.u32("retries")?, then: FailureAction::take(take)? };
-        let dead_letter_topic = take.option_string("dead letter topic")?;
-        let order = take.i32("order")?;
-        Ok(TransformSpec {
-            name,
-            version,
-            module,
-            settings,
-            topics,
-            outputs,
-            limits,
-            on_failure,
-            dead_letter_topic,
-            order,
-            mode: Mode::Inline,
-            package_counter: 0,
-            route_by_key: false,
-            keeps_state: false,
-        })
-    }
-
-    /// What differs from the defaults.
-    fn parts(&self) -> Vec<Part> {
-        let mut parts: Vec<Part> =
-            self.mode.part().map(|body| (PART_MODE, body)).into_iter().collect();
-        if self.route_by_key {
-            parts.push((PART_ROUTE_BY_KEY, BytesMut::new()));
-        }
-        if self.package_counter > 0 {
-            let mut body = BytesMut::new();
-            body.put_u64_le(self.package_counter);
-            parts.push((PART_COUNTER, body));
-        }
-        if self.keeps_state {
-            parts.push((PART_KEEPS_STATE, BytesMut::new()));
-        }
-        parts
-    }
-
-    fn take_part(&mut self, tag: u8, body: &mut Take) -> Result<(), CodecError> {
-        match tag {
-            PART_MODE => self.mode = Mode::take(body)?,
-            PART_ROUTE_BY_KEY => self.route_by_key = true,
-            PART_KEEPS_STATE => self.keeps_state = true,
-            PART_COUNTER => self.package_counter = body.u64("package counter")?,
-            value => {
-                let what = "deployment part";
-                return Err(CodecError::Impossible { what, value: value.into() });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl FailureAction {
-    fn take(take: &mut Take) -> Result<FailureAction, CodecError> {
-        Ok(match take.u8("failure action")? {
-            0 => FailureAction::DeadLetter,
-            1 => FailureAction::Skip,
-            2 => FailureAction::Pass,
-            3 => FailureAction::Reject,
-            value => {
-                return Err(CodecError::Impossible { what: "failure action", value: value.into() });
-            }
-        })
-    }
-}
-
-/// Tag and body.
-type Part = (u8, BytesMut);
-
-fn put_parts(out: &mut impl BufMut, parts: Vec<Part>) {
-    put_varint(out, parts.len() as u64);
-    for (tag, body) in parts {
-        out.put_u8(tag);
-        put_varint(out, body.len() as u64);
-        out.put_slice(&body);
-    }
-}
-
-fn take_parts(
-    take: &mut Take,
-    mut each: impl FnMut(u8, &mut Take) -> Result<(), CodecError>,
-) -> Result<(), CodecError> {
-    for _ in 0..take.varint_count("deployment parts", 2)? {
-        let tag = take.u8("deployment part")?;
-        let len = take.varint_count("deployment part", 1)?;
-        let mut body = Take::new(take.slice("deployment part", len)?);
-        each(tag, &mut body)?;
-        body.end("deployment part")?;
-    }
-    Ok(())
-}
-
-/// The part with the specification that was in force before.
-const PART_PREVIOUS: u8 = 3;
-/// The part with the counter of its package.
-const PART_COUNTER: u8 = 5;
-/// The part with the version that is tried.
-const PART_CANARY: u8 = 4;
-/// The part that is there when records are routed by key.
-const PART_ROUTE_BY_KEY: u8 = 2;
-/// The part that is there when the module keeps state.
-const PART_KEEPS_STATE: u8 = 6;
-/// The part that says the mode.
-const PART_MODE: u8 = 1;
-
-impl Mode {
-    fn part(self) -> Option<BytesMut> {
-        let Mode::Derive(start) = self else { return None };
-        let mut out = BytesMut::new();
-        out.put_u8(1);
-        match start {
-            DeriveStart::Latest => out.put_u8(0),
-            DeriveStart::Earliest => out.put_u8(1),
-            DeriveStart::TimestampMs(timestamp_ms) => {
-                out.put_u8(2);
-                out.put_i64_le(timestamp_ms);
-            }
-        }
-        Some(out)
-    }
-
-    fn take(take: &mut Take) -> Result<Mode, CodecError> {
-        let impossible = |what, value: u8| CodecError::Impossible { what, value: value.into() };
-        match take.u8("transform mode")? {
-            1 => {}
-            value => return Err(impossible("transform mode", value)),
-        }
-        Ok(Mode::Derive(match take.u8("derive start")? {
-            0 => DeriveStart::Latest,
-            1 => DeriveStart::Earliest,
-            2 => DeriveStart::TimestampMs(take.i64("derive start")?),
-            value => return Err(impossible("derive start", value)),
-        }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployment(mode: Mode) -> Deployment {
-        let spec = TransformSpec { name: "mean".into(), mode, ..TransformSpec::default() };
-        Deployment { id: TransformId(7), spec, paused: true, ..Deployment::default() }
-    }
-
-    fn written(deployment: &Deployment) -> BytesMut {
-        let mut out = BytesMut::new();
-        deployment.put(&mut out);
-        out
-    }
-
-    #[test]
-    fn a_deployment_reads_as_it_was_written_in_every_mode() {
-        let starts = [DeriveStart::Latest, DeriveStart::Earliest, DeriveStart::TimestampMs(-5)];
-        for mode in starts.into_iter().map(Mode::Derive).chain([Mode::Inline]) {
-            let mut deployment = deployment(mode);
-            deployment.spec.route_by_key = mode == Mode::Inline;
-            deployment.spec.keeps_state = mode != Mode::Inline;
-            deployment.previous = Some(Box::new(deployment.spec.clone()));
-            let version = "2".to_owned();
-            let spec = TransformSpec { version, package_counter: 9, ..deployment.spec.clone() };
-            deployment.canary =
-                Some(Box::new(Canary { id: TransformId(8), spec, share_percent: 30 }));
-            let mut take = Take::new(written(&deployment).freeze());
-            assert_eq!(Deployment::take(&mut take, true), Ok(deployment));
-            assert_eq!(take.end("deployment"), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_part_of_a_newer_version_is_refused() {
-        let mut bytes = written(&deployment(Mode::Inline));
-        // One part in place of none: tag 200, no body.
-        bytes.truncate(bytes.len() - 1);
-        bytes.put_slice(&[1, 200, 0]);
-        assert!(Deployment::take(&mut Take::new(bytes.freeze()), true).is_err());
     }
 }

@@ -64,7 +64,7 @@ async fn least(chain: &mut Chain, batch: &Batch, discard: bool) -> f64 {
             chain.discard_instances();
         }
         let started = Instant::now();
-        let input = Input { batch: Some(batch), input_count: 0, idle_ms: None };
+        let input = Input { batch: Some(batch), input_count: 0, ..Input::default() };
         black_box(run(chain, input).await);
         least = least.min(started.elapsed().as_nanos() as f64);
     }

@@ -101,7 +101,7 @@ async fn inline(chain: &mut Chain, batch: &Batch) -> (f64, f64) {
     let mut whole = Vec::new();
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let input = Input { batch: Some(batch), input_count: 0, idle_ms: None };
+        let input = Input { batch: Some(batch), input_count: 0, ..Input::default() };
         let report = black_box(run(chain, input).await);
         whole.push(started.elapsed());
         calls.extend(report.stages.iter().map(|stage| stage.cpu));

@@ -8,12 +8,14 @@ use crate::batch_buffer::StageInput;
 use crate::chain::{Chain, Stage, StateMissing, Transform};
 use crate::dead_letters::DeadLetters;
 use crate::fault::{FailureReason, Fault};
+use crate::horizon::Horizon;
 use crate::isolate::{Unavailable, run_stage};
 use crate::logs::{Level, LogBuffer, LogLine};
 use crate::outcome::{Outcome, OutputTopic};
 use crate::policy::OnFailure;
 use crate::rebuild;
 use crate::rows::{self, Row};
+use crate::shared::Shared;
 use crate::state::StateChange;
 use crate::stats::StageStats;
 use crate::timers;
@@ -25,7 +27,7 @@ use millpond_wire::record::Batch;
 use std::collections::BTreeMap;
 
 /// What a chain is to be run on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Input<'a> {
     /// The batch; `None`: no records have come for a while.
     pub batch: Option<&'a Batch>,
@@ -33,6 +35,11 @@ pub struct Input<'a> {
     pub input_count: u64,
     /// Without a batch: time since the last record by the node's clock, in ms.
     pub idle_ms: Option<u64>,
+    /// Where several topics share the state: which of them this is.
+    pub shared: Option<Shared<'a>>,
+    /// What the node's clock says, ms since 1970; `None`: it was never set, or nothing is stored of
+    /// what comes out, and each record's time is believed.
+    pub now_ms: Option<i64>,
 }
 
 /// What a run did.
@@ -124,12 +131,14 @@ async fn run_chain(
         stage.begin_run()?;
     }
     let mut flow = Flow::of(input.batch)?;
+    let horizon = Horizon::of(&flow.rows, input.now_ms);
     let place = Place {
-        topic: &chain.topic,
+        topic: input.shared.map_or(&chain.topic, |shared| shared.topic),
+        shared: input.shared,
         partition: chain.partition,
         first_input: input.input_count,
         replay: chain.replay,
-        seen_ms: flow.rows.iter().map(|row| row.timestamp_ms).max(),
+        horizon: &horizon,
         idle_ms: match input.batch {
             Some(_) => 0,
             None => input.idle_ms.unwrap_or(0),
@@ -151,9 +160,8 @@ pub(crate) struct Place<'a> {
     pub(crate) partition: i32,
     pub(crate) first_input: u64,
     replay: bool,
-    /// Greatest timestamp of the batch as it came: what one stage drops, the next one's watermark
-    /// still sees.
-    seen_ms: Option<i64>,
+    shared: Option<Shared<'a>>,
+    horizon: &'a Horizon,
     idle_ms: u64,
 }
 
@@ -246,7 +254,8 @@ impl Flow {
         stage: &mut Stage,
         at: &mut At<'_>,
     ) -> Result<bool, Rejected> {
-        let seen_ms = self.rows.iter().map(|row| row.timestamp_ms).max().max(at.place.seen_ms);
+        let ahead_ms = stage.limits.watermark_ahead_ms_max;
+        let seen_ms = at.place.horizon.greatest_ms(&self.rows, ahead_ms);
         if !self.rows.is_empty() {
             let gathered = self.gather(stage, None, at).await?;
             let rows = std::mem::take(&mut self.rows);
@@ -255,7 +264,11 @@ impl Flow {
         let Some(state) = &mut stage.state else {
             return Ok(false);
         };
-        state.advance(seen_ms, at.place.idle_ms, stage.limits.watermark_delay_ms);
+        let (idle_ms, delay_ms) = (at.place.idle_ms, stage.limits.watermark_delay_ms);
+        match at.place.shared {
+            Some(shared) => state.advance_shared(seen_ms, idle_ms, delay_ms, shared),
+            None => state.advance(seen_ms, idle_ms, delay_ms),
+        }
         let timers_left = self.run_timers(stage, at).await?;
         if let Some(state) = &mut stage.state {
             at.stats.expired += state.expire(caps::TRANSFORM_EXPIRIES_PER_RUN_MAX) as u64;

@@ -68,17 +68,21 @@ pub struct Limits {
     /// Time without records after which the watermark goes on by the node's clock, in ms; 0: it
     /// waits for records.
     pub idle_timeout_ms: u64,
+    /// How far ahead of the node's clock a record may move the watermark, in ms; one that is further
+    /// ahead counts as now. 0: each is believed.
+    pub watermark_ahead_ms_max: u64,
 }
 
 impl Limits {
     /// The names that a description may set.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 7] = [
         "memory_bytes",
         "cpu_ms_per_batch",
         "output_ratio",
         "state_bytes",
         "watermark_delay_ms",
         "idle_timeout_ms",
+        "watermark_ahead_ms_max",
     ];
 
     /// Sets one by its name; whether there is one of this name. Ranges are checked with the rest
@@ -92,6 +96,7 @@ impl Limits {
             "state_bytes" => self.state_bytes = size,
             "watermark_delay_ms" => self.watermark_delay_ms = value,
             "idle_timeout_ms" => self.idle_timeout_ms = value,
+            "watermark_ahead_ms_max" => self.watermark_ahead_ms_max = value,
             _ => return false,
         }
         true
@@ -113,7 +118,9 @@ impl Limits {
         let delay_max = size(caps::TRANSFORM_WATERMARK_DELAY_MS_MAX);
         in_range("watermark_delay_ms", size(self.watermark_delay_ms), (0, delay_max))?;
         let idle_max = size(caps::TRANSFORM_IDLE_TIMEOUT_MS_MAX);
-        in_range("idle_timeout_ms", size(self.idle_timeout_ms), (0, idle_max))
+        in_range("idle_timeout_ms", size(self.idle_timeout_ms), (0, idle_max))?;
+        let ahead_max = size(caps::TRANSFORM_WATERMARK_AHEAD_MS_MAX);
+        in_range("watermark_ahead_ms_max", size(self.watermark_ahead_ms_max), (0, ahead_max))
     }
 }
 
@@ -126,6 +133,7 @@ impl Default for Limits {
             state_bytes: caps::DEFAULT_TRANSFORM_STATE_BYTES,
             watermark_delay_ms: 0,
             idle_timeout_ms: 0,
+            watermark_ahead_ms_max: caps::DEFAULT_TRANSFORM_WATERMARK_AHEAD_MS,
         }
     }
 }

@@ -17,7 +17,8 @@ use thiserror::Error;
 const OF_GUEST: u8 = 0;
 const OF_TIMER: u8 = 1;
 const OF_HOST: u8 = 2;
-/// The host's one entry: `i64` greatest timestamp, `i64` watermark, little-endian.
+/// An entry of the host: `i64` greatest timestamp, `i64` watermark, little-endian. Those of topics that
+/// share the state are in `shared.rs`.
 const WATERMARK_KEY: &[u8] = b"\x02watermark";
 /// In front of each value: when it expires, `i64` little-endian, 0 = never.
 const EXPIRY_BYTES: usize = 8;
@@ -154,7 +155,9 @@ impl State {
     pub(crate) fn roll_back_run(&mut self) {
         self.roll_back_call();
         for (key, before) in std::mem::take(&mut self.run) {
-            self.set(key, before);
+            if !cfg!(feature = "mutant-refused-state-stays") {
+                self.set(key, before);
+            }
         }
         self.changed_bytes = 0;
     }
@@ -293,7 +296,17 @@ impl State {
             return;
         };
         let now = greatest.saturating_add_unsigned(idle_ms).saturating_sub_unsigned(delay_ms);
-        let watermark = now.max(before.map_or(abi::NO_WATERMARK, |(_, watermark)| watermark));
+        self.reach(seen_ms, Some(now));
+    }
+
+    /// Takes a greatest timestamp, if it is greater, and a watermark, if it is later.
+    pub(crate) fn reach(&mut self, seen_ms: Option<i64>, watermark_ms: Option<i64>) {
+        let before = self.times();
+        let greatest = seen_ms.filter(|seen| *seen >= 0).max(before.map(|(greatest, _)| greatest));
+        let Some(greatest) = greatest else {
+            return;
+        };
+        let watermark = watermark_ms.unwrap_or(abi::NO_WATERMARK).max(self.watermark_ms());
         if before == Some((greatest, watermark)) {
             return;
         }
@@ -301,6 +314,17 @@ impl State {
         value.extend_from_slice(&greatest.to_le_bytes());
         value.extend_from_slice(&watermark.to_le_bytes());
         self.change(Bytes::from_static(WATERMARK_KEY), Some(value.into()));
+    }
+
+    /// A time of the host's own, by its whole key.
+    pub(crate) fn host_time(&self, key: &[u8]) -> Option<i64> {
+        let value = self.entries.get(key)?.get(EXPIRY_BYTES..)?;
+        value.first_chunk::<8>().map(|time| i64::from_le_bytes(*time))
+    }
+
+    pub(crate) fn set_host_time(&mut self, key: &Bytes, time_ms: i64) {
+        let value = [[0; EXPIRY_BYTES], time_ms.to_le_bytes()].concat();
+        self.change(key.clone(), Some(value.into()));
     }
 
     /// Takes up to `max` timers that are due out, in their order.
@@ -314,7 +338,9 @@ impl State {
             let at = key.get(1..).and_then(|rest| rest.first_chunk::<8>());
             let at_ms = at.map_or(0, |at| (u64::from_be_bytes(*at) ^ (1 << 63)) as i64);
             timers.push(Timer { at_ms, key: key.slice(TIMER_PREFIX_BYTES.min(key.len())..) });
-            self.change(key, None);
+            if !cfg!(feature = "mutant-timer-twice") {
+                self.change(key, None);
+            }
         }
         timers
     }
@@ -346,7 +372,9 @@ impl State {
         let mut expired = 0;
         while expired < max && !self.is_over() {
             match self.expiries.first() {
-                Some((at_ms, key)) if *at_ms <= watermark => {
+                Some((at_ms, key))
+                    if *at_ms <= watermark && !cfg!(feature = "mutant-no-expiry") =>
+                {
                     let key = key.clone();
                     self.change(key, None);
                     expired += 1;

@@ -52,7 +52,7 @@ impl Subject {
     /// Runs a batch and takes what the module says of rules out of what came out.
     async fn run(&mut self, records: &[Asked<'_>]) -> (Vec<Record>, Report) {
         let batch = batch_asking(records);
-        let input = Input { batch: Some(&batch), input_count: self.sent, idle_ms: None };
+        let input = Input { batch: Some(&batch), input_count: self.sent, ..Input::default() };
         let report = run(&mut self.chain, input).await;
         self.sent += records.len() as u64;
         let Outcome::Changed { .. } = &report.outcome else { panic!("{:?}", report.outcome) };

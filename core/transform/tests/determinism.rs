@@ -98,9 +98,11 @@ fn load(chain: &mut Chain, log: &Changelog) {
 async fn step(chain: &mut Chain, step: &Step, input_count: &mut u64) -> Report {
     let input = match step {
         Step::Batch(batch) => {
-            Input { batch: Some(batch), input_count: *input_count, idle_ms: None }
+            Input { batch: Some(batch), input_count: *input_count, ..Input::default() }
         }
-        Step::Idle(ms) => Input { batch: None, input_count: *input_count, idle_ms: Some(*ms) },
+        Step::Idle(ms) => {
+            Input { input_count: *input_count, idle_ms: Some(*ms), ..Input::default() }
+        }
     };
     if let Some(batch) = input.batch {
         *input_count += u64::from(batch.records_count());

@@ -70,6 +70,7 @@ async fn limits_that_cannot_be_kept_are_refused_and_change_nothing() {
         ("state_bytes", u64::MAX),
         ("watermark_delay_ms", u64::MAX),
         ("idle_timeout_ms", u64::MAX),
+        ("watermark_ahead_ms_max", u64::MAX),
     ] {
         let mut limits = before;
         assert!(limits.set(name, value), "{name}");

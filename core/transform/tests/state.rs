@@ -83,7 +83,7 @@ impl Partition {
     }
 
     async fn idle(&mut self, idle_ms: u64) -> Report {
-        let input = Input { batch: None, input_count: 0, idle_ms: Some(idle_ms) };
+        let input = Input { idle_ms: Some(idle_ms), ..Input::default() };
         let report = run(&mut self.chain, input).await;
         self.log.append(&report.state);
         report
@@ -362,6 +362,27 @@ async fn the_watermark_follows_the_greatest_timestamp_and_never_goes_back() {
     partition.chain.forget_state();
     partition.log.load(&mut partition.chain);
     assert_eq!(partition.ask("watermark").await, "1190");
+}
+
+#[tokio::test]
+async fn a_record_of_a_far_future_moves_the_watermark_no_further_than_now() {
+    const NOW_MS: i64 = 1_790_000_000_000;
+    for (ahead_ms, expected) in
+        [(1_000, [NOW_MS - 5, NOW_MS, NOW_MS + 900]), (0, [NOW_MS - 5, i64::MAX / 4, i64::MAX / 4])]
+    {
+        let mut partition = Partition::new(EngineKind::Native, |spec| {
+            spec.limits.watermark_ahead_ms_max = ahead_ms;
+        })
+        .await;
+        for (at_ms, expected) in [NOW_MS - 5, i64::MAX / 4, NOW_MS + 900].into_iter().zip(expected)
+        {
+            let came = batch_at(&[(at_ms, "say x")]);
+            let input = Input { batch: Some(&came), now_ms: Some(NOW_MS), ..Input::default() };
+            let report = run(&mut partition.chain, input).await;
+            partition.log.append(&report.state);
+            assert_eq!(partition.ask("watermark").await, expected.to_string());
+        }
+    }
 }
 
 #[tokio::test]

@@ -40,14 +40,14 @@ impl Partition {
 
     async fn run(&mut self, readings: &[Reading]) -> Vec<Record> {
         let batch = batch_of_readings(readings);
-        let input = Input { batch: Some(&batch), input_count: self.sent, idle_ms: None };
+        let input = Input { batch: Some(&batch), input_count: self.sent, ..Input::default() };
         self.sent += readings.len() as u64;
         let report = run(&mut self.chain, input).await;
         self.take(report, Some(&batch))
     }
 
     async fn idle(&mut self, idle_ms: u64) -> Vec<Record> {
-        let input = Input { batch: None, input_count: self.sent, idle_ms: Some(idle_ms) };
+        let input = Input { input_count: self.sent, idle_ms: Some(idle_ms), ..Input::default() };
         let report = run(&mut self.chain, input).await;
         self.take(report, None)
     }

@@ -168,7 +168,7 @@ impl<T: Transform> Partition<T> {
         Step { outcomes, fired, logged: host::take_logged() }
     }
 
-    /// Nothing has come for this long, and the limit `idle_timeout_ms` lets time go on.
+    /// Nothing has come for this long, to any topic, and the limit `idle_timeout_ms` lets time go on.
     pub fn idle(&mut self, idle_ms: i64) -> Step {
         host::take_logged();
         let fired = self.advance(idle_ms);
@@ -216,8 +216,10 @@ impl<T: Transform> Partition<T> {
     }
 
     fn advance(&mut self, idle_ms: i64) -> Vec<Fired> {
-        let furthest_behind = self.greatest_ms.values().min().copied().flatten();
-        if let Some(greatest_ms) = furthest_behind {
+        let all = self.greatest_ms.values().copied();
+        // When nothing comes at all, time waits for no topic.
+        let counts = if idle_ms > 0 { all.max() } else { all.min() };
+        if let Some(greatest_ms) = counts.flatten() {
             let reached = greatest_ms.saturating_add(idle_ms).saturating_sub(self.delay_ms);
             self.store.advance(reached);
         }

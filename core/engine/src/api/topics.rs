@@ -401,7 +401,7 @@ impl Engine {
         }
         let count = self.check_partitions(wanted.count)?;
         // The state of its transforms grows with it.
-        let grown = (total - now) * (1 + self.changelogs(None, Some(topic.id)).len());
+        let grown = (total - now) * (1 + self.changelogs_grown_by(topic));
         if self.state.catalog.partitions_len() + grown > limits::PARTITIONS_MAX {
             let message = "this node holds as many partitions as it can".to_owned();
             return Err((ErrorCode::PolicyViolation, message));

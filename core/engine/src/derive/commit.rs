@@ -10,7 +10,8 @@ use millpond_wire::error_code::ErrorCode;
 
 impl Engine {
     /// A worker is done with the job of a lane.
-    pub(crate) fn on_derived(&mut self, id: &LaneId, outcome: TransformOutcome) {
+    /// `timers_left`: more are due than had room in it.
+    pub(crate) fn on_derived(&mut self, id: &LaneId, outcome: TransformOutcome, timers_left: bool) {
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
         let job = match std::mem::take(&mut lane.busy) {
             Busy::Running(job) => job,
@@ -22,9 +23,10 @@ impl Engine {
             Ok(()) => {
                 if let Some(lane) = self.derives.lanes.get_mut(id) {
                     (lane.failures, lane.fault) = (0, None);
+                    lane.desk.note_timers(timers_left);
                 }
                 if let Some(input) = &job.input {
-                    self.advance_lane(id, input.upto);
+                    self.derives.advance(id, job.source, input.upto);
                 }
                 self.derives.queue(id);
             }
@@ -57,9 +59,12 @@ impl Engine {
                 (kept.collect(), state)
             }
         };
-        let source = id.partition;
+        let source = job.source;
         let placed = self.place_outputs(source, self.named_outputs(id, job, outputs)?)?;
-        let is_own = |key: PartitionKey| key.topic_id == source.topic_id;
+        let sources = self.derives.lanes.get(id).map_or(&[][..], |lane| &lane.sources);
+        let is_own = |key: PartitionKey| {
+            sources.iter().any(|source| source.partition.topic_id == key.topic_id)
+        };
         if placed.iter().filter_map(|one| one.place.known()).any(is_own) {
             let message = "a derived transform sends records to its own source";
             return Err(refuse(ErrorCode::InvalidTopicException, message));

@@ -22,6 +22,14 @@ impl Engine {
                 "a transform keeps its mode, as its state was made in it: delete it first";
             return invalid(message.to_owned());
         }
+        if before.is_some_and(|before| before.spec.shares_state != spec.shares_state) {
+            let message = "a transform keeps its state for each topic, or for all of them together: \
+                           delete it first";
+            return invalid(message.to_owned());
+        }
+        if spec.shares_state {
+            self.check_shared(spec)?;
+        }
         if !spec.is_derived() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //! rate, and only where there is state that time could change. Without it a partition that falls
 //! silent would hold back what its timers are to say.
 
-use super::{Busy, Cursor, LaneId, Work};
+use super::{Busy, Given, LaneId, Work};
 use crate::changelog::Desk;
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
@@ -12,6 +12,12 @@ use crate::units::{PartitionKey, Ticket, TransformId};
 use millpond_wire::limits;
 
 impl Desk {
+    /// What the last result left. Timers that set each other without end wait for the next batch.
+    pub(super) fn note_timers(&mut self, are_left: bool) {
+        self.timers_in_row = if are_left { self.timers_in_row.saturating_add(1) } else { 0 };
+        self.timers_left = are_left && self.timers_in_row <= limits::TRANSFORM_TIMER_JOBS_MAX;
+    }
+
     /// When time is to pass next.
     fn idle_due_ms(&self, timeout_ms: u64) -> u64 {
         let since_input = self.input_ms.saturating_add(timeout_ms);
@@ -22,10 +28,10 @@ impl Desk {
 
 impl Engine {
     /// A lane has read all there is: time may pass for it.
-    pub(super) fn pass_time(&mut self, id: &LaneId, cursor: Cursor) {
+    pub(super) fn pass_time(&mut self, id: &LaneId) {
         let Some((version, spec)) = self.derived_by(id) else { return };
         let Some(timeout_ms) = spec.idle_timeout_ms() else { return };
-        let keeper = Keeper { id: version, name: spec.name.clone() };
+        let keeper = Keeper::of(version, spec);
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
         if lane.desk.idle_at_ms != 0 || !matches!(lane.busy, Busy::Free) {
             return;
@@ -39,7 +45,7 @@ impl Engine {
                 lane.desk.idle_ran_ms = self.now.mono_ms;
             }
             self.counters.idle_jobs += 1;
-            self.begin_job(id, None, cursor);
+            self.begin_job(id, Given::Time, &[]);
         }
     }
 
@@ -90,11 +96,33 @@ impl Engine {
         }
     }
 
+    /// What a worker says right before a result.
+    pub(crate) fn note_timers(&mut self, key: PartitionKey, are_left: bool) {
+        if let Some(log) = self.state.catalog.partition_mut(key) {
+            log.pending.desk.note_timers(are_left);
+        }
+    }
+
+    /// All batches of a partition are through its chain: timers that are left have their turn, or time
+    /// may pass.
+    pub(crate) fn pass_inline_time(&mut self, key: PartitionKey) {
+        let Some(log) = self.state.catalog.partition(key) else { return };
+        let pending = &log.pending;
+        if !pending.desk.timers_left || !pending.is_empty() || pending.idle.is_some() {
+            return self.arm_inline_idle(key);
+        }
+        if self.derives.jobs_len < limits::DERIVE_JOBS_MAX {
+            return self.begin_inline_time(key, 0);
+        }
+        let at_ms = self.now.mono_ms + limits::DERIVE_HOLD_MS;
+        self.timers.insert((at_ms, Timer::InlineIdle(key)));
+    }
+
     pub(crate) fn on_inline_idle(&mut self, key: PartitionKey) {
-        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return };
-        let (name, chain) = (topic.name.clone(), self.running_chain(key));
-        let keepers = self.state.transforms.keepers(&chain);
-        let timeout_ms = self.idle_timeout_ms(&chain);
+        if self.has_timers_left(key) {
+            return self.pass_inline_time(key);
+        }
+        let timeout_ms = self.idle_timeout_ms(&self.running_chain(key));
         let (now_ms, jobs_len) = (self.now.mono_ms, self.derives.jobs_len);
         let Some(log) = self.state.catalog.partition_mut(key) else { return };
         let desk = &mut log.pending.desk;
@@ -111,7 +139,24 @@ impl Engine {
             return;
         }
         log.pending.desk.idle_ran_ms = now_ms;
-        let idle_ms = Some(now_ms - log.pending.desk.input_ms);
+        let idle_ms = now_ms - log.pending.desk.input_ms;
+        self.begin_inline_time(key, idle_ms);
+    }
+
+    fn has_timers_left(&self, key: PartitionKey) -> bool {
+        self.state.catalog.partition(key).is_some_and(|log| log.pending.desk.timers_left)
+    }
+
+    /// A job of the inline chain without a batch.
+    fn begin_inline_time(&mut self, key: PartitionKey, idle_ms: u64) {
+        let Some(topic) = self.state.catalog.by_id(key.topic_id) else { return };
+        let (name, chain) = (topic.name.clone(), self.running_chain(key));
+        let keepers = self.state.transforms.keepers(&chain);
+        let Some(log) = self.state.catalog.partition_mut(key) else { return };
+        log.pending.desk.timers_left = false;
+        if keepers.is_empty() {
+            return;
+        }
         let (state_epoch, input_count) = (log.pending.desk.epoch, log.inputs_admitted);
         let ticket = Ticket(self.fresh_id());
         if let Some(log) = self.state.catalog.partition_mut(key) {
@@ -123,11 +168,13 @@ impl Engine {
         self.push_effect(Effect::Transform(TransformJob {
             ticket,
             topic: name,
+            shared_by: Vec::new(),
             partition: key,
             chain,
             is_derived: false,
             batch: None,
-            idle_ms,
+            idle_ms: Some(idle_ms),
+            now_ms: self.record_now_ms(),
             input_count,
             state_epoch,
         }));

@@ -19,23 +19,27 @@ mod idle;
 mod input;
 mod read;
 mod schedule;
+mod shared;
+mod source;
 mod view;
 
 pub use cursor::Cursor;
 pub(crate) use cursor::{CursorTable, put_cursor, take_cursor};
+use source::Source;
 pub use view::DeriveView;
 
 use crate::changelog::Desk;
 use crate::engine::Engine;
 use crate::transform::Keeper;
 use crate::units::{PartitionKey, ReadId, Ticket, TransformId};
-use millpond_wire::record::LogBatch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// One transform that derives, on one partition of a source topic.
+/// One transform that derives, on one partition of a source topic; or on the partitions of one number
+/// of all its topics, where they share its state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneId {
+    /// The first of them.
     pub(crate) partition: PartitionKey,
     /// Its name: a new version goes on in the same lane.
     pub(crate) transform: Arc<str>,
@@ -55,6 +59,8 @@ pub(crate) enum Work {
 #[derive(Debug, Default)]
 pub(crate) struct Derives {
     lanes: BTreeMap<LaneId, Lane>,
+    /// Lanes by those of their sources that do not stand in their names.
+    shared: BTreeMap<PartitionKey, Vec<LaneId>>,
     /// Lanes that may have something to do, in the order of their turns.
     ready: VecDeque<LaneId>,
     jobs_len: usize,
@@ -63,6 +69,8 @@ pub(crate) struct Derives {
     touched: BTreeSet<PartitionKey>,
     /// Topics or transforms changed: lanes may have come or gone.
     pub(crate) is_stale: bool,
+    /// The job that says next what came of it, if it left timers.
+    pub(crate) timers_left: Option<Ticket>,
     /// When turns go on at the latest; monotonic.
     turn_at_ms: Option<u64>,
 }
@@ -72,10 +80,8 @@ pub(crate) struct Derives {
 struct Lane {
     busy: Busy,
     is_ready: bool,
-    /// Everything between the cursor and here needs no job.
-    at: i64,
-    /// Read from segments, from `at` on.
-    buffer: VecDeque<LogBatch>,
+    /// What it reads: one, or one of each topic.
+    sources: Vec<Source>,
     desk: Desk,
     /// The version that had the last job.
     version: Option<TransformId>,
@@ -93,12 +99,15 @@ enum Busy {
     /// Segments below `upto`: for its start, or for its next batch.
     Reading {
         id: ReadId,
+        source: PartitionKey,
         upto: i64,
         finds_start: bool,
     },
     Running(Job),
-    /// The end of its pause after a failure.
-    Pausing,
+    /// The end of its pause after a failure; monotonic.
+    Pausing {
+        until_ms: u64,
+    },
 }
 
 /// A job under way.
@@ -106,10 +115,23 @@ enum Busy {
 struct Job {
     ticket: Ticket,
     version: TransformId,
+    /// Whose batch it is; without one the lane's first.
+    source: PartitionKey,
     keepers: Vec<Keeper>,
     /// The batch as the worker has it, and where the lane stands when its result is committed; `None`:
     /// time passed.
     input: Option<Input>,
+}
+
+/// What a job is for.
+#[derive(Debug)]
+enum Given {
+    /// Records of a source.
+    Batch(PartitionKey, Input),
+    /// Timers that were due at the last one and had no room.
+    Timers,
+    /// The time that passed.
+    Time,
 }
 
 /// A batch for a job.
@@ -133,31 +155,6 @@ impl Derives {
             self.touched.insert(key);
         }
     }
-
-    fn lanes_of(&self, key: PartitionKey) -> Vec<LaneId> {
-        let from = LaneId { partition: key, transform: Arc::from("") };
-        let own = self.lanes.range(from..).take_while(|(id, _)| id.partition == key);
-        own.map(|(id, _)| id.clone()).collect()
-    }
-
-    /// The lane wants a turn.
-    fn queue(&mut self, id: &LaneId) {
-        if let Some(lane) = self.lanes.get_mut(id)
-            && !lane.is_ready
-            && matches!(lane.busy, Busy::Free)
-        {
-            lane.is_ready = true;
-            self.ready.push_back(id.clone());
-        }
-    }
-
-    fn drop_buffer(&mut self, id: &LaneId) {
-        if let Some(lane) = self.lanes.get_mut(id) {
-            let bytes: usize = lane.buffer.iter().map(LogBatch::size_bytes).sum();
-            lane.buffer.clear();
-            self.buffered_bytes -= bytes;
-        }
-    }
 }
 
 impl Engine {
@@ -170,7 +167,7 @@ impl Engine {
             }
             Work::Derive(id) => match &self.derives.lanes.get(id)?.busy {
                 Busy::Running(job) if job.ticket == ticket => {
-                    Some((id.partition, job.keepers.clone()))
+                    Some((job.source, job.keepers.clone()))
                 }
                 _ => None,
             },

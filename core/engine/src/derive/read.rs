@@ -5,25 +5,25 @@ use crate::effect::{HistoryRead, HistorySlice};
 use crate::engine::Engine;
 use crate::reads::{PendingRead, Search, Wanted};
 use crate::transform::{DeriveStart, Mode};
-use crate::units::ReadId;
+use crate::units::{PartitionKey, ReadId};
 use millpond_wire::limits;
 use millpond_wire::record::LogBatch;
 
 impl Engine {
     /// Where a lane begins that has no cursor. Partitions that were there when the transform was
     /// deployed got theirs then, unless segments had to be searched: newer ones are wanted whole.
-    pub(super) fn find_start(&mut self, id: &LaneId, mode: Mode) {
-        let Some(log) = self.state.catalog.partition(id.partition) else { return };
+    pub(super) fn find_start(&mut self, id: &LaneId, source: PartitionKey, mode: Mode) {
+        let Some(log) = self.state.catalog.partition(source) else { return };
         let Mode::Derive(DeriveStart::TimestampMs(timestamp_ms)) = mode else {
             let next = log.log_start;
-            return self.begin_lane_at(id, next);
+            return self.begin_lane_at(id, source, next);
         };
         let (newest_ms, _) = log.newest();
         if newest_ms < timestamp_ms || log.log_start >= log.tail_start() {
-            return self.begin_at_time(id, timestamp_ms, None);
+            return self.begin_at_time(id, source, timestamp_ms, None);
         }
         let read = HistoryRead {
-            partition: id.partition,
+            partition: source,
             offset: log.log_start,
             max_bytes: 1,
             upto: log.tail_start(),
@@ -32,40 +32,47 @@ impl Engine {
         self.read_for_lane(id, read, true);
     }
 
-    fn begin_at_time(&mut self, id: &LaneId, timestamp_ms: i64, slice: Option<&HistorySlice>) {
+    fn begin_at_time(
+        &mut self,
+        id: &LaneId,
+        source: PartitionKey,
+        timestamp_ms: i64,
+        slice: Option<&HistorySlice>,
+    ) {
         let wanted = Wanted::At(timestamp_ms);
         let found = match slice {
-            None => self.search_tail(id.partition, wanted),
+            None => self.search_tail(source, wanted),
             Some(slice) => {
-                let search = Search { place: (0, 0), key: id.partition, wanted, bound: i64::MAX };
+                let search = Search { place: (0, 0), key: source, wanted, bound: i64::MAX };
                 self.search_slice(search, slice)
             }
         };
-        let Some(log) = self.state.catalog.partition(id.partition) else { return };
+        let Some(log) = self.state.catalog.partition(source) else { return };
         // Nothing is so new yet: what comes from now on is wanted.
         let (log_start, end) = (log.log_start, log.high_watermark);
         match found {
             Ok(found) => {
                 let next = found.map_or(end, |found| found.offset).max(log_start);
-                self.begin_lane_at(id, next);
+                self.begin_lane_at(id, source, next);
             }
             Err(code) => self.pause_lane(id, format!("its start is not found: {}", code.message())),
         }
     }
 
-    fn begin_lane_at(&mut self, id: &LaneId, next: i64) {
-        self.move_cursor(id.partition, &id.transform, Cursor { next, inputs: 0 });
+    fn begin_lane_at(&mut self, id: &LaneId, source: PartitionKey, next: i64) {
+        self.move_cursor(source, &id.transform, Cursor { next, inputs: 0 });
         self.derives.queue(id);
     }
 
     /// Asks for what a lane's source has in segments.
-    pub(super) fn read_stored(&mut self, id: &LaneId) {
-        let Some(log) = self.state.catalog.partition(id.partition) else { return };
-        let cursor = self.state.cursors.get(id.partition, &id.transform).unwrap_or_default();
-        let at = self.derives.lanes.get(id).map_or(0, |lane| lane.at).max(cursor.next);
+    pub(super) fn read_stored(&mut self, id: &LaneId, source: PartitionKey) {
+        let Some(log) = self.state.catalog.partition(source) else { return };
+        let cursor = self.state.cursors.get(source, &id.transform).unwrap_or_default();
+        let known = self.derives.lanes.get(id).and_then(|lane| lane.source(source));
+        let at = known.map_or(0, |known| known.at).max(cursor.next);
         let upto = log.tail_start().min(log.holes.first_from(at)).min(log.last_stable());
         let read = HistoryRead {
-            partition: id.partition,
+            partition: source,
             offset: at,
             max_bytes: limits::DERIVE_READ_BYTES,
             upto,
@@ -78,10 +85,10 @@ impl Engine {
         if self.reads.len() >= limits::HISTORY_READS_MAX {
             return self.pause_lane(id, "too many reads are under way".to_owned());
         }
-        let upto = read.upto;
+        let (source, upto) = (read.partition, read.upto);
         let read = self.start_read(vec![read], PendingRead::Derive(id.clone()));
         if let Some(lane) = self.derives.lanes.get_mut(id) {
-            lane.busy = Busy::Reading { id: read, upto, finds_start };
+            lane.busy = Busy::Reading { id: read, source, upto, finds_start };
         }
     }
 
@@ -93,8 +100,10 @@ impl Engine {
         slice: Option<HistorySlice>,
     ) {
         let Some(lane) = self.derives.lanes.get_mut(id) else { return };
-        let (upto, finds_start) = match &lane.busy {
-            Busy::Reading { id, upto, finds_start } if *id == read => (*upto, *finds_start),
+        let (source, upto, finds_start) = match lane.busy {
+            Busy::Reading { id, source, upto, finds_start } if id == read => {
+                (source, upto, finds_start)
+            }
             _ => return,
         };
         lane.busy = Busy::Free;
@@ -104,13 +113,13 @@ impl Engine {
         if finds_start {
             let mode = self.state.transforms.find(&id.transform).map(|one| one.spec.mode);
             if let Some(Mode::Derive(DeriveStart::TimestampMs(timestamp_ms))) = mode {
-                self.begin_at_time(id, timestamp_ms, Some(&slice));
+                self.begin_at_time(id, source, timestamp_ms, Some(&slice));
             }
             return self.derives.queue(id);
         }
-        match self.take_slice(id, &slice) {
+        match self.take_slice(id, source, &slice) {
             // Compaction may have left nothing there.
-            Ok(0) => self.advance_lane(id, upto),
+            Ok(0) => self.derives.advance(id, source, upto),
             Ok(_) => {}
             Err(fault) => return self.pause_lane(id, fault),
         }
@@ -118,7 +127,12 @@ impl Engine {
     }
 
     /// Keeps what was read for the next jobs; gives its count.
-    fn take_slice(&mut self, id: &LaneId, slice: &HistorySlice) -> Result<usize, String> {
+    fn take_slice(
+        &mut self,
+        id: &LaneId,
+        source: PartitionKey,
+        slice: &HistorySlice,
+    ) -> Result<usize, String> {
         let mut batches = Vec::new();
         for bytes in &slice.records {
             let split = LogBatch::split(bytes.clone(), limits::BATCHES_PER_SPLIT_MAX);
@@ -127,13 +141,8 @@ impl Engine {
         if self.derives.buffered_bytes >= limits::DERIVE_BUFFER_BYTES {
             batches.truncate(1);
         }
-        self.derives.drop_buffer(id);
-        let bytes: usize = batches.iter().map(LogBatch::size_bytes).sum();
         let count = batches.len();
-        if let Some(lane) = self.derives.lanes.get_mut(id) {
-            lane.buffer.extend(batches);
-            self.derives.buffered_bytes += bytes;
-        }
+        self.derives.fill(id, source, batches);
         Ok(count)
     }
 }

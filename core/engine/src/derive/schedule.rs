@@ -2,8 +2,9 @@
 //! that a backlog never takes the node from those who produce. Never starts a lane's next job before
 //! the result of the one before.
 
-use super::input::{InputError, counts, input_of, joins};
-use super::{Busy, Cursor, Input, Job, Lane, LaneId, Work};
+use super::input::{counts, input_of, joins};
+use super::shared::{Candidate, oldest};
+use super::{Busy, Cursor, Given, Job, Lane, LaneId, Source, Work};
 use crate::effect::Effect;
 use crate::engine::{Engine, Timer};
 use crate::partition::Partition;
@@ -11,8 +12,7 @@ use crate::transform::{TransformJob, TransformSpec};
 use crate::units::{PartitionKey, Ticket, TransformId};
 use millpond_wire::limits;
 use millpond_wire::record::LogBatch;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 /// What a look at a lane's source found.
 enum Found {
@@ -84,34 +84,44 @@ impl Engine {
         if self.state.transforms.len() == 0 && self.derives.lanes.is_empty() {
             return;
         }
-        let mut wanted = BTreeSet::new();
-        for deployment in self.state.transforms.iter().filter(|one| one.spec.is_derived()) {
-            let transform: Arc<str> = Arc::from(deployment.spec.name.as_str());
-            let topics = deployment.spec.topics.iter();
-            for topic in topics.filter_map(|name| self.state.catalog.by_name(name)) {
-                let lane = |partition| LaneId { partition, transform: Arc::clone(&transform) };
-                wanted.extend(topic.keys().map(lane));
-            }
-        }
+        let derived = self.state.transforms.iter().filter(|one| one.spec.is_derived());
+        let wanted: BTreeMap<LaneId, Vec<PartitionKey>> =
+            derived.flat_map(|one| self.wanted_lanes(&one.spec)).collect();
         let known = self.derives.lanes.keys();
-        let gone: Vec<LaneId> = known.filter(|id| !wanted.contains(id)).cloned().collect();
+        let gone: Vec<LaneId> = known.filter(|id| !wanted.contains_key(id)).cloned().collect();
         for id in gone {
             self.remove_lane(&id);
         }
-        for id in wanted {
-            let input_ms = self.now.mono_ms;
-            self.derives.lanes.entry(id.clone()).or_insert_with(|| {
-                let mut lane = Lane::default();
-                lane.desk.input_ms = input_ms;
-                lane
-            });
-            self.derives.queue(&id);
+        self.derives.index_shared(&wanted);
+        for (id, sources) in wanted {
+            self.sync_lane(&id, &sources);
         }
         self.arm_all_inline_idle();
     }
 
+    /// A lane that reads these, as it was or made anew.
+    fn sync_lane(&mut self, id: &LaneId, sources: &[PartitionKey]) {
+        let mut epoch = 0;
+        if let Some(lane) = self.derives.lanes.get(id) {
+            if lane.sources.iter().map(|source| &source.partition).eq(sources) {
+                if sources.len() > 1 {
+                    // What it failed on may be mended: the numbers of partitions.
+                    self.retry_lane(id);
+                }
+                return self.derives.queue(id);
+            }
+            // What was under way may be of a topic that is gone.
+            epoch = lane.desk.epoch + 1;
+            self.remove_lane(id);
+        }
+        let mut lane = Lane::new(sources, self.now.mono_ms);
+        lane.desk.epoch = epoch;
+        self.derives.lanes.insert(id.clone(), lane);
+        self.derives.queue(id);
+    }
+
     fn remove_lane(&mut self, id: &LaneId) {
-        self.derives.drop_buffer(id);
+        self.derives.drop_buffers(id);
         if let Some(Lane { busy: Busy::Running(job), .. }) = self.derives.lanes.remove(id) {
             self.tickets.remove(&job.ticket);
             self.derives.jobs_len -= 1;
@@ -132,59 +142,74 @@ impl Engine {
 
     fn take_turn(&mut self, id: &LaneId) {
         let Some((_, spec)) = self.derived_by(id) else {
-            return self.derives.drop_buffer(id);
+            return self.derives.drop_buffers(id);
         };
         let start = spec.mode;
-        match self.state.cursors.get(id.partition, &id.transform) {
-            None => self.find_start(id, start),
-            Some(cursor) => self.next_job(id, cursor),
+        if spec.shares_state
+            && let Err(fault) = self.check_alike(spec)
+        {
+            return self.pause_lane(id, fault);
+        }
+        let Some(lane) = self.derives.lanes.get(id) else { return };
+        let sources: Vec<PartitionKey> =
+            lane.sources.iter().map(|source| source.partition).collect();
+        for source in &sources {
+            if self.state.cursors.get(*source, &id.transform).is_none() {
+                return self.find_start(id, *source, start);
+            }
+        }
+        self.next_job(id, &sources);
+    }
+
+    fn next_job(&mut self, id: &LaneId, sources: &[PartitionKey]) {
+        if self.derives.lanes.get(id).is_some_and(|lane| lane.desk.timers_left) {
+            return match self.check_output_space(id) {
+                Ok(()) => self.begin_job(id, Given::Timers, sources),
+                Err(message) => self.pause_lane(id, message),
+            };
+        }
+        let mut candidates = Vec::new();
+        for source in sources {
+            let Some(from) = self.pass_gone(id, *source) else { return };
+            let lane = self.derives.lanes.get(id);
+            let known = lane.and_then(|lane| lane.source(*source));
+            let (Some(known), Some(log)) = (known, self.state.catalog.partition(*source)) else {
+                return;
+            };
+            match find(log, known, from) {
+                Found::Batches(batches, from) => {
+                    candidates.push(Candidate { source: *source, batches, from });
+                }
+                Found::Skipped(at) => {
+                    self.derives.advance(id, *source, at);
+                    return self.derives.queue(id);
+                }
+                Found::Nothing(at) => self.derives.advance(id, *source, at),
+                // What is there must be known before the oldest of it is.
+                Found::Stored => return self.read_stored(id, *source),
+            }
+        }
+        let waiting: Vec<PartitionKey> = candidates.iter().map(|one| one.source).collect();
+        match oldest(candidates) {
+            None => self.pass_time(id),
+            Some(next) => self.give(id, next, &waiting),
         }
     }
 
-    fn next_job(&mut self, id: &LaneId, cursor: Cursor) {
-        let Some(cursor) = self.pass_gone(id, cursor) else { return };
-        let found = match (self.derives.lanes.get(id), self.state.catalog.partition(id.partition)) {
-            (Some(lane), Some(log)) => find(log, lane, lane.at.max(cursor.next)),
-            _ => return,
-        };
-        match found {
-            Found::Batches(batches, from) => {
-                if let Err(message) = self.check_output_space(id) {
-                    return self.pause_lane(id, message);
-                }
-                match input_of(&batches, from) {
-                    Ok(Some(input)) => self.begin_job(id, Some(input), cursor),
-                    Ok(None) => {
-                        let upto = batches.last().map_or(from, LogBatch::next_offset);
-                        self.advance_lane(id, upto);
-                        self.derives.queue(id);
-                    }
-                    Err(InputError::Read(offset, error)) => {
-                        self.pause_lane(id, InputError::Read(offset, error).to_string());
-                    }
-                    Err(error) => self.pause_lane(id, error.to_string()),
-                }
-            }
-            Found::Skipped(at) => {
-                self.advance_lane(id, at);
+    /// Batches of one source become a job, if their records are any.
+    fn give(&mut self, id: &LaneId, next: Candidate, waiting: &[PartitionKey]) {
+        if let Err(message) = self.check_output_space(id) {
+            return self.pause_lane(id, message);
+        }
+        let Candidate { source, batches, from } = next;
+        match input_of(&batches, from) {
+            Ok(Some(input)) => self.begin_job(id, Given::Batch(source, input), waiting),
+            Ok(None) => {
+                let upto = batches.last().map_or(from, LogBatch::next_offset);
+                self.derives.advance(id, source, upto);
                 self.derives.queue(id);
             }
-            Found::Nothing(at) => {
-                self.advance_lane(id, at);
-                self.pass_time(id, cursor);
-            }
-            Found::Stored => self.read_stored(id),
-        }
-    }
-
-    /// Everything before `at` needs no job any more.
-    pub(super) fn advance_lane(&mut self, id: &LaneId, at: i64) {
-        let Some(lane) = self.derives.lanes.get_mut(id) else { return };
-        lane.at = lane.at.max(at);
-        while lane.buffer.front().is_some_and(|batch| batch.next_offset() <= lane.at)
-            && let Some(batch) = lane.buffer.pop_front()
-        {
-            self.derives.buffered_bytes -= batch.size_bytes();
+            Err(error) => self.pause_lane(id, error.to_string()),
         }
     }
 
@@ -196,12 +221,23 @@ impl Engine {
         topics.try_for_each(|topic| self.check_space(topic)).map_err(|refusal| refusal.message)
     }
 
-    /// Gives a batch, or the time that passed, to a worker.
-    pub(super) fn begin_job(&mut self, id: &LaneId, input: Option<Input>, cursor: Cursor) {
-        let Some((version, _)) = self.derived_by(id) else { return };
+    /// Gives a batch of a source, or the time that passed, to a worker. `waiting`: the sources that may
+    /// have something to be read.
+    pub(super) fn begin_job(&mut self, id: &LaneId, given: Given, waiting: &[PartitionKey]) {
+        let Some((version, spec)) = self.derived_by(id) else { return };
+        let Some(lane) = self.derives.lanes.get(id) else { return };
+        let shared_by = self.shared_sources(spec, lane, waiting);
+        let is_time = matches!(given, Given::Time);
+        let (source, input) = match given {
+            Given::Batch(source, input) => (source, Some(input)),
+            Given::Timers | Given::Time => (id.partition, None),
+        };
+        let read = lane.sources.iter();
+        let read = read.filter_map(|one| self.state.cursors.get(one.partition, &id.transform));
+        let input_count = read.map(|cursor| cursor.inputs).sum();
         let chain = vec![version];
         let keepers = self.state.transforms.keepers(&chain);
-        let topic = self.state.catalog.by_id(id.partition.topic_id);
+        let topic = self.state.catalog.by_id(source.topic_id);
         let topic = topic.map(|topic| topic.name.clone()).unwrap_or_default();
         let ticket = Ticket(self.fresh_id());
         let now_ms = self.now.mono_ms;
@@ -209,9 +245,13 @@ impl Engine {
         let idle_ms = match &input {
             Some(_) => {
                 lane.desk.input_ms = now_ms;
+                if let Some(source) = lane.source_mut(source) {
+                    source.input_ms = now_ms;
+                }
                 None
             }
-            None => Some(now_ms - lane.desk.input_ms),
+            None if is_time => Some(now_ms - lane.desk.input_ms),
+            None => Some(0),
         };
         if lane.version.replace(version).is_some_and(|before| before != version) {
             // A worker may remember this version from before another one went on.
@@ -220,18 +260,21 @@ impl Engine {
         let batch = input.as_ref().map(|input| input.batch.clone());
         let state_epoch = lane.desk.epoch;
         self.counters.transform_records_in += input.as_ref().map_or(0, |input| input.records);
-        lane.busy = Busy::Running(Job { ticket, version, keepers, input });
+        lane.busy = Busy::Running(Job { ticket, version, source, keepers, input });
         self.derives.jobs_len += 1;
         self.tickets.insert(ticket, Work::Derive(id.clone()));
         self.push_effect(Effect::Transform(TransformJob {
             ticket,
             topic,
+            shared_by,
+            // Of the lane: a worker keeps jobs in order by it.
             partition: id.partition,
             chain,
             is_derived: true,
             batch,
             idle_ms,
-            input_count: cursor.inputs,
+            now_ms: self.record_now_ms(),
+            input_count,
             state_epoch,
         }));
     }
@@ -244,13 +287,13 @@ impl Engine {
         let at_ms = self.now.mono_ms + wait_ms.min(limits::DERIVE_RETRY_MS_MAX);
         lane.failures = lane.failures.saturating_add(1);
         lane.fault = Some(fault);
-        lane.busy = Busy::Pausing;
+        lane.busy = Busy::Pausing { until_ms: at_ms };
         self.timers.insert((at_ms, Timer::DeriveRetry(id.clone())));
     }
 
     pub(crate) fn on_derive_retry(&mut self, id: &LaneId) {
         if let Some(lane) = self.derives.lanes.get_mut(id)
-            && matches!(lane.busy, Busy::Pausing)
+            && matches!(lane.busy, Busy::Pausing { .. })
         {
             lane.busy = Busy::Free;
             self.derives.queue(id);
@@ -261,33 +304,38 @@ impl Engine {
     pub(super) fn retry_lanes_of(&mut self, transform: &str) {
         let own = self.derives.lanes.keys().filter(|id| &*id.transform == transform);
         for id in own.cloned().collect::<Vec<_>>() {
-            if let Some(lane) = self.derives.lanes.get_mut(&id) {
-                (lane.failures, lane.fault) = (0, None);
-            }
-            self.on_derive_retry(&id);
+            self.retry_lane(&id);
         }
     }
 
+    fn retry_lane(&mut self, id: &LaneId) {
+        if let Some(lane) = self.derives.lanes.get_mut(id) {
+            (lane.failures, lane.fault) = (0, None);
+        }
+        self.on_derive_retry(id);
+    }
+
     /// Records that are gone before their turn: those below the log start, and those that damage took.
-    /// They are counted, and the lane goes on behind them.
-    fn pass_gone(&mut self, id: &LaneId, mut cursor: Cursor) -> Option<Cursor> {
-        let log = self.state.catalog.partition(id.partition)?;
-        let lane = self.derives.lanes.get(id)?;
-        let at = lane.at.max(cursor.next);
+    /// They are counted, and the lane goes on behind them. Where it stands then.
+    fn pass_gone(&mut self, id: &LaneId, source: PartitionKey) -> Option<i64> {
+        let mut cursor = self.state.cursors.get(source, &id.transform)?;
+        let log = self.state.catalog.partition(source)?;
+        let known = self.derives.lanes.get(id)?.source(source)?;
+        let at = known.at.max(cursor.next);
         let next = log.log_start.max(at);
         let next = log.holes.end_of(next).unwrap_or(next);
         if next > at {
             self.counters.derive_records_gone += next.abs_diff(at);
             cursor.next = next;
-            self.move_cursor(id.partition, &id.transform, cursor);
-            self.advance_lane(id, next);
+            self.move_cursor(source, &id.transform, cursor);
+            self.derives.advance(id, source, next);
         }
-        Some(cursor)
+        Some(next)
     }
 }
 
-/// What a lane is to be given next, from `from` on.
-fn find(log: &Partition, lane: &Lane, from: i64) -> Found {
+/// What a lane is to be given next of a source, from `from` on.
+fn find(log: &Partition, source: &Source, from: i64) -> Found {
     let bound = log.last_stable();
     if from >= bound {
         return Found::Nothing(from);
@@ -297,7 +345,7 @@ fn find(log: &Partition, lane: &Lane, from: i64) -> Found {
         // An open transaction or a hole may stand there.
         return found.unwrap_or(Found::Nothing(from));
     }
-    gather(log, lane.buffer.iter(), from).unwrap_or(Found::Stored)
+    gather(log, source.buffer.iter(), from).unwrap_or(Found::Stored)
 }
 
 fn gather<'a>(

@@ -176,6 +176,7 @@ fn a_refused_result_is_tried_again_ever_later_and_nothing_is_passed_over() {
         let code = ErrorCode::InvalidRecord;
         rig.finish(&job, TransformOutcome::Rejected { code, message: "not a reading".to_owned() });
         let begun = rig.now.mono_ms;
+        assert!(view(&rig).pause_ms.is_some_and(|ms| ms >= 100));
         while rig.jobs.is_empty() {
             rig.pass_ms(10);
         }
@@ -184,6 +185,7 @@ fn a_refused_result_is_tried_again_ever_later_and_nothing_is_passed_over() {
     assert_eq!(waits, [100, 200, 400, 800, 1_600]);
     assert_eq!(view(&rig).failures, 5);
     assert_eq!(view(&rig).fault.as_deref(), Some("not a reading"));
+    assert_eq!((view(&rig).pause_ms, view(&rig).is_running), (None, true), "it tries again");
     rig.produce("t", 0, &["b"]);
     assert_eq!(drain(&mut rig), ["a", "b"]);
     assert_eq!((view(&rig).failures, view(&rig).fault), (0, None));

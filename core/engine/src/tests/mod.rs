@@ -13,6 +13,7 @@ mod fetching;
 mod group_chaos;
 mod group_restarts;
 mod groups;
+mod joining;
 mod losses;
 mod node_settings;
 mod offset_admin;

@@ -295,3 +295,52 @@ fn a_batch_that_comes_while_time_passes_waits_for_that_result() {
     rig.finish(&job, untouched(Vec::new()));
     assert_eq!(rig.produced(id).base_offset, 1);
 }
+
+#[test]
+fn timers_that_had_no_room_have_a_job_each_time_until_none_is_left_or_it_never_ends() {
+    for mode in [Mode::Inline, Mode::Derive(crate::transform::DeriveStart::Earliest)] {
+        let mut spec = TransformSpec { mode, ..stateful("sum", "t") };
+        spec.outputs = vec!["out".to_owned()];
+        let mut rig = rig_with(spec);
+        let max = millpond_wire::limits::TRANSFORM_TIMER_JOBS_MAX;
+        // Jobs that leave some; what follows at once.
+        for (leaving, follow) in [(3, 3), (max + 5, max)] {
+            rig.send_batch("t", 0, batch(&["a"], None));
+            let mut job = next_job(&mut rig);
+            assert!(job.batch.is_some());
+            for index in 0..=follow {
+                if index < leaving {
+                    rig.handle(Event::TimersLeft { ticket: job.ticket });
+                }
+                let before = rig.entries.len();
+                rig.finish(&job, untouched(put(&job, "k", &index.to_string())));
+                assert_eq!(rig.entries.len(), before + 1, "an entry for each");
+                rig.pass_ms(5);
+                let Some(next) = rig.jobs.pop_front() else {
+                    assert_eq!(index, follow, "{mode:?}");
+                    break;
+                };
+                assert!(next.batch.is_none() && next.idle_ms == Some(0), "{next:?}");
+                job = next;
+            }
+            assert!(rig.jobs.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_worker_is_told_the_time_unless_the_clock_was_never_set() {
+    for mode in [Mode::Inline, Mode::Derive(crate::transform::DeriveStart::Earliest)] {
+        let mut spec = TransformSpec { mode, ..stateful("sum", "t") };
+        spec.outputs = vec!["out".to_owned()];
+        let mut rig = rig_with(spec);
+        for (wall_ms, is_set) in [(86_400_000, false), (1_790_000_000_000, true)] {
+            rig.now.wall_ms = wall_ms;
+            rig.send_batch("t", 0, batch(&["a"], None));
+            let job = next_job(&mut rig);
+            assert_eq!(job.now_ms.is_some(), is_set, "{mode:?}");
+            assert!(job.now_ms.is_none_or(|now_ms| now_ms >= wall_ms));
+            rig.finish(&job, untouched(Vec::new()));
+        }
+    }
+}

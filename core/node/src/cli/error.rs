@@ -9,17 +9,29 @@ pub(crate) struct CliError {
     message: String,
     hint: Option<String>,
     usage: bool,
+    for_now: bool,
 }
 
 impl CliError {
     /// Something failed (exit code 1).
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, usage: false }
+        Self { message: message.into(), hint: None, usage: false, for_now: false }
     }
 
     /// Something was typed or configured wrongly (exit code 2).
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, usage: true }
+        Self { message: message.into(), hint: None, usage: true, for_now: false }
+    }
+
+    /// Says that the same may succeed later: the node cannot be reached, or is starting or stopping.
+    pub(crate) fn for_now(mut self) -> Self {
+        self.for_now = true;
+        self
+    }
+
+    /// Whether the same may succeed later.
+    pub(crate) fn is_for_now(&self) -> bool {
+        self.for_now
     }
 
     /// Says what to try.

@@ -92,9 +92,10 @@ impl HttpClient {
         let mut response = sent.map_err(|e| {
             CliError::failed(format!("cannot reach {}: {e}", self.base))
                 .hint("is `millpond serve` running there? --http names another address")
+                .for_now()
         })?;
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        let text = text.map_err(|e| CliError::failed(format!("{}: {e}", self.base)))?;
+        let text = text.map_err(|e| CliError::failed(format!("{}: {e}", self.base)).for_now())?;
         match response.status() {
             status if status.is_success() => Ok(text),
             status => Err(refused(status, &text)),
@@ -105,9 +106,13 @@ impl HttpClient {
 fn refused(status: StatusCode, text: &str) -> CliError {
     let said = serde_json::from_str::<serde_json::Value>(text).ok();
     let said = said.as_ref().and_then(|v| v.get("error")).and_then(|e| e.as_str());
-    CliError::failed(
+    let error = CliError::failed(
         said.map_or_else(|| format!("the node answered {status}: {}", text.trim()), str::to_owned),
-    )
+    );
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => error.for_now(),
+        _ => error,
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use axum::routing::{get, post};
 use millpond_engine::transform::{AdminRequest, AdminResponse, Canary, Deployment, TransformSpec};
 use serde::Deserialize;
 
-use super::deploy::{Alteration, DEPLOY_HEADER, Description, Shown, ShownCanary, ShownVersion};
+use super::deploy::{
+    Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownCanary, ShownLane, ShownVersion,
+};
 use super::{App, HttpState, Problem};
 use crate::hex::hex;
 use crate::transforms::{LogLine, TransformStats};
@@ -72,7 +74,14 @@ async fn describe(
     State(state): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Shown>, Problem> {
-    Ok(Json(state.transform(AdminRequest::DescribeTransform { name }).await?))
+    let mut shown = state.transform(AdminRequest::DescribeTransform { name }).await?;
+    if shown.description.mode == ModeName::Derive {
+        let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
+        let all = snapshot.derives.iter();
+        let own = all.filter(|lane| lane.transform == shown.description.name);
+        shown.lanes = own.map(|lane| ShownLane::of(lane, shown.paused)).collect();
+    }
+    Ok(Json(shown))
 }
 
 /// A new version with the same module and other settings or limits.
@@ -129,6 +138,8 @@ struct LogQuery {
     lines: Option<usize>,
     /// Only lines with higher numbers.
     after: Option<u64>,
+    /// The start of the node that `after` is of: of another one all lines follow.
+    start: Option<String>,
 }
 
 async fn logs(
@@ -137,7 +148,9 @@ async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Json<Vec<LogLine>>, Problem> {
     state.admin(AdminRequest::DescribeTransform { name: name.clone() }).await?;
-    let (lines, after) = (query.lines.unwrap_or(usize::MAX), query.after.unwrap_or(0));
+    let lines = query.lines.unwrap_or(usize::MAX);
+    let is_ours = query.start.is_none_or(|start| start == state.transforms.start());
+    let after = query.after.filter(|_| is_ours).unwrap_or(0);
     Ok(Json(state.transforms.logs(&name, lines, after)))
 }
 
@@ -169,6 +182,7 @@ impl HttpState {
             stats: report.map(|r| TransformStats::of(&r.totals)).unwrap_or_default(),
             previous: deployment.previous.as_deref().map(previous),
             canary: deployment.canary.as_deref().map(|canary| self.show_canary(canary)),
+            lanes: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use millpond_engine::transform::{DeriveStart, FailureAction, Mode, OnFailure, Tr
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::DeriveState;
 use crate::transforms::TransformStats;
 
 /// The header that carries a [`Description`] as JSON beside the module's bytes.
@@ -55,6 +56,20 @@ pub(crate) struct Description {
     /// Records for other topics go to the partition of their key.
     #[serde(default)]
     pub(crate) route_by_key: bool,
+    /// Whether each of its topics has a state of its own, or all of them share one.
+    #[serde(default)]
+    pub(crate) state_scope: StateScope,
+}
+
+/// Whose state a transform keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StateScope {
+    /// Each topic's partition has its own.
+    #[default]
+    Topic,
+    /// Partitions of the same number of all topics share one, for joins; needs `derive`.
+    Topics,
 }
 
 /// The modes by their names.
@@ -156,6 +171,52 @@ pub(crate) struct Shown {
     /// What is tried on a share of the partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) canary: Option<ShownCanary>,
+    /// Where one that derives stands in each partition of its topics; only where one is described.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lanes: Vec<ShownLane>,
+}
+
+/// A transform that derives, on one partition of a source.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ShownLane {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// `paused` by somebody, `failing` until it tries again, `running`, or `waiting` for records.
+    pub(crate) state: String,
+    /// The first offset that it has not been given; -1: its start is being looked for.
+    pub(crate) next_offset: i64,
+    /// Offsets that can be read and have not been.
+    pub(crate) lag: i64,
+    /// Failures in a row.
+    pub(crate) failures: u64,
+    /// The last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+    /// How long until it tries again, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pause_ms: Option<u64>,
+}
+
+impl ShownLane {
+    /// As it is shown of a transform that somebody has paused, or not.
+    pub(crate) fn of(lane: &DeriveState, is_paused: bool) -> Self {
+        let state = match (is_paused, lane.pause_ms, lane.is_running) {
+            (true, ..) => "paused",
+            (false, Some(_), _) => "failing",
+            (false, None, true) => "running",
+            (false, None, false) => "waiting",
+        };
+        Self {
+            topic: lane.topic.clone(),
+            partition: lane.partition,
+            state: state.to_owned(),
+            next_offset: lane.next_offset,
+            lag: lane.lag,
+            failures: lane.failures,
+            fault: lane.fault.clone(),
+            pause_ms: lane.pause_ms,
+        }
+    }
 }
 
 /// A version that is not in force.
@@ -290,6 +351,7 @@ impl Description {
             },
             route_by_key: self.route_by_key,
             keeps_state: false,
+            shares_state: self.state_scope == StateScope::Topics,
             package_counter: 0,
         }
     }
@@ -317,6 +379,10 @@ impl Description {
                 Mode::Derive(start) => Some(start.into()),
             },
             route_by_key: spec.route_by_key,
+            state_scope: match spec.shares_state {
+                true => StateScope::Topics,
+                false => StateScope::Topic,
+            },
         }
     }
 }
@@ -401,6 +467,15 @@ mod tests {
         assert_eq!(altered.settings, BTreeMap::from([("above".into(), "80".into())]));
         assert_eq!(altered.limits["memory_bytes"], 65_536);
         assert!(alteration.of(altered).unwrap_err().contains("unit"), "it is gone already");
+    }
+
+    #[test]
+    fn topics_share_a_state_where_it_is_said_and_are_shown_so() {
+        let json = r#"{"name":"j","topics":["a","b"],"outputs":["out"],"mode":"derive","state_scope":"topics"}"#;
+        let spec = Description::parse(json).unwrap().into_spec([0; 32]);
+        assert!(spec.shares_state);
+        let shown = serde_json::to_value(Description::of(&spec)).unwrap();
+        assert_eq!(shown["state_scope"], "topics");
     }
 
     #[test]

@@ -21,7 +21,9 @@ use axum::{Json, Router};
 use millpond_wire::limits::{HTTP_BODY_BYTES_MAX, HTTP_REQUEST_MS_MAX};
 use tokio::net::TcpListener;
 
-pub(crate) use deploy::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start};
+pub(crate) use deploy::{
+    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
+};
 pub(crate) use problem::Problem;
 
 use crate::metrics::{self, Counters};

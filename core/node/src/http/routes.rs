@@ -31,6 +31,10 @@ struct Query {
 
 const LINES: Query = Query { name: "lines", what: "at most so many, the newest ones" };
 const AFTER: Query = Query { name: "after", what: "only lines with higher numbers" };
+const START: Query = Query {
+    name: "start",
+    what: "of the line that `after` is the number of: of another start all follow",
+};
 const CANARY: Query =
     Query { name: "canary_percent", what: "on this share of the partitions only, 1 to 99" };
 
@@ -87,7 +91,7 @@ pub(super) const ROUTES: [Route; 14] = [
         what: "what it logged",
         takes: None,
         gives: Body::Many("LogLine"),
-        queries: &[LINES, AFTER],
+        queries: &[LINES, AFTER, START],
     },
     change("POST", "/v1/transforms/{name}/pause", "let records pass it"),
     change("POST", "/v1/transforms/{name}/resume", "put it in force again"),
@@ -238,6 +242,7 @@ fn schemas() -> Value {
         "mode": { "type": "string", "enum": ["inline", "derive"] },
         "start": { "anyOf": [{ "type": "string", "enum": ["latest", "earliest"] }, integer] },
         "route_by_key": flag,
+        "state_scope": { "type": "string", "enum": ["topic", "topics"] },
     });
     let canary = json!({
         "id": integer, "share_percent": integer, "fault": text, "module": text,
@@ -247,6 +252,7 @@ fn schemas() -> Value {
         "id": integer, "module": text, "paused": flag, "fault": text,
         "description": reference("Description"), "stats": reference("Stats"),
         "previous": reference("Version"), "canary": reference("Canary"),
+        "lanes": { "type": "array", "items": reference("Lane") },
     });
     json!({
         "Alteration": object(json!({
@@ -254,10 +260,11 @@ fn schemas() -> Value {
         }), &[]),
         "Canary": object(canary, &["id", "share_percent", "module", "description", "stats"]),
         "Description": object(description, &["name", "topics"]),
+        "Lane": lane(&text, &integer),
         "LogLine": object(json!({
-            "number": integer, "wall_ms": integer, "partition": integer, "level": text,
-            "text": text,
-        }), &["number", "wall_ms", "partition", "level", "text"]),
+            "start": text, "number": integer, "wall_ms": integer, "partition": integer,
+            "level": text, "text": text,
+        }), &["start", "number", "wall_ms", "partition", "level", "text"]),
         "Problem": object(json!({ "error": text }), &["error"]),
         "Stats": object(stats, &[]),
         "Transform": object(transform, &["id", "module", "paused", "description", "stats"]),
@@ -265,10 +272,24 @@ fn schemas() -> Value {
     })
 }
 
+/// Where a transform that derives stands.
+fn lane(text: &Value, integer: &Value) -> Value {
+    let lane = json!({
+        "topic": text, "partition": integer,
+        "state": { "type": "string", "enum": ["paused", "failing", "running", "waiting"] },
+        "next_offset": integer, "lag": integer, "failures": integer, "fault": text,
+        "pause_ms": integer,
+    });
+    let required = ["topic", "partition", "state", "next_offset", "lag", "failures"];
+    json!({ "type": "object", "properties": lane, "required": required })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::deploy::{Alteration, Description, Shown, ShownCanary, ShownVersion, Start};
+    use crate::http::deploy::{
+        Alteration, Description, Shown, ShownCanary, ShownLane, ShownVersion, Start,
+    };
     use crate::transforms::{LogLine, TransformStats};
     use serde::Serialize;
     use std::collections::BTreeSet;
@@ -294,7 +315,10 @@ mod tests {
         holds("Stats", &TransformStats::default());
         holds("Alteration", &Alteration { version: fault.clone(), ..Alteration::default() });
         let text = String::new();
-        let line = LogLine { number: 1, wall_ms: 0, partition: 0, level: text.clone(), text };
+        let (start, level) = (text.clone(), text.clone());
+        let line = LogLine { start, number: 1, wall_ms: 0, partition: 0, level, text };
+        let lane = ShownLane { fault: fault.clone(), pause_ms: Some(1), ..ShownLane::default() };
+        holds("Lane", &lane);
         holds("LogLine", &line);
         holds(
             "Transform",
@@ -302,6 +326,7 @@ mod tests {
                 fault,
                 canary: Some(canary),
                 previous: Some(ShownVersion::default()),
+                lanes: vec![lane],
                 ..Shown::default()
             },
         );

@@ -270,6 +270,7 @@ mod tests {
                 partition: 1,
                 lag: 5,
                 failures: 2,
+                ..DeriveState::default()
             }],
             engine: EngineCounts {
                 records_in: 10,

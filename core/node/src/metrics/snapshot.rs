@@ -56,6 +56,14 @@ pub(crate) struct DeriveState {
     pub(crate) lag: i64,
     /// In a row.
     pub(crate) failures: u64,
+    /// The last of them.
+    pub(crate) fault: Option<String>,
+    /// How long until it tries again, ms.
+    pub(crate) pause_ms: Option<u64>,
+    /// The first offset that it has not been given; -1: its start is being looked for.
+    pub(crate) next_offset: i64,
+    /// A batch of it is under way.
+    pub(crate) is_running: bool,
 }
 
 /// A consumer group.

@@ -19,6 +19,8 @@ pub(crate) enum ToEngine {
     Transformed {
         ticket: Ticket,
         outcome: TransformOutcome,
+        /// Timers are due that had no room.
+        timers_left: bool,
     },
     ReadState {
         ticket: Ticket,
@@ -70,8 +72,9 @@ impl EngineHandle {
         &self,
         ticket: Ticket,
         outcome: TransformOutcome,
+        timers_left: bool,
     ) -> Result<(), EngineGone> {
-        self.send(ToEngine::Transformed { ticket, outcome }).await
+        self.send(ToEngine::Transformed { ticket, outcome, timers_left }).await
     }
 
     /// A page of the state that a transform of a job keeps.

@@ -87,6 +87,10 @@ fn derives(engine: &Engine) -> Vec<DeriveState> {
         partition: view.partition.partition,
         lag: view.lag,
         failures: u64::from(view.failures),
+        fault: view.fault,
+        pause_ms: view.pause_ms,
+        next_offset: view.next_offset,
+        is_running: view.is_running,
     };
     engine.derives().into_iter().map(state).collect()
 }

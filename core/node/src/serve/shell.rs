@@ -149,7 +149,10 @@ impl LocalGateway {
                 self.call(call);
             }
             ToEngine::Close(session) => self.decide(Event::SessionClosed(session)),
-            ToEngine::Transformed { ticket, outcome } => {
+            ToEngine::Transformed { ticket, outcome, timers_left } => {
+                if timers_left {
+                    self.decide(Event::TimersLeft { ticket });
+                }
                 self.decide(Event::Transformed { ticket, outcome })
             }
             ToEngine::ReadState { ticket, transform, from, reply } => {

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogLine {
-    /// Of the transform's lines since the node started, from 1: to ask for what follows.
+    /// Which start of the node it is of: numbers begin anew with each.
+    #[serde(default)]
+    pub(crate) start: String,
+    /// Of the transform's lines since then, from 1: to ask for what follows.
     #[serde(default)]
     pub(crate) number: u64,
     /// Wall clock, milliseconds since 1970.
@@ -27,7 +30,8 @@ impl LogLine {
     pub(crate) fn of_node(level: &str, partition: i32, text: String) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        Self { number: 0, wall_ms, partition, level: level.to_owned(), text }
+        let (start, level) = (String::new(), level.to_owned());
+        Self { start, number: 0, wall_ms, partition, level, text }
     }
 }
 
@@ -36,19 +40,22 @@ impl LogLine {
 pub(crate) struct Log {
     lines: VecDeque<LogLine>,
     lines_max: usize,
+    /// Of the node.
+    start: String,
     /// Of the newest line.
     number: u64,
 }
 
 impl Log {
-    pub(crate) fn new(lines_max: usize) -> Self {
-        Self { lines: VecDeque::new(), lines_max, number: 0 }
+    pub(crate) fn new(lines_max: usize, start: &str) -> Self {
+        Self { lines: VecDeque::new(), lines_max, start: start.to_owned(), number: 0 }
     }
 
-    /// Gives the line its number.
+    /// Gives the line its number and its start.
     pub(crate) fn push(&mut self, mut line: LogLine) {
         self.number += 1;
         line.number = self.number;
+        line.start.clone_from(&self.start);
         if self.lines_max == 0 {
             return;
         }
@@ -72,11 +79,11 @@ mod tests {
 
     #[test]
     fn the_newest_lines_stay() {
-        let mut log = Log::new(3);
+        let mut log = Log::new(3, "first");
         for wall_ms in 0..5 {
-            let (level, text) = ("info".to_owned(), String::new());
-            log.push(LogLine { number: 0, wall_ms, partition: 0, level, text });
+            log.push(LogLine { wall_ms, ..LogLine::of_node("info", 0, String::new()) });
         }
+        assert!(log.newest(9, 0).iter().all(|line| line.start == "first"));
         let times = |count, after| {
             log.newest(count, after).iter().map(|line| line.wall_ms).collect::<Vec<_>>()
         };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use millpond_engine::TransformId;
 use millpond_engine::transform::{
-    FailureAction, Output, OutputTopic, StateBatch, TransformJob, TransformOutcome,
+    FailureAction, Output, OutputTopic, SharedSource, StateBatch, TransformJob, TransformOutcome,
     TransformSpec as EngineSpec,
 };
 use millpond_transform::{
     Chain, FailurePolicy, Input, Limits, OnFailure, Outcome, OutputTopic as GuestTopic, Report,
-    Sha256, TransformSpec,
+    Sha256, Shared, TransformSpec,
 };
 use millpond_wire::ErrorCode;
 use millpond_wire::limits::PARTITIONS_MAX;
@@ -26,6 +26,8 @@ pub(super) struct Runner {
     ids: Vec<TransformId>,
     deployed: Vec<Arc<Deployed>>,
     chain: Option<Chain>,
+    /// After the job before: timers are due that had no room.
+    timers_left: bool,
     /// As of the job before: another one means that state in memory is not what is journalled.
     state_epoch: u64,
 }
@@ -34,6 +36,11 @@ impl Runner {
     /// How many instances are alive in it.
     pub(super) fn instances(&self) -> usize {
         self.chain.as_ref().map_or(0, Chain::live_instances)
+    }
+
+    /// Whether the last job left timers that are due.
+    pub(super) fn timers_left(&self) -> bool {
+        self.timers_left
     }
 
     /// State that it has in memory.
@@ -47,6 +54,7 @@ impl Runner {
         service: &Arc<TransformService>,
         job: TransformJob,
     ) -> TransformOutcome {
+        self.timers_left = false;
         if self.ids != job.chain {
             *self = Self::default();
         }
@@ -69,8 +77,16 @@ impl Runner {
             return unavailable(&job.topic, &reason);
         }
         let (batch, input_count) = (job.batch.as_ref(), job.input_count);
-        let input = Input { batch, input_count, idle_ms: job.idle_ms };
+        let of = |one: &SharedSource| millpond_transform::SharedSource {
+            topic: one.topic.clone(),
+            is_idle: one.is_idle,
+        };
+        let sources: Vec<_> = job.shared_by.iter().map(of).collect();
+        let shared =
+            (!sources.is_empty()).then_some(Shared { topic: &job.topic, sources: &sources });
+        let input = Input { batch, input_count, idle_ms: job.idle_ms, shared, now_ms: job.now_ms };
         let report = millpond_transform::run(chain, input).await;
+        self.timers_left = report.timers_left;
         self.record(service, &report);
         let state = match stateful::changes(&report, &job) {
             Ok(state) => state,
@@ -138,10 +154,13 @@ async fn build(service: &Arc<TransformService>, job: &TransformJob) -> Result<Ru
         transforms.push(service.transform(&found).await?);
         deployed.push(found);
     }
+    // The same whichever of the topics that share a state comes first: randomness is seeded with it.
+    let topic = job.shared_by.first().map_or(&job.topic, |first| &first.topic);
     let chain =
-        Chain::new(transforms, &job.topic, job.partition.partition).map_err(|e| e.to_string())?;
+        Chain::new(transforms, topic, job.partition.partition).map_err(|e| e.to_string())?;
     let state_epoch = job.state_epoch;
-    Ok(Runner { ids: job.chain.clone(), deployed, chain: Some(chain), state_epoch })
+    let ids = job.chain.clone();
+    Ok(Runner { ids, deployed, chain: Some(chain), state_epoch, timers_left: false })
 }
 
 /// The node cannot run what the topic demands. Records must not pass unseen: the producer is told

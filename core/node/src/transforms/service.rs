@@ -5,6 +5,7 @@
 //! refused until the transform is deployed anew or deleted.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +46,8 @@ pub(crate) struct TransformService {
     /// Whoever may sign modules; nobody: they need no signature.
     trusted: Vec<PublicKey>,
     log_lines: usize,
+    /// Told apart from other starts of the node by lines of logs.
+    start: String,
     lanes: Lanes,
     table: Mutex<Table>,
 }
@@ -127,6 +130,7 @@ impl TransformService {
             workers: Handle::current(),
             trusted: trusted_keys(&config.trusted_keys)?,
             log_lines: config.log_lines,
+            start: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             lanes: Lanes::default(),
             table: Mutex::default(),
         }))
@@ -226,7 +230,7 @@ impl TransformService {
             .find(|d| d.deployment.spec.name == *name)
             .map(|d| Arc::clone(&d.record));
         let record = record.unwrap_or_else(|| {
-            let log = Mutex::new(Log::new(self.log_lines));
+            let log = Mutex::new(Log::new(self.log_lines, &self.start));
             Arc::new(Record { totals: Mutex::default(), log, running: Mutex::default() })
         });
         let compiled = table.recent.iter().find(|m| m.hash().0 == deployment.spec.module).cloned();
@@ -296,7 +300,7 @@ impl TransformService {
                     code: ErrorCode::RequestTimedOut,
                     message: "too many batches wait for their transform; try again".into(),
                 };
-                self.workers.spawn(async move { engine.transformed(ticket, outcome).await });
+                self.workers.spawn(async move { engine.transformed(ticket, outcome, false).await });
             }
         }
     }
@@ -308,7 +312,8 @@ impl TransformService {
         while let Some((job, mut runner)) = next {
             let ticket = job.ticket;
             let outcome = runner.run(&self, job).await;
-            if self.engine.transformed(ticket, outcome).await.is_err() {
+            let timers_left = runner.timers_left();
+            if self.engine.transformed(ticket, outcome, timers_left).await.is_err() {
                 return;
             }
             next = self.lanes.next(lane, runner);
@@ -369,6 +374,11 @@ impl TransformService {
     /// The newest lines that a transform logged, of those that follow line number `after`.
     pub(crate) fn logs(&self, name: &str, lines: usize, after: u64) -> Vec<LogLine> {
         self.named(name).map(|d| lock(&d.record.log).newest(lines, after)).unwrap_or_default()
+    }
+
+    /// Which start of the node this is.
+    pub(crate) fn start(&self) -> &str {
+        &self.start
     }
 
     fn named(&self, name: &str) -> Option<Arc<Deployed>> {

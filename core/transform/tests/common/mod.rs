@@ -107,7 +107,7 @@ pub(crate) fn batch<V: AsRef<[u8]>>(values: &[V]) -> Batch {
 }
 
 pub(crate) async fn run_once(chain: &mut Chain, batch: &Batch) -> Report {
-    run(chain, Input { batch: Some(batch), input_count: FIRST_INPUT, idle_ms: None }).await
+    run(chain, Input { batch: Some(batch), input_count: FIRST_INPUT, ..Input::default() }).await
 }
 
 /// A batch of one record for each of these times and values, without headers; the key is the

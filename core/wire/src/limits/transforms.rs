@@ -13,6 +13,8 @@ pub const PACKAGE_COUNTERS_MAX: usize = 4_096;
 pub const TRANSFORMS_PER_TOPIC_MAX: usize = 8;
 /// Most topics that one transform names.
 pub const TOPICS_PER_TRANSFORM_MAX: usize = 256;
+/// Most topics that share the state of one transform.
+pub const TRANSFORM_SHARED_TOPICS_MAX: usize = 16;
 /// Largest module.
 pub const MODULE_BYTES_MAX: usize = 8 * MIB;
 /// Most settings of one transform.
@@ -113,6 +115,8 @@ pub const TRANSFORM_STATE_CHANGE_BYTES_MAX: usize = 2 * MIB;
 pub const TRANSFORM_TIMERS_PER_CALL_MAX: usize = 1_000;
 /// Most calls with timers in one run; those left over are due in the next.
 pub const TRANSFORM_TIMER_ROUNDS_MAX: usize = 64;
+/// Most further jobs in a row for timers that are left over; what is due then waits for the next batch.
+pub const TRANSFORM_TIMER_JOBS_MAX: usize = 1_000;
 /// What a timer counts as where the output is held to a ratio of the input.
 pub const TRANSFORM_TIMER_INPUT_BYTES: usize = KIB;
 /// Output of timers after which no more of them are run in this run.
@@ -121,6 +125,12 @@ pub const TRANSFORM_TIMER_OUTPUT_BYTES: usize = 4 * MIB;
 pub const TRANSFORM_EXPIRIES_PER_RUN_MAX: usize = 10_000;
 /// Longest delay of a watermark: a year.
 pub const TRANSFORM_WATERMARK_DELAY_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// How far ahead of the node's clock a record moves the watermark unless the transform says otherwise.
+pub const DEFAULT_TRANSFORM_WATERMARK_AHEAD_MS: u64 = 3_600_000;
+/// Most that a transform may ask for: a year.
+pub const TRANSFORM_WATERMARK_AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// A node's clock that says less, 2025-01-01 in ms since 1970, was never set: this program is younger.
+pub const CLOCK_SET_FROM_MS: i64 = 1_735_689_600_000;
 /// Longest time without records after which timers go by the node's clock.
 pub const TRANSFORM_IDLE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// Bytes that a function of the host looks at for a guest in a millisecond of its CPU time.

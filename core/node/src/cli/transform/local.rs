@@ -72,7 +72,7 @@ impl Local {
     /// Gives it these records as one batch.
     pub(super) async fn run(&mut self, records: &[JsonRecord]) -> Result<Ran, CliError> {
         let batch = batch_of(records)?;
-        let input = Input { batch: Some(&batch), input_count: self.inputs, idle_ms: None };
+        let input = Input { batch: Some(&batch), input_count: self.inputs, ..Input::default() };
         let report = millpond_transform::run(&mut self.chain, input).await;
         self.inputs += records.len() as u64;
         let mut ran = Ran { logs: report.logs, ..Ran::default() };

@@ -26,18 +26,36 @@ pub(super) struct LogsArgs {
 }
 
 pub(super) fn run(node: &HttpClient, args: &LogsArgs, json: bool) -> Result<(), CliError> {
-    let mut after = 0;
-    let mut wanted = args.lines;
+    let first = format!("/logs?lines={}", args.lines);
+    let mut lines: Vec<LogLine> = node.get(&path(&args.name, &first)?)?;
+    let (mut start, mut after) = (String::new(), 0);
+    let mut is_away = false;
     loop {
-        let rest = format!("/logs?lines={wanted}&after={after}");
-        let lines: Vec<LogLine> = node.get(&path(&args.name, &rest)?)?;
         show(&lines, args.follow, json)?;
         if !args.follow {
             return Ok(());
         }
-        after = lines.last().map_or(after, |line| line.number);
-        wanted = usize::MAX;
+        if let Some(line) = lines.last() {
+            (start, after) = (line.start.clone(), line.number);
+        }
         thread::sleep(FOLLOW_PAUSE);
+        let rest = match start.as_str() {
+            "" => "/logs".to_owned(),
+            start => format!("/logs?after={after}&start={start}"),
+        };
+        lines = match node.get(&path(&args.name, &rest)?) {
+            Ok(lines) => lines,
+            // It may be starting again; what it says then has another start.
+            Err(error) if error.is_for_now() => {
+                if !std::mem::replace(&mut is_away, true) {
+                    eprintln!("the node is away, waiting for it: {error}");
+                }
+                lines.clear();
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        is_away = false;
     }
 }
 

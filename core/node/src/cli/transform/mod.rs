@@ -16,7 +16,9 @@ use clap::{Args, Subcommand};
 use super::http_client::HttpClient;
 use super::table::Table;
 use super::{CliError, session, text};
-use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, Start};
+use crate::http::{
+    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
+};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]
@@ -26,6 +28,7 @@ use crate::http::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Show
   millpond transform deploy hot --module filter.wasm --topic readings --set above=70
   millpond transform deploy hot --module filter.wasm --topic readings --on-failure skip
   millpond transform deploy mean --module mean.wasm --topic readings --derive --output means --from earliest
+  millpond transform deploy both --module join.wasm --topic load --topic heat --derive --join --output both
   millpond transform deploy hot --module better.wasm --topic readings --canary 25
   millpond transform promote hot
   millpond transform alter hot --limit memory_bytes=8_388_608
@@ -137,7 +140,7 @@ struct DeployArgs {
     #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
     /// A limit, NAME=NUMBER: memory_bytes, cpu_ms_per_batch, output_ratio, state_bytes,
-    /// watermark_delay_ms, idle_timeout_ms, rollback_error_percent (0: never),
+    /// watermark_delay_ms, watermark_ahead_ms_max (0: no bound), idle_timeout_ms, rollback_error_percent (0: never),
     /// rollback_min_records; may be repeated.
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = key_number)]
     limits: Vec<(String, u64)>,
@@ -165,6 +168,10 @@ struct DeployArgs {
     /// Send records for other topics to the partition of their key.
     #[arg(long)]
     route_by_key: bool,
+    /// With --derive and several topics: partitions of the same number share one state, so that
+    /// records of one topic are joined with those of another.
+    #[arg(long, requires = "derive")]
+    join: bool,
     /// Try it on this share of the partitions first, 1 to 99, beside the version in force.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
     canary: Option<u8>,
@@ -253,6 +260,7 @@ fn deploy(node: &HttpClient, args: DeployArgs, json: bool) -> Result<(), CliErro
         mode: if args.derive { ModeName::Derive } else { ModeName::Inline },
         start: args.from,
         route_by_key: args.route_by_key,
+        state_scope: if args.join { StateScope::Topics } else { StateScope::Topic },
     };
     let header =
         serde_json::to_string(&description).map_err(|e| CliError::failed(e.to_string()))?;
@@ -381,6 +389,7 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
         line("canary", &format!("version {} on {} %", d.version, canary.share_percent));
         line("", &format!("{} in, {} failed", s.records_in, s.records_failed));
     }
+    describe_lanes(&shown.lanes, &mut line);
     let s = &shown.stats;
     line(
         "batches",
@@ -411,6 +420,18 @@ fn describe(shown: &Shown, json: bool) -> Result<(), CliError> {
     );
     line("cpu", &format!("{} ms", s.cpu_ns / 1_000_000));
     text::print(&out)
+}
+
+fn describe_lanes(lanes: &[ShownLane], line: &mut impl FnMut(&str, &str)) {
+    for lane in lanes {
+        let place = format!("{}-{}", lane.topic, lane.partition);
+        let (next, lag) = (lane.next_offset, lane.lag);
+        line("lane", &format!("{place} {}, next {next}, {lag} behind", lane.state));
+        if let Some(fault) = &lane.fault {
+            let again = lane.pause_ms.map(|ms| format!(", again in {ms} ms")).unwrap_or_default();
+            line("", &format!("{} failures in a row{again}: {fault}", lane.failures));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use millpond_wire::messages::{
 use millpond_wire::record::{BatchBuilder, Codec, Header, LogBatch};
 
 use super::fixture_kafka;
+use super::fixture_transforms;
 use super::rig::{Machine, Node, produce_request};
 use crate::disk::{AlignedBuf, Disk, DiskFile, OpenMode, parent_of};
 use crate::fields::crc;
@@ -183,6 +184,15 @@ fn live(machine: &Machine) -> (Node, Vec<LastBatch>) {
     create(&node, "gone", 2, &[]);
     create(&node, "ledger", 2, &[]);
     fixture_kafka::live(&node);
+    for (topic, partitions) in fixture_transforms::TOPICS {
+        create(&node, topic, partitions, &[]);
+        for partition in 0..partitions {
+            send(&node, topic, partition, mixed(Codec::None, 1));
+        }
+    }
+    fixture_transforms::live(machine, &node);
+    // What is made of these comes late.
+    send(&node, "pressure", 0, mixed(Codec::Lz4, 2));
     send(&node, "gone", 1, mixed(Codec::None, 0));
     deploy(machine, &node, "shape", false);
     let init = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
@@ -211,8 +221,8 @@ fn live(machine: &Machine) -> (Node, Vec<LastBatch>) {
     create(&node, "late", 1, &[]);
     send(&node, "late", 0, mixed(Codec::Zstd, 99));
     deploy(machine, &node, "late-shape", true);
-    send(&node, "plain", 1, mixed(Codec::None, 100));
-    send(&node, "bulk", 0, single(&"z".repeat(5_000), None));
+    // Each takes a block of a small journal: no more than fit behind the last checkpoint.
+    send(&node, "bulk", 0, single(&"z".repeat(2_000), None));
     for last in &mut last {
         last.sequence += 1;
         last.value = format!("{} sends late", last.id);
@@ -220,6 +230,7 @@ fn live(machine: &Machine) -> (Node, Vec<LastBatch>) {
         last.offset = send(&node, last.topic, last.partition, single(&last.value, producer));
     }
     commit(&node, "late-readers", "late", &[4]);
+    fixture_transforms::live_late(machine, &node);
     // The journal seals what it holds.
     machine.run_for_ms(10_000);
     assert_eq!(node.engine.metrics().checkpoints, checkpoints, "the journal is not empty");
@@ -275,6 +286,7 @@ fn dump(node: &Node) -> Vec<String> {
         engine.topics().map(topic).collect::<Vec<_>>()
     });
     let mut lines = fixture_kafka::dump(node);
+    lines.extend(fixture_transforms::dump(node));
     for (name, configs, ends) in &topics {
         lines.push(format!("topic\t{name}\t{configs:?}"));
         for (partition, (start, end)) in ends.iter().enumerate() {

@@ -10,6 +10,7 @@ mod crashes;
 mod damage;
 mod direct;
 mod fixture_kafka;
+mod fixture_transforms;
 mod fixtures;
 mod means;
 mod offline;

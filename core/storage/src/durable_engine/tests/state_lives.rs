@@ -16,10 +16,13 @@ use super::transactions::{Client, committed};
 use crate::disk::sim::{SimFault, SimRng};
 
 const SEEDS: u64 = 40;
+const TRANSACTION_SEEDS: u64 = 8;
 const LIVES: u64 = 4;
 const PARTITIONS: i32 = 2;
 const KEYS: u64 = 5;
 const SOURCE: &str = "numbers";
+/// Shares the state, where two topics do.
+const OTHER: &str = "others";
 const NAME: &str = "means";
 
 /// Records by partition, in the order in which they count.
@@ -35,11 +38,47 @@ struct Producer {
     last: Option<(i32, Vec<(String, u64)>)>,
 }
 
+/// What the transform reads, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Inline,
+    Derived,
+    /// Derived from two topics with one state: the second partition's records are the other topic's.
+    Shared,
+}
+
+impl Kind {
+    fn is_derived(self) -> bool {
+        self != Kind::Inline
+    }
+
+    fn send(self, node: &Node, partition: i32, batch: bytes::Bytes) -> RequestId {
+        let (topic, partition) = self.place(partition);
+        node.send(produce_request(topic, partition, batch), 9)
+    }
+
+    /// Where the records of a partition of the story stand.
+    fn place(self, partition: i32) -> (&'static str, i32) {
+        match (self, partition) {
+            (Kind::Shared, 1) => (OTHER, 0),
+            _ => (SOURCE, partition),
+        }
+    }
+
+    fn create_topics(self, node: &Node) {
+        match self {
+            Kind::Shared => [SOURCE, OTHER].iter().for_each(|topic| node.create_topic(topic, 1)),
+            _ => node.create_topic(SOURCE, PARTITIONS),
+        }
+        node.create_topic(OUT, 3);
+    }
+}
+
 struct Story {
     seed: u64,
     machine: Machine,
     rng: SimRng,
-    is_derived: bool,
+    kind: Kind,
     workers: Workers,
     producers: [Producer; PARTITIONS as usize],
     /// In inline mode: taken.
@@ -58,8 +97,16 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
+/// Those with transactions take longer: a few, unless more are asked for.
+fn transaction_seeds() -> std::ops::Range<u64> {
+    match std::env::var_os("MILLPOND_SIM_SEEDS").or(std::env::var_os("MILLPOND_SIM_SEED")) {
+        Some(_) => seeds(),
+        None => 0..TRANSACTION_SEEDS,
+    }
+}
+
 impl Story {
-    fn new(seed: u64, is_derived: bool) -> Story {
+    fn new(seed: u64, kind: Kind) -> Story {
         let mut machine = Machine::new(seed);
         machine.storage.packs = seed.is_multiple_of(2);
         machine.storage.tail_bytes = if seed.is_multiple_of(3) { 128 << 10 } else { 4 << 10 };
@@ -68,7 +115,7 @@ impl Story {
             seed,
             machine,
             rng: SimRng::new(seed ^ 0x57A7E),
-            is_derived,
+            kind,
             workers: Workers::default(),
             producers: Default::default(),
             sent: Sent::default(),
@@ -92,14 +139,18 @@ impl Story {
 
     fn next_version(&mut self) -> TransformSpec {
         self.version += 1;
-        let mode = match self.is_derived {
+        let mode = match self.kind.is_derived() {
             true => Mode::Derive(DeriveStart::Earliest),
             false => Mode::Inline,
         };
         TransformSpec {
             name: NAME.to_owned(),
             version: self.version.to_string(),
-            topics: vec![SOURCE.to_owned()],
+            topics: match self.kind {
+                Kind::Shared => vec![SOURCE.to_owned(), OTHER.to_owned()],
+                _ => vec![SOURCE.to_owned()],
+            },
+            shares_state: self.kind == Kind::Shared,
             outputs: vec![OUT.to_owned()],
             limits: BTreeMap::from([(IDLE_TIMEOUT_MS.to_owned(), 300)]),
             mode,
@@ -139,7 +190,7 @@ impl Story {
             match self.rng.below(60) {
                 0 => self.workers.forget(&mut self.rng),
                 1 => self.deploy(node),
-                2 if self.is_derived => self.pause(node, true),
+                2 if self.kind.is_derived() => self.pause(node, true),
                 3 => self.pause(node, false),
                 4 => self.machine.run_for_ms(self.rng.between(1, 1_500)),
                 5 => self.try_version(node),
@@ -167,7 +218,7 @@ impl Story {
                 && self.rng.chance(50)
             {
                 let batch = batch(partition, *sequence, records);
-                node.send(produce_request(SOURCE, partition, batch), 9);
+                self.kind.send(node, partition, batch);
             }
             let records = producer.again.take().unwrap_or_else(|| {
                 let count = self.rng.between(1, 6);
@@ -175,7 +226,7 @@ impl Story {
                 (0..count).map(|_| (key(&mut self.rng), self.rng.below(1_000))).collect()
             });
             let batch = batch(partition, producer.sequence, &records);
-            let id = node.send(produce_request(SOURCE, partition, batch), 9);
+            let id = self.kind.send(node, partition, batch);
             producer.waiting = Some((id, records));
         }
     }
@@ -229,7 +280,7 @@ impl Story {
                 let producer = &mut self.producers[partition as usize];
                 if let (None, Some(records)) = (&producer.waiting, producer.again.take()) {
                     let batch = batch(partition, producer.sequence, &records);
-                    let id = node.send(produce_request(SOURCE, partition, batch), 9);
+                    let id = self.kind.send(node, partition, batch);
                     producer.waiting = Some((id, records));
                 }
             }
@@ -249,7 +300,10 @@ impl Story {
     }
 
     fn check(&mut self, node: &Node) {
-        let source = if self.is_derived { committed_numbers(node) } else { self.sent.clone() };
+        let source = match self.kind.is_derived() {
+            true => committed_numbers(node, self.kind),
+            false => self.sent.clone(),
+        };
         let mut told: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
         let outs = node.engine.with_engine(|engine| {
             engine.catalog().by_name(OUT).map_or(0, |topic| topic.partitions.len())
@@ -314,25 +368,25 @@ fn batch(partition: i32, sequence: i32, records: &[(String, u64)]) -> bytes::Byt
     builder.build().expect("a small batch")
 }
 
-fn committed_numbers(node: &Node) -> Sent {
+fn committed_numbers(node: &Node, kind: Kind) -> Sent {
     [0, 1].map(|partition| {
-        let records = committed(node, SOURCE, partition).into_iter();
+        let (topic, partition) = kind.place(partition);
+        let records = committed(node, topic, partition).into_iter();
         records.map(|(key, value)| (key, number(&value))).collect()
     })
 }
 
-fn live(seed: u64, is_derived: bool) -> (Tally, u64, u64) {
-    let mut story = Story::new(seed, is_derived);
+fn live(seed: u64, kind: Kind) -> (Tally, u64, u64) {
+    let mut story = Story::new(seed, kind);
     let mut node = story.machine.start();
-    node.create_topic(SOURCE, PARTITIONS);
-    node.create_topic(OUT, 3);
+    kind.create_topics(&node);
     story.deploy(&node);
     for _ in 0..LIVES {
         story.life(&node);
         node = story.restart(node);
     }
     story.finish(&node);
-    if !is_derived {
+    if !kind.is_derived() {
         // As they were sent, keys lack the partition.
         for (partition, records) in story.sent.iter_mut().enumerate() {
             for (key, _) in records {
@@ -345,12 +399,12 @@ fn live(seed: u64, is_derived: bool) -> (Tally, u64, u64) {
     (story.tally, story.cuts, story.faults)
 }
 
-fn run(is_derived: bool) {
+fn run(kind: Kind) {
     let (mut sum, mut faults) = (Tally::default(), 0);
     let seeds = seeds();
     let lives = seeds.end - seeds.start;
     for seed in seeds {
-        let (tally, _, failed) = live(seed, is_derived);
+        let (tally, _, failed) = live(seed, kind);
         sum.add(tally);
         faults += failed;
     }
@@ -369,28 +423,34 @@ fn run(is_derived: bool) {
 
 #[test]
 fn what_an_inline_transform_with_state_puts_out_is_exact_over_every_kind_of_end() {
-    run(false);
+    run(Kind::Inline);
 }
 
 #[test]
 fn what_a_derived_transform_with_state_puts_out_is_exact_over_every_kind_of_end() {
-    run(true);
+    run(Kind::Derived);
+}
+
+#[test]
+fn what_two_topics_with_one_state_put_out_is_exact_over_every_kind_of_end() {
+    run(Kind::Shared);
 }
 
 #[test]
 fn what_is_derived_of_transactions_counts_the_committed_ones_only() {
-    for seed in 0..8 {
-        let mut story = Story::new(seed, true);
+    for seed in transaction_seeds() {
+        let kind = if seed.is_multiple_of(2) { Kind::Derived } else { Kind::Shared };
+        let mut story = Story::new(seed, kind);
         let mut node = story.machine.start();
-        node.create_topic(SOURCE, PARTITIONS);
-        node.create_topic(OUT, 3);
+        kind.create_topics(&node);
         story.deploy(&node);
         let mut client = Client::start(&node);
         for round in 0..60_u64 {
             for index in 0..story.rng.between(1, 4) {
                 let partition = story.rng.below(PARTITIONS as u64) as i32;
                 let key = format!("key-{}/{partition}", story.rng.below(KEYS));
-                client.put(&node, SOURCE, partition, &key, &format!("{} ", round + index));
+                let (topic, partition) = kind.place(partition);
+                client.put(&node, topic, partition, &key, &format!("{} ", round + index));
                 story.send_some(&node);
                 story.turn(&node, 30, false);
             }
