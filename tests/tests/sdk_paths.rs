@@ -3,6 +3,7 @@
 //! stands between.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,13 +89,16 @@ async fn forward_udp(near: Arc<UdpSocket>, to: SocketAddr, is_open: Arc<AtomicBo
         if !is_open.load(Ordering::SeqCst) {
             continue;
         }
-        if !ways.contains_key(&from) {
-            let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-            far.connect(to).await.unwrap();
-            tokio::spawn(back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&is_open)));
-            ways.insert(from, far);
-        }
-        ways[&from].send(&buffer[..count]).await.ok();
+        let far = match ways.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                far.connect(to).await.unwrap();
+                tokio::spawn(back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&is_open)));
+                new.insert(far)
+            }
+        };
+        far.send(&buffer[..count]).await.ok();
     }
 }
 

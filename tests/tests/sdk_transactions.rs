@@ -51,7 +51,7 @@ async fn committed(broker: &Broker, topic: &str, partition: i32) -> Vec<String> 
 
 async fn send(producer: &TransactionalProducer, partition: i32, value: &str) {
     let record = Record::to("accounts").partition(partition).value(value.to_owned());
-    let _ = producer.send(record).await.unwrap();
+    drop(producer.send(record).await.unwrap());
 }
 
 #[tokio::test]

@@ -161,8 +161,8 @@ impl Book {
 /// let producer =
 ///     Producer::builder().transactional_id("billing-1").connect_transactional(config).await?;
 /// producer.begin().await?;
-/// let _ = producer.send(Record::to("debits").key("ann").value("5")).await?;
-/// let _ = producer.send(Record::to("credits").key("bob").value("5")).await?;
+/// drop(producer.send(Record::to("debits").key("ann").value("5")).await?);
+/// drop(producer.send(Record::to("credits").key("bob").value("5")).await?);
 /// producer.commit().await?;
 /// # Ok(()) }
 /// ```
