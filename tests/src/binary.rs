@@ -87,7 +87,17 @@ fn profile_dir() -> PathBuf {
     }
 }
 
+/// Where the C library is, built now: `libmillpond_c.a` and `libmillpond_c.so`.
+pub fn library_c() -> PathBuf {
+    cargo_build("millpond-client-c")
+}
+
 fn build() -> PathBuf {
+    cargo_build("millpond").join("millpond")
+}
+
+/// Builds a package of the workspace as this test was built; where its artefacts are.
+fn cargo_build(package: &str) -> PathBuf {
     let profile_dir = profile_dir();
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("release") => "release",
@@ -95,7 +105,7 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", "millpond", "--profile", profile]);
+    command.args(["build", "--quiet", "-p", package, "--profile", profile]);
     command.current_dir(repository());
     if let Some(target) = profile_dir.parent() {
         command.arg("--target-dir").arg(target);
@@ -108,8 +118,8 @@ fn build() -> PathBuf {
         }
     }
     match command.status() {
-        Ok(status) if status.success() => profile_dir.join("millpond"),
-        Ok(status) => panic!("cargo build -p millpond: {status}"),
-        Err(error) => panic!("cargo build -p millpond: {error}"),
+        Ok(status) if status.success() => profile_dir,
+        Ok(status) => panic!("cargo build -p {package}: {status}"),
+        Err(error) => panic!("cargo build -p {package}: {error}"),
     }
 }

@@ -11,22 +11,24 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Where `unsafe` may stand; each reason is in `core/ARCHITECTURE.md`.
-const UNSAFE_ALLOWED: [&str; 5] = [
+const UNSAFE_ALLOWED: [&str; 6] = [
     "core/storage/src/disk/uring/",
     "core/storage/src/disk/aligned.rs",
     "core/transform/src/artifact.rs",
+    "core/client/c/src/ffi.rs",
     "wasm-sdk/src/",
     "guests/modules/",
 ];
 
 /// What each floor may stand on. An arrow that is not here points up.
-const FLOORS: [(&str, &[&str]); 8] = [
+const FLOORS: [(&str, &[&str]); 9] = [
     ("core/wire", &[]),
     ("core/engine", &["wire"]),
     ("core/storage", &["engine", "wire"]),
     ("core/security", &["wire"]),
     ("core/transform", &["wire"]),
     ("core/client", &["wire"]),
+    ("core/client/c", &["client", "wire"]),
     ("core/cluster", &["client", "transform", "security", "storage", "engine", "wire"]),
     (
         "core/node",

@@ -205,20 +205,32 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `COORDINATOR_NOT_AVAILABLE` is worth another try.
     pub async fn group_coordinator(&self, group: &str) -> Result<i32, ClientError> {
+        self.coordinator(group, 0, format!("the coordinator of group `{group}`")).await
+    }
+
+    /// The id of the broker that coordinates the transactions of a transactional id.
+    ///
+    /// # Errors
+    /// As of [`Client::group_coordinator`].
+    pub async fn transaction_coordinator(&self, id: &str) -> Result<i32, ClientError> {
+        self.coordinator(id, 1, format!("the coordinator of transactional id `{id}`")).await
+    }
+
+    /// `key_type`: Kafka's number, 0 for groups and 1 for transactions.
+    async fn coordinator(&self, key: &str, key_type: i8, what: String) -> Result<i32, ClientError> {
         let connection = self.control().await?;
         let api = ApiKey::FindCoordinator;
         let version = connection.version_up_to(api, FIND_COORDINATOR_SINGLE);
         let version = version
             .ok_or_else(|| CallError::Unsupported { broker: connection.broker().clone(), api })?;
         let request = Request::FindCoordinator(FindCoordinatorRequest {
-            key: group.to_owned(),
-            key_type: 0,
+            key: key.to_owned(),
+            key_type,
             ..Default::default()
         });
         let response = connection.call_version(request, version).await?;
         let response: FindCoordinatorResponse =
             expect_response!(connection, response, FindCoordinator);
-        let what = format!("the coordinator of group `{group}`");
         if let Some(error) = ClientError::refused(what, response.error_code, response.error_message)
         {
             return Err(error);

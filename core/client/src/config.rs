@@ -2,7 +2,8 @@
 //!
 //! Values only; nothing is connected or resolved here.
 
-use crate::login::{ClientCertificate, Login};
+use crate::certificate::ClientCertificate;
+use crate::login::Login;
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
 use crate::url::{BrokerUrl, UrlError, parse_bootstrap};
@@ -16,6 +17,8 @@ pub struct ClientConfig {
     pub bootstrap: Vec<BrokerUrl>,
     /// Whom to believe over TLS and QUIC.
     pub trust: Trust,
+    /// Who to log in as (SASL), where the broker asks; `None`: nobody, or whoever the line shows.
+    pub login: Option<Login>,
     /// How the broker names this client in its logs and metrics.
     pub client_id: String,
     /// Time for name resolution, handshakes and version negotiation together.
@@ -29,10 +32,13 @@ pub struct ClientConfig {
     pub quic_keep_alive: Option<Duration>,
     /// Silence after which a QUIC connection counts as dead.
     pub quic_idle_timeout: Duration,
+    /// For `millpond://`: how long QUIC is tried alone before TLS over TCP is tried too.
+    pub quic_head_start: Duration,
+    /// For `millpond://`: the first pause before QUIC is tried again while TLS over TCP serves; it
+    /// doubles, up to 32 times that.
+    pub quic_probe_interval: Duration,
     /// The UDP socket to use, where many clients of one process share one; `None`: an own one.
     pub quic_socket: Option<QuicSocket>,
-    /// Who this client says that it is; `None`: nobody asks.
-    pub login: Option<Login>,
     /// The certificate that this client shows over TLS and QUIC where it is asked for one.
     pub certificate: Option<ClientCertificate>,
 }
@@ -47,14 +53,16 @@ impl ClientConfig {
         Ok(Self {
             bootstrap: parse_bootstrap(bootstrap)?,
             trust: Trust::Nothing,
+            login: None,
             client_id: "millpond".to_owned(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_millis(limits::DEFAULT_CLIENT_REQUEST_MS),
             metadata_max_age: Duration::from_secs(300),
             quic_keep_alive: Some(Duration::from_secs(8)),
             quic_idle_timeout: Duration::from_secs(20),
+            quic_head_start: Duration::from_millis(750),
+            quic_probe_interval: Duration::from_secs(30),
             quic_socket: None,
-            login: None,
             certificate: None,
         })
     }
@@ -66,7 +74,7 @@ impl ClientConfig {
         self
     }
 
-    /// Sets who this client says that it is, over TLS or QUIC.
+    /// Sets who to log in as (SASL), on every line.
     #[must_use]
     pub fn login(mut self, login: Login) -> Self {
         self.login = Some(login);

@@ -6,13 +6,15 @@
 
 use crate::config::ClientConfig;
 use crate::error::{CallError, ConnectError};
-use crate::transport::{Connector, ReadHalf, WriteHalf};
-use crate::url::BrokerUrl;
+use crate::login::log_in;
+use crate::transport::{Connector, Halves, ReadHalf, WriteHalf};
+use crate::url::{BrokerUrl, Scheme};
 use bytes::Bytes;
 use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, Request, Response};
 use millpond_wire::{ApiKey, DecodeError, ErrorCode, limits};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -47,6 +49,13 @@ struct Shared {
     /// Something to write.
     outgoing: Notify,
     closed: watch::Sender<bool>,
+    /// From then on no new request goes this way: the login runs out soon (KIP-368). What is under
+    /// way is still answered.
+    retires_at: OnceLock<Option<Instant>>,
+    /// What the bytes travel over.
+    over: Scheme,
+    /// True when there is a better way: no new request goes this way either.
+    outdated: Arc<AtomicBool>,
     permits: Arc<Semaphore>,
     in_flight_max: usize,
 }
@@ -124,14 +133,17 @@ impl Connection {
         broker: &BrokerUrl,
     ) -> Result<Self, ConnectError> {
         let open = async {
-            let (read, write) = connector.open(broker).await?;
-            let connection = Self::start(config, broker, read, write);
+            let halves = connector.open(broker).await?;
+            let connection = Self::start(config, broker, halves);
             connection.negotiate().await.map_err(|source| ConnectError::Negotiation {
                 broker: broker.clone(),
                 source: Box::new(source),
             })?;
             if let Some(login) = &config.login {
-                login.say(&connection).await?;
+                let held = log_in(&connection, login).await.map_err(|source| {
+                    ConnectError::Login { broker: broker.clone(), source: Box::new(source) }
+                })?;
+                let _ = connection.shared.retires_at.set(held.map(retirement));
             }
             Ok(connection)
         };
@@ -148,7 +160,8 @@ impl Connection {
         }
     }
 
-    fn start(config: &ClientConfig, broker: &BrokerUrl, read: ReadHalf, write: WriteHalf) -> Self {
+    fn start(config: &ClientConfig, broker: &BrokerUrl, halves: Halves) -> Self {
+        let Halves { read, write, over, outdated } = halves;
         let in_flight_max = limits::CONNECTION_REQUESTS_IN_FLIGHT_MAX;
         let shared = Arc::new(Shared {
             broker: broker.clone(),
@@ -158,6 +171,9 @@ impl Connection {
             lane: Mutex::default(),
             outgoing: Notify::new(),
             closed: watch::Sender::new(false),
+            retires_at: OnceLock::new(),
+            over,
+            outdated,
             permits: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
         });
@@ -278,6 +294,9 @@ impl Connection {
         }
         let no_response = matches!(&request, Request::Produce(produce) if produce.acks == 0);
         let (answer, receiver) = oneshot::channel();
+        if self.shared.is_retired() {
+            return Err(self.shared.retired(api));
+        }
         let mut lane = self.shared.lane();
         if let Some(reason) = &lane.closed {
             return Err(self.shared.lost_because(api, reason));
@@ -312,7 +331,17 @@ impl Connection {
 
     /// Whether the line is gone; every further call fails.
     pub fn is_closed(&self) -> bool {
-        self.shared.lane().closed.is_some()
+        self.shared.is_retired() || self.shared.lane().closed.is_some()
+    }
+
+    /// Whether nobody on the way can read what is said.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.shared.over != Scheme::Tcp
+    }
+
+    /// What the bytes travel over: for `millpond://` either of [`Scheme::Quic`] and [`Scheme::Tls`].
+    pub fn over(&self) -> Scheme {
+        self.shared.over
     }
 
     /// Resolves when the line is gone.
@@ -386,6 +415,16 @@ impl Shared {
             let _ = answer.send(Err(self.lost_because(ApiKey::Produce, &reason)));
         }
         self.closed.send_replace(true);
+    }
+
+    fn is_retired(&self) -> bool {
+        let retires_at = self.retires_at.get().copied().flatten();
+        let is_over = retires_at.is_some_and(|at| Instant::now() >= at);
+        is_over || self.outdated.load(Ordering::Acquire)
+    }
+
+    fn retired(&self, api: ApiKey) -> CallError {
+        self.lost_because(api, &"a new line has a new login, or a better way".into())
     }
 
     fn lost(&self, api: ApiKey) -> CallError {
@@ -509,9 +548,14 @@ fn served_by(response: &ApiVersionsResponse) -> Option<i16> {
 
 fn no_broker() -> ConnectError {
     ConnectError::Resolve {
-        broker: BrokerUrl { scheme: crate::url::Scheme::Tcp, host: String::new(), port: 0 },
+        broker: BrokerUrl { scheme: Scheme::Tcp, host: String::new(), port: 0 },
         reason: "no broker is configured".to_owned(),
     }
+}
+
+/// When a line whose login holds for `held` takes no more requests: in time for those under way.
+fn retirement(held: Duration) -> Instant {
+    Instant::now() + held / 4 * 3
 }
 
 /// Whole milliseconds, for messages.

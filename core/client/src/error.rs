@@ -3,6 +3,7 @@
 //! Each error says what happened, to what, and whether trying again can help
 //! (`is_retriable`). None of them ever carries record contents.
 
+use crate::login::LoginError;
 use crate::trust::TrustError;
 use crate::url::BrokerUrl;
 use millpond_wire::{ApiKey, DecodeError, ErrorCode};
@@ -61,13 +62,13 @@ pub enum ConnectError {
         /// What the first exchange brought.
         source: Box<CallError>,
     },
-    /// The broker does not believe who this client says that it is.
-    #[error("{broker}: not logged in: {reason}")]
+    /// Connected, but not let in.
+    #[error("{broker}: {source}")]
     Login {
         /// Which broker.
         broker: BrokerUrl,
-        /// What it said.
-        reason: String,
+        /// Why not.
+        source: Box<LoginError>,
     },
     /// None of the brokers could be reached; the last error of each.
     #[error("no broker of {tried} can be reached; the last one said: {last}")]
@@ -84,8 +85,9 @@ impl ConnectError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Resolve { .. } | Self::Io { .. } | Self::Timeout { .. } => true,
-            Self::Handshake { .. } | Self::Trust { .. } | Self::Login { .. } => false,
+            Self::Handshake { .. } | Self::Trust { .. } => false,
             Self::Negotiation { source, .. } => source.is_retriable(),
+            Self::Login { source, .. } => source.is_retriable(),
             Self::NoBroker { last, .. } => last.is_retriable(),
         }
     }

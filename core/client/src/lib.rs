@@ -5,8 +5,9 @@
 //! holds more memory than it was given, and never trusts a broker that you have not named.
 //!
 //! # Where and whom to trust
-//! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas. For
-//! QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
+//! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas; or
+//! `millpond://host:port`, which takes QUIC where UDP passes, TLS over TCP where it does not, and goes
+//! back to QUIC when it can. For QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
 //! of an authority.
 //!
 //! # Producing
@@ -65,6 +66,7 @@
 //! [`QuicSocket`] lets many clients of one process share a UDP socket.
 
 pub mod admin;
+pub mod certificate;
 pub mod client;
 pub mod config;
 pub mod connection;
@@ -74,29 +76,33 @@ pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
+pub mod spill;
 pub mod telemetry;
 pub mod trust;
 pub mod url;
 
+mod path;
 mod transport;
 
 pub use admin::{
     Acl, AclFilter, Admin, NewCredential, NewTopic, OffsetSpec, ScramMechanism, User,
     UserCredential,
 };
+pub use certificate::ClientCertificate;
 pub use client::Client;
 pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
 pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
 pub use error::{CallError, ClientError, ConnectError};
-pub use login::{ClientCertificate, Login};
+pub use login::{Login, LoginError, Mechanism};
 pub use millpond_wire::ErrorCode;
 pub use millpond_wire::record::Codec;
 pub use producer::{
-    Acks, Delivery, DeliveryError, DeliveryFuture, Producer, ProducerBuilder, ProducerMetrics,
-    Record, SendError, TrySendError,
+    Acks, Delivery, DeliveryError, DeliveryFuture, GroupPlace, Producer, ProducerBuilder,
+    ProducerMetrics, Record, SendError, TransactionError, TransactionalProducer, TrySendError,
 };
 pub use quic::QuicSocket;
+pub use spill::{Spill, SpillBuilder, SpillError, SpillMetrics, WhenFull};
 pub use telemetry::{Telemetry, TelemetryError};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use url::{BrokerUrl, Scheme};

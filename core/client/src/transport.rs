@@ -5,20 +5,26 @@
 
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
+use crate::path::{Paths, Patience, Way};
 use crate::quic::QuicLines;
 use crate::url::{BrokerUrl, Scheme};
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt};
 use rustls_pki_types::ServerName;
+use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::OnceCell;
+use tokio::task::AbortHandle;
 use tokio_rustls::client::TlsStream;
 
 /// The next address of a host is tried when the ones before have not answered for so long
@@ -32,36 +38,71 @@ const IO_SLICES_MAX: usize = 64;
 /// Makes lines to brokers, with one trust and one UDP socket.
 #[derive(Debug)]
 pub(crate) struct Connector {
+    lines: Arc<Lines>,
+}
+
+/// What the connector shares with those who probe for it.
+#[derive(Debug)]
+struct Lines {
     config: ClientConfig,
     quic: OnceCell<QuicLines>,
+    paths: Mutex<Paths>,
+    /// By broker: what its lanes over TLS look at.
+    outdated: Mutex<HashMap<BrokerUrl, Arc<AtomicBool>>>,
+    /// Ended with the last handle.
+    probers: Mutex<HashMap<BrokerUrl, AbortHandle>>,
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let probers = self.probers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        probers.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// A lane: its two sides, and what it runs over.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    pub(crate) read: ReadHalf,
+    pub(crate) write: WriteHalf,
+    pub(crate) over: Scheme,
+    /// Becomes true when there is a better way to this broker.
+    pub(crate) outdated: Arc<AtomicBool>,
+}
+
+impl Halves {
+    fn new(over: Scheme, read: ReadHalf, write: WriteHalf) -> Self {
+        Self { read, write, over, outdated: Arc::default() }
+    }
 }
 
 impl Connector {
     pub(crate) fn new(config: ClientConfig) -> Self {
-        Self { config, quic: OnceCell::new() }
+        let patience =
+            Patience { head_start: config.quic_head_start, probe: config.quic_probe_interval };
+        Self {
+            lines: Arc::new(Lines {
+                config,
+                quic: OnceCell::new(),
+                paths: Mutex::new(Paths::new(patience)),
+                outdated: Mutex::default(),
+                probers: Mutex::default(),
+            }),
+        }
     }
 
     /// Opens a new lane to `broker`. Its time is the caller's to bound.
-    pub(crate) async fn open(
-        &self,
-        broker: &BrokerUrl,
-    ) -> Result<(ReadHalf, WriteHalf), ConnectError> {
+    pub(crate) async fn open(&self, broker: &BrokerUrl) -> Result<Halves, ConnectError> {
         let addresses = resolve(broker).await?;
+        let lines = &self.lines;
         match broker.scheme {
             Scheme::Tcp => {
                 let (read, write) = tcp(broker, &addresses).await?.into_split();
-                Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+                Ok(Halves::new(Scheme::Tcp, ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
             }
-            Scheme::Tls => {
-                let stream = self.tls(broker, &addresses).await?;
-                let (read, write) = tokio::io::split(stream);
-                Ok((ReadHalf::Tls(read), WriteHalf::Tls(write)))
-            }
-            Scheme::Quic => {
-                let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
-                let (write, read) = lines.open(broker, &addresses).await?;
-                Ok((ReadHalf::Quic(read), WriteHalf::Quic(write)))
-            }
+            Scheme::Tls => lines.over_tls(broker, &addresses).await,
+            Scheme::Quic => lines.over_quic(broker, &addresses).await,
+            Scheme::Either => either(lines, broker, &addresses).await,
         }
     }
 
@@ -70,20 +111,25 @@ impl Connector {
         &self,
         broker: &BrokerUrl,
     ) -> Result<Option<quinn::Connection>, ConnectError> {
-        if broker.scheme != Scheme::Quic {
+        let is_quic = match broker.scheme {
+            Scheme::Quic => true,
+            Scheme::Either => self.lines.paths().plan(broker).first == Way::Quic,
+            Scheme::Tcp | Scheme::Tls => false,
+        };
+        if !is_quic {
             return Ok(None);
         }
         let addresses = resolve(broker).await?;
-        let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
+        let lines = self.lines.quic.get_or_try_init(|| self.lines.quic_lines(broker)).await?;
         lines.connection(broker, &addresses).await.map(Some)
     }
 
     /// Says goodbye to the brokers where the transport has a way to.
     pub(crate) async fn close(&self) {
-        if let Some(lines) = self.quic.get() {
+        if let Some(lines) = self.lines.quic.get() {
             lines.close().await;
             // A shared socket may never be idle.
-            if self.config.quic_socket.is_none() {
+            if self.lines.config.quic_socket.is_none() {
                 lines.socket().wait_idle().await;
             }
         }
@@ -91,9 +137,81 @@ impl Connector {
 
     /// Forgets the QUIC connection to `broker`: what is opened next dials anew.
     pub(crate) fn distrust(&self, broker: &BrokerUrl) {
-        if let Some(lines) = self.quic.get() {
+        if let Some(lines) = self.lines.quic.get() {
             lines.forget(broker);
         }
+    }
+}
+
+/// Tries the likelier way first, the other one when that fails or takes its time.
+async fn either(
+    lines: &Arc<Lines>,
+    broker: &BrokerUrl,
+    addresses: &[SocketAddr],
+) -> Result<Halves, ConnectError> {
+    let plan = lines.paths().plan(broker);
+    let dial = |way| async move {
+        match way {
+            Way::Quic => lines.over_quic(broker, addresses).await,
+            Way::Tls => lines.over_tls(broker, addresses).await,
+        }
+    };
+    let second = match plan.first {
+        Way::Quic => Way::Tls,
+        Way::Tls => Way::Quic,
+    };
+    let mut first = std::pin::pin!(dial(plan.first));
+    let early = tokio::time::timeout(plan.head_start, first.as_mut()).await;
+    let outcome = match early {
+        Ok(Ok(halves)) => Ok(halves),
+        Ok(Err(error)) => dial(second).await.map_err(|other| telling(error, other)),
+        Err(_) => {
+            let second = std::pin::pin!(dial(second));
+            match futures::future::select(first, second).await {
+                Either::Left((Ok(halves), _)) | Either::Right((Ok(halves), _)) => Ok(halves),
+                Either::Left((Err(error), rest)) => rest.await.map_err(|e| telling(error, e)),
+                Either::Right((Err(error), rest)) => rest.await.map_err(|e| telling(error, e)),
+            }
+        }
+    };
+    let halves = outcome?;
+    let way = if halves.over == Scheme::Quic { Way::Quic } else { Way::Tls };
+    let must_probe = lines.paths().took(broker, way);
+    if must_probe {
+        tracing::info!(%broker, "UDP does not pass: TLS over TCP serves, QUIC is probed");
+        Lines::probe(lines, broker);
+    }
+    Ok(lines.watched(broker, halves))
+}
+
+/// Of two errors the one that says more: a certificate that is not trusted rather than a timeout.
+fn telling(one: ConnectError, other: ConnectError) -> ConnectError {
+    if one.is_retriable() { other } else { one }
+}
+
+impl Lines {
+    fn paths(&self) -> MutexGuard<'_, Paths> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn over_quic(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<Halves, ConnectError> {
+        let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
+        let (write, read) = lines.open(broker, addresses).await?;
+        Ok(Halves::new(Scheme::Quic, ReadHalf::Quic(read), WriteHalf::Quic(write)))
+    }
+
+    async fn over_tls(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<Halves, ConnectError> {
+        let stream = self.tls(broker, addresses).await?;
+        let (read, write) = tokio::io::split(stream);
+        Ok(Halves::new(Scheme::Tls, ReadHalf::Tls(read), WriteHalf::Tls(write)))
     }
 
     async fn quic_lines(&self, broker: &BrokerUrl) -> Result<QuicLines, ConnectError> {
@@ -124,6 +242,54 @@ impl Connector {
                 _ => io_fault(broker, error),
             }
         })
+    }
+
+    /// Marks a lane over TLS as one to be left when QUIC is back.
+    fn watched(&self, broker: &BrokerUrl, mut halves: Halves) -> Halves {
+        let mut outdated = self.outdated();
+        if halves.over == Scheme::Tls {
+            halves.outdated = Arc::clone(outdated.entry(broker.clone()).or_default());
+        }
+        halves
+    }
+
+    /// Tries QUIC from time to time until it comes about; then the lanes over TLS are outdated.
+    fn probe(lines: &Arc<Self>, broker: &BrokerUrl) {
+        let (weak, broker) = (Arc::downgrade(lines), broker.clone());
+        let key = broker.clone();
+        let prober = tokio::spawn(async move {
+            loop {
+                let chance = RandomState::new().build_hasher().finish();
+                let Some(lines) = weak.upgrade() else { return };
+                let Some(pause) = lines.paths().next_probe(&broker, chance) else { return };
+                drop(lines);
+                tokio::time::sleep(pause).await;
+                let Some(lines) = weak.upgrade() else { return };
+                let dial = async {
+                    let addresses = resolve(&broker).await?;
+                    lines.over_quic(&broker, &addresses).await
+                };
+                match tokio::time::timeout(lines.config.connect_timeout, dial).await {
+                    Ok(Ok(_)) => {
+                        tracing::info!(%broker, "UDP passes again: QUIC serves");
+                        lines.paths().took(&broker, Way::Quic);
+                        if let Some(lanes) = lines.outdated().remove(&broker) {
+                            lanes.store(true, Ordering::Release);
+                        }
+                        return;
+                    }
+                    _ => lines.paths().probe_failed(&broker),
+                }
+            }
+        });
+        let mut probers = lines.probers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = probers.insert(key, prober.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, HashMap<BrokerUrl, Arc<AtomicBool>>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 //! No authority of the public web is trusted by default, and nothing is ever trusted on first
 //! use: without a [`Trust`], TLS and QUIC are refused before a byte is sent.
 
-use crate::login::ClientCertificate;
+use crate::certificate::ClientCertificate;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;

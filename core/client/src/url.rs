@@ -1,5 +1,5 @@
-//! Where a broker is and how to reach it: `quic://host:port`, `tls://host:port`,
-//! `tcp://host:port`, or `host:port` (which means TCP, as in every Kafka client).
+//! Where a broker is and how to reach it: `millpond://host:port`, `quic://host:port`,
+//! `tls://host:port`, `tcp://host:port`, or `host:port` (which means TCP, as in every Kafka client).
 //!
 //! Parsing only; it never resolves a name.
 
@@ -18,6 +18,8 @@ pub enum Scheme {
     Tls,
     /// The Kafka protocol over QUIC (RFC 9000), ALPN `kafka`.
     Quic,
+    /// QUIC where UDP passes, else TLS over TCP, at the same port.
+    Either,
 }
 
 impl fmt::Display for Scheme {
@@ -26,6 +28,7 @@ impl fmt::Display for Scheme {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Quic => "quic",
+            Self::Either => "millpond",
         })
     }
 }
@@ -54,7 +57,8 @@ impl fmt::Display for BrokerUrl {
 /// A text that is no broker address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a broker address ({reason}); write quic://host:port, tls://host:port or tcp://host:port"
+    "`{text}` is not a broker address ({reason}); write quic://host:port, tls://host:port, tcp://host:port, or millpond://host:port for QUIC where UDP \
+     passes and TLS where it does not"
 )]
 pub struct UrlError {
     text: String,
@@ -91,6 +95,7 @@ fn parse(text: &str) -> Result<BrokerUrl, &'static str> {
         Some(("tcp" | "kafka", rest)) => (Scheme::Tcp, rest),
         Some(("tls" | "ssl", rest)) => (Scheme::Tls, rest),
         Some(("quic", rest)) => (Scheme::Quic, rest),
+        Some(("millpond", rest)) => (Scheme::Either, rest),
         Some(_) => return Err("the scheme is unknown"),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -135,6 +140,7 @@ mod tests {
             ("tls://gateway.local", "tls://gateway.local:9092"),
             ("tcp://[::1]:1", "tcp://[::1]:1"),
             ("localhost:9092", "tcp://localhost:9092"),
+            ("millpond://gateway.local:9094", "millpond://gateway.local:9094"),
             ("[fe80::1]", "tcp://[fe80::1]:9092"),
             ("quic://host:9092/", "quic://host:9092"),
         ];

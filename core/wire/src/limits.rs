@@ -8,10 +8,12 @@
 //! beside its cap (`DEFAULT_…`).
 
 mod access;
+mod client;
 mod transforms;
 mod users;
 
 pub use access::*;
+pub use client::*;
 pub use transforms::*;
 pub use users::*;
 

@@ -27,6 +27,7 @@ pub struct ConsumerBuilder {
     pub(super) topics: Vec<Arc<str>>,
     pub(super) partitions: Vec<(Arc<str>, i32)>,
     pub(super) offset_reset: OffsetReset,
+    pub(super) read_committed: bool,
     pub(super) auto_commit: Option<Duration>,
     pub(super) fetch_wait: Duration,
     pub(super) fetch_min_bytes: i32,
@@ -46,6 +47,7 @@ impl Default for ConsumerBuilder {
             topics: Vec::new(),
             partitions: Vec::new(),
             offset_reset: OffsetReset::Latest,
+            read_committed: false,
             auto_commit: None,
             fetch_wait: Duration::from_millis(500),
             fetch_min_bytes: 1,
@@ -85,6 +87,13 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.offset_reset = reset;
+        self
+    }
+
+    /// Whether records of transactions are shown only once those are committed. Default: no.
+    #[must_use]
+    pub fn read_committed(mut self, on: bool) -> Self {
+        self.read_committed = on;
         self
     }
 

@@ -4,6 +4,7 @@
 //! one fetch per broker and one decompressed batch.
 
 use super::builder::ConsumerBuilder;
+use super::isolation::hidden;
 use super::positions::{Place, Positions};
 use super::record::{ConsumedRecord, records_of};
 use crate::client::{Client, expect_response};
@@ -43,6 +44,8 @@ struct Held {
     place: Place,
     turn: u64,
     batches: VecDeque<Batch>,
+    /// Base offsets of those that were aborted, for a reader of committed records.
+    hidden: HashSet<i64>,
 }
 
 /// What one fetch asked for: the turn and offset of each partition.
@@ -149,8 +152,11 @@ impl Fetcher {
         };
         let (topic, partition) = &held.place;
         let after = batch.header().last_offset().saturating_add(1);
-        let records = records_of(topic, *partition, batch, from)
-            .map_err(|reason| damaged(&held.place, from, reason))?;
+        let records = match held.hidden.contains(&batch.header().base_offset) {
+            true => Vec::new(),
+            false => records_of(topic, *partition, batch, from)
+                .map_err(|reason| damaged(&held.place, from, reason))?,
+        };
         held.batches.pop_front();
         self.ready = records.into();
         self.ready_of = Some((held.place.clone(), held.turn, after.max(from)));
@@ -235,6 +241,7 @@ impl Fetcher {
             max_wait_ms: i32::try_from(wait_ms).unwrap_or(i32::MAX),
             min_bytes: self.settings.fetch_min_bytes,
             max_bytes: self.settings.fetch_max_bytes,
+            isolation_level: i8::from(self.settings.read_committed),
             session_id: 0,
             session_epoch: -1,
             topics: topics.into_iter().map(topic).collect(),
@@ -304,7 +311,9 @@ impl Fetcher {
                 let Some(last) = batches.back() else { continue };
                 let next_fetch = last.header().last_offset().saturating_add(1);
                 if positions.fetched(&place, turn, next_fetch) {
-                    self.held.push_back(Held { place, turn, batches });
+                    let aborted = partition.aborted_transactions.unwrap_or_default();
+                    let hidden = hidden(&batches, &aborted);
+                    self.held.push_back(Held { place, turn, batches, hidden });
                 }
             }
         }

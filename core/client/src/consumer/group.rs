@@ -237,6 +237,15 @@ async fn beat(
 }
 
 impl Membership {
+    /// For offsets in a transaction: a member that was replaced is refused.
+    pub(crate) fn place(&self) -> crate::GroupPlace {
+        crate::GroupPlace {
+            group: self.group.clone(),
+            member_id: self.member_id.clone(),
+            generation_id: self.generation_id,
+        }
+    }
+
     /// The name under which to join again.
     pub(crate) fn member_id(&self) -> &str {
         &self.member_id

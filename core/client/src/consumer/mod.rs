@@ -6,6 +6,7 @@ mod assignor;
 mod builder;
 mod fetch;
 mod group;
+mod isolation;
 mod positions;
 mod record;
 
@@ -317,6 +318,13 @@ impl Consumer {
             // What matters is that the next one succeeds; a rebalance is noticed elsewhere.
             tracing::debug!(%error, "not committed");
         }
+    }
+
+    /// Where this stands in its group, for offsets in a transaction
+    /// ([`TransactionalProducer::send_offsets`](crate::TransactionalProducer::send_offsets)); `None`
+    /// outside of one.
+    pub fn group_place(&self) -> Option<crate::GroupPlace> {
+        self.membership.as_ref().map(Membership::place)
     }
 
     /// Remembers for the group everything that `poll` has returned.

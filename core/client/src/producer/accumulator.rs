@@ -14,6 +14,7 @@ use super::queue::Queue;
 use super::record::Record;
 use super::verdict::Verdict;
 use bytes::Bytes;
+use millpond_wire::ErrorCode;
 use millpond_wire::record::{BatchBuilder, BuildError, Codec, Header, sequence_add};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub(crate) struct Policy {
     pub(crate) request_bytes: usize,
     pub(crate) in_flight_per_partition: usize,
     pub(crate) is_idempotent: bool,
+    /// Batches belong to transactions. The identity is given from outside, and what cannot be delivered
+    /// spoils the transaction instead of retiring it.
+    pub(crate) is_transactional: bool,
     /// Tries of a batch after the first.
     pub(crate) retries: u32,
 }
@@ -115,6 +119,10 @@ pub(crate) struct Accumulator {
     rotation: usize,
     spare_builders: Vec<BatchBuilder>,
     released_bytes: usize,
+    /// The transaction cannot be committed any more: something of it was not delivered.
+    is_spoilt: bool,
+    /// What is not under way is given up, and what is under way is not tried again.
+    is_aborting: bool,
     pub(crate) counts: Counts,
 }
 
@@ -133,6 +141,8 @@ impl Accumulator {
             rotation: 0,
             spare_builders: Vec::new(),
             released_bytes: 0,
+            is_spoilt: false,
+            is_aborting: false,
             counts: Counts::default(),
         }
     }
@@ -162,8 +172,10 @@ impl Accumulator {
             queue.close_open();
             self.next_batch_id += 1;
             let builder = self.spare_builders.pop();
-            let builder =
-                builder.unwrap_or_else(|| BatchBuilder::new(self.policy.codec, self.policy.level));
+            let builder = builder.unwrap_or_else(|| {
+                BatchBuilder::new(self.policy.codec, self.policy.level)
+                    .with_transactional(self.policy.is_transactional)
+            });
             let promise = Promise::new(Arc::clone(&record.topic), partition);
             queue.waiting.push_back(Batch::new(self.next_batch_id, builder, promise, now_ms));
         }
@@ -225,6 +237,7 @@ impl Accumulator {
             let given_up = queue.give_up_in_flight(now_ms, delivery_ms);
             let over = queue.take_expired(now_ms, delivery_ms);
             self.counts.records_failed += given_up;
+            self.is_spoilt |= given_up > 0;
             for (batch, error) in over {
                 self.fail(at, batch, error);
             }
@@ -392,6 +405,12 @@ impl Accumulator {
                 self.retry(now_ms, at, batch);
             }
             Verdict::OutOfOrder => self.out_of_order(now_ms, at, batch),
+            // Another has the transactional id now: no try will ever be taken.
+            Verdict::ProducerUnknown { why } if self.policy.is_transactional => {
+                let fenced = ErrorCode::ProducerFenced;
+                let error = queue.refused(fenced, Some(why), batch.is_uncertain);
+                self.fail(at, batch, error);
+            }
             Verdict::ProducerUnknown { why } if batch.is_uncertain => {
                 let error = queue.undecided(why);
                 self.retire(true);
@@ -415,7 +434,8 @@ impl Accumulator {
         let why: Arc<str> = "the broker expected another sequence number".into();
         batch.last_problem = Some(Arc::clone(&why));
         let is_explained = queue.has_gap || queue.has_stamped_before(batch.id);
-        if batch.is_uncertain && (queue.has_gap || !is_explained) {
+        let must_stay = batch.is_uncertain || self.policy.is_transactional;
+        if must_stay && (queue.has_gap || !is_explained) {
             let error = queue.undecided(why);
             self.retire(!is_explained);
             return self.fail(at, batch, error);
@@ -429,6 +449,9 @@ impl Accumulator {
     fn retry(&mut self, now_ms: u64, at: usize, batch: Batch) {
         let policy = &self.policy;
         let Some(queue) = self.queues.get_mut(at) else { return };
+        if self.is_aborting {
+            return self.fail(at, batch, DeliveryError::Aborted);
+        }
         let age_ms = now_ms.saturating_sub(batch.created_ms);
         if age_ms >= policy.delivery_ms || batch.tries > policy.retries {
             let error = queue.timed_out(&batch, age_ms, batch.is_uncertain);
@@ -445,6 +468,7 @@ impl Accumulator {
         if batch.promise.keep(Err(error)) {
             self.counts.records_failed += u64::from(batch.records.unsigned_abs());
         }
+        self.is_spoilt = true;
         if batch.stamp.is_some() {
             // Its sequence numbers are spent here and perhaps not there: begin anew.
             if let Some(queue) = self.queues.get_mut(at) {
@@ -461,6 +485,10 @@ impl Accumulator {
 
     /// The sequence numbers in use no longer agree with the broker's.
     fn retire(&mut self, wants_new_id: bool) {
+        if self.policy.is_transactional {
+            self.is_spoilt = true;
+            return;
+        }
         match &mut self.identity {
             Identity::Known(producer) => {
                 self.identity =
@@ -496,6 +524,33 @@ impl Accumulator {
             Some(epoch) if !for_new_id => Identity::Known(ProducerId { epoch, ..producer }),
             _ => Identity::Wanted,
         };
+    }
+
+    /// Whether something of this transaction was not delivered.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.is_spoilt
+    }
+
+    /// Gives up what is not under way; what is under way has one answer left.
+    pub(crate) fn begin_abort(&mut self) {
+        self.is_aborting = true;
+        for at in 0..self.queues.len() {
+            let waiting = self.queues.get_mut(at).map(|queue| std::mem::take(&mut queue.waiting));
+            for batch in waiting.into_iter().flatten() {
+                self.fail(at, batch, DeliveryError::Aborted);
+            }
+        }
+    }
+
+    /// The next transaction begins under a new epoch, with sequences from 0. Only when nothing is
+    /// under way.
+    pub(crate) fn renew(&mut self, producer: ProducerId) {
+        for queue in &mut self.queues {
+            queue.next_sequence = 0;
+            queue.has_gap = false;
+        }
+        self.identity = Identity::Known(producer);
+        (self.is_spoilt, self.is_aborting) = (false, false);
     }
 
     /// The broker has given an id.
@@ -534,6 +589,6 @@ impl Shipment {
     }
 }
 
-pub(super) fn header((name, value): &(Bytes, Option<Bytes>)) -> Header<'_> {
+pub(crate) fn header((name, value): &(Bytes, Option<Bytes>)) -> Header<'_> {
     Header { key: name, value: value.as_deref() }
 }

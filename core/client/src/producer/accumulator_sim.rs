@@ -32,6 +32,7 @@ fn policy() -> Policy {
         request_bytes: 600,
         in_flight_per_partition: 5,
         is_idempotent: true,
+        is_transactional: false,
         retries: u32::MAX,
     }
 }

@@ -23,6 +23,7 @@ fn policy() -> Policy {
         request_bytes: 10_000,
         in_flight_per_partition: 5,
         is_idempotent: true,
+        is_transactional: false,
         retries: u32::MAX,
     }
 }
@@ -226,4 +227,37 @@ fn nothing_goes_before_there_is_an_identity() {
     acc.set_identity(ProducerId { id: 9, epoch: 2 });
     assert_eq!(acc.identity_for_test(), Identity::Known(ProducerId { id: 9, epoch: 2 }));
     assert_eq!(sequences(&drain(&mut acc, 10)), vec![(2, 0)]);
+}
+
+#[test]
+fn a_transaction_whose_producer_is_fenced_is_spoilt_at_once() {
+    let mut acc = accumulator(Policy { is_transactional: true, ..policy() });
+    let fenced = push(&mut acc, 0, 0, 10);
+    let later = push(&mut acc, 0, 1, 10);
+    let drained = drain(&mut acc, 5);
+    let parcel = &drained.shipments[0].parcels[0];
+    assert!(Batch::parse(parcel.bytes.clone()).unwrap().attributes().is_transactional());
+    let verdict = Verdict::ProducerUnknown { why: "fenced".into() };
+    acc.settle(6, parcel.queue, parcel.batch, verdict);
+    let outcome = fenced.now_or_never().expect("it is not tried again");
+    assert!(matches!(outcome, Err(DeliveryError::Refused { code: ErrorCode::ProducerFenced, .. })));
+    assert!(acc.is_spoilt());
+    assert!(later.now_or_never().is_none(), "the other one is under way");
+}
+
+#[test]
+fn an_abort_gives_up_what_waits_and_begins_anew_with_sequences_from_zero() {
+    let mut acc = accumulator(Policy { is_transactional: true, ..policy() });
+    let under_way = push(&mut acc, 0, 0, 10);
+    let drained = drain(&mut acc, 5);
+    let parcel = drained.shipments[0].parcels[0].clone();
+    let waiting = push(&mut acc, 6, 0, 10);
+    acc.begin_abort();
+    assert_eq!(waiting.now_or_never(), Some(Err(DeliveryError::Aborted)));
+    acc.settle(7, parcel.queue, parcel.batch, not_leader());
+    assert_eq!(under_way.now_or_never(), Some(Err(DeliveryError::Aborted)));
+    acc.renew(ProducerId { id: 7, epoch: 1 });
+    assert!(!acc.is_spoilt());
+    let _next = push(&mut acc, 8, 0, 10);
+    assert_eq!(sequences(&drain(&mut acc, 20)), [(1, 0)]);
 }

@@ -2,6 +2,7 @@
 
 use super::Producer;
 use super::accumulator::Policy;
+use super::transaction::TransactionalProducer;
 use crate::client::Client;
 use crate::config::ClientConfig;
 use crate::error::ClientError;
@@ -45,6 +46,8 @@ pub struct ProducerBuilder {
     pub(super) max_in_flight: usize,
     idempotence: Option<bool>,
     request_bytes: usize,
+    pub(super) transactional_id: Option<String>,
+    pub(super) transaction_timeout: Duration,
 }
 
 impl Default for ProducerBuilder {
@@ -62,6 +65,8 @@ impl Default for ProducerBuilder {
             max_in_flight: limits::CLIENT_REQUESTS_IN_FLIGHT_MAX,
             idempotence: None,
             request_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -148,6 +153,48 @@ impl ProducerBuilder {
         self
     }
 
+    /// Sets the name under which transactions outlive this program, for
+    /// [`connect_transactional`](Self::connect_transactional): whoever uses it next fences this one.
+    #[must_use]
+    pub fn transactional_id(mut self, id: impl Into<String>) -> Self {
+        self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// Sets after how long the broker aborts a transaction that is not ended. Default: a minute.
+    #[must_use]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.transaction_timeout = timeout;
+        self
+    }
+
+    /// Makes a producer of transactions with lines of its own; a transaction that an earlier one of the
+    /// same transactional id left open is aborted.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] without a transactional id or with settings that make no sense, or what
+    /// the broker says.
+    pub async fn connect_transactional(
+        self,
+        config: ClientConfig,
+    ) -> Result<TransactionalProducer, ClientError> {
+        let id = self.transactional_id.clone().filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| ClientError::Config {
+            setting: "transactional_id",
+            reason: "it must be set".to_owned(),
+        })?;
+        let timeout = self.transaction_timeout;
+        let give_up = self.delivery_timeout;
+        let policy = self.policy()?;
+        if !policy.is_idempotent {
+            let reason = "transactions need it".to_owned();
+            return Err(ClientError::Config { setting: "idempotence", reason });
+        }
+        let client = Client::connect(config).await?;
+        let producer = Producer::start(client, self, policy);
+        TransactionalProducer::start(producer, id, timeout, give_up).await
+    }
+
     /// Makes the producer with lines of its own.
     ///
     /// # Errors
@@ -163,6 +210,10 @@ impl ProducerBuilder {
     /// # Errors
     /// [`ClientError::Config`] for settings that make no sense.
     pub fn build(self, client: Client) -> Result<Producer, ClientError> {
+        if self.transactional_id.is_some() {
+            let reason = "use connect_transactional".to_owned();
+            return Err(ClientError::Config { setting: "transactional_id", reason });
+        }
         let policy = self.policy()?;
         Ok(Producer::start(client, self, policy))
     }
@@ -198,6 +249,7 @@ impl ProducerBuilder {
             request_bytes: self.request_bytes,
             in_flight_per_partition: if is_idempotent { self.max_in_flight } else { 1 },
             is_idempotent,
+            is_transactional: self.transactional_id.is_some(),
             retries: self.retries,
         })
     }

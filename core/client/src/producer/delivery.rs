@@ -68,6 +68,9 @@ pub enum DeliveryError {
         /// What the broker said.
         reason: Arc<str>,
     },
+    /// Its transaction was aborted: nobody who reads committed records will see it.
+    #[error("the transaction was aborted before the record was delivered")]
+    Aborted,
     /// The producer was closed or dropped first.
     #[error("the producer was closed before the record was delivered")]
     Closed,
@@ -80,6 +83,7 @@ impl DeliveryError {
             Self::Refused { may_be_written, .. } | Self::TimedOut { may_be_written, .. } => {
                 *may_be_written
             }
+            Self::Aborted => false,
             Self::Undecided { .. } | Self::Closed => true,
         }
     }

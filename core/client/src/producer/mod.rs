@@ -18,19 +18,26 @@ mod partitioner;
 mod queue;
 mod record;
 mod sender;
+mod transaction;
 mod verdict;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::{Delivery, DeliveryError, DeliveryFuture};
 pub use metrics::ProducerMetrics;
 pub use record::Record;
+pub use transaction::{GroupPlace, TransactionError, TransactionalProducer};
+
+pub(crate) use accumulator::header;
+pub(crate) use batch::ProducerId;
+pub(crate) use partitioner::Partitioner;
+pub(crate) use sender::{PRODUCE_BY_NAME, new_producer_id, produce};
+pub(crate) use verdict::Verdict;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use accumulator::{Accumulator, Policy, header};
+use accumulator::{Accumulator, Policy};
 use millpond_wire::limits;
 use millpond_wire::record::{BatchBuilder, BuildError, Header};
-use partitioner::Partitioner;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +85,7 @@ impl Drop for Inner {
 
 /// What the handles and the sender share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     client: Client,
     settings: ProducerBuilder,
     started: Instant,
@@ -176,10 +183,7 @@ impl Producer {
     pub async fn send(&self, record: Record) -> Result<DeliveryFuture, SendError> {
         let shared = &self.inner.shared;
         let bytes = shared.record_bytes(&record)?;
-        let partitions = match shared.client.cluster().partitions(&record.topic) {
-            Some(partitions) => partitions,
-            None => shared.wait_for_topic(&record.topic).await?,
-        };
+        let partitions = self.partitions(&record.topic).await?;
         shared.reserve(bytes).await?;
         shared.append(&record, partitions, bytes)
     }
@@ -241,6 +245,19 @@ impl Producer {
             bytes_sent: counts.bytes_sent,
             identity_resets: counts.identity_resets,
             buffered_bytes: u64::try_from(buffered).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// How many partitions a topic has; waits for its metadata the first time.
+    pub(crate) async fn partitions(&self, topic: &Arc<str>) -> Result<u32, SendError> {
+        let shared = &self.inner.shared;
+        match shared.client.cluster().partitions(topic) {
+            Some(partitions) => Ok(partitions),
+            None => shared.wait_for_topic(topic).await,
         }
     }
 
@@ -394,7 +411,7 @@ fn permits(bytes: usize) -> u32 {
 }
 
 /// For timestamps of records only; nothing is timed by it.
-fn wall_ms() -> i64 {
+pub(crate) fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

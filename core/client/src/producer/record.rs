@@ -69,4 +69,11 @@ impl Record {
         self.partition = Some(partition);
         self
     }
+
+    /// About what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|(name, v)| name.len() + part(v)).sum();
+        self.topic.len() + part(&self.key) + part(&self.value) + headers
+    }
 }

@@ -8,9 +8,12 @@ use super::Shared;
 use super::accumulator::{Drained, Lane, Parcel, Shipment};
 use super::batch::ProducerId;
 use super::verdict::Verdict;
-use crate::client::expect_response;
+use crate::client::{Client, expect_response};
+
 use crate::connection::{Connection, millis};
 use crate::error::{CallError, ClientError};
+use crate::path::jittered;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -18,11 +21,14 @@ use millpond_wire::messages::{InitProducerIdRequest, ProduceRequest, ProduceResp
 use millpond_wire::messages::{Request, Response};
 use millpond_wire::{ApiKey, ErrorCode};
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The last version that names topics by name.
-const PRODUCE_BY_NAME: i16 = 12;
+pub(crate) const PRODUCE_BY_NAME: i16 = 12;
+/// The last version in which partitions join a transaction before they are written to (KIP-890).
+const PRODUCE_AFTER_JOINING: i16 = 11;
 /// Pause after a failure to connect, to learn metadata or to get an id; it doubles.
 const PAUSE_MS: u64 = 50;
 /// Longest such pause.
@@ -76,8 +82,10 @@ impl Errand {
         !self.is_under_way && now_ms >= self.not_before_ms
     }
 
-    fn failed(&mut self, now_ms: u64) {
+    /// `chance`: any number, so that devices that lost a broker together do not come back together.
+    fn failed(&mut self, now_ms: u64, chance: u64) {
         let pause_ms = (PAUSE_MS << self.failures.min(10)).min(PAUSE_MS_MAX);
+        let pause_ms = millis(jittered(Duration::from_millis(pause_ms), chance));
         self.is_under_way = false;
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms + pause_ms;
@@ -124,11 +132,12 @@ impl Sender {
         }
         self.stale_topics.extend(drained.leaderless);
         self.start_refresh(now_ms);
-        if drained.wants_identity && self.identity.may_start(now_ms) {
+        let is_own = self.shared.settings.transactional_id.is_none();
+        if drained.wants_identity && is_own && self.identity.may_start(now_ms) {
             self.identity.is_under_way = true;
             self.jobs.push(Box::pin(identify(Arc::clone(&self.shared))));
         }
-        self.next_ms(now_ms, next_ms, drained.wants_identity)
+        self.next_ms(now_ms, next_ms, drained.wants_identity && is_own)
     }
 
     fn drain(&self, now_ms: u64) -> (Drained, usize, Option<u64>) {
@@ -202,8 +211,15 @@ impl Sender {
         };
         let connection = connection.clone();
         let api = ApiKey::Produce;
-        let version = connection.version_up_to(api, PRODUCE_BY_NAME);
-        let request = produce(self.shared.settings.acks.to_wire(), timeout, &parcels);
+        let newest = match self.shared.settings.transactional_id {
+            Some(_) => PRODUCE_AFTER_JOINING,
+            None => PRODUCE_BY_NAME,
+        };
+        let version = connection.version_up_to(api, newest);
+        let batches = parcels.iter().map(|p| (&p.topic, p.partition, &p.bytes));
+        let settings = &self.shared.settings;
+        let id = settings.transactional_id.as_deref();
+        let request = produce(id, settings.acks.to_wire(), timeout, batches);
         let begun = match version {
             Some(version) => connection.begin(Request::Produce(request), version, timeout),
             None => Err(CallError::Unsupported { broker: connection.broker().clone(), api }),
@@ -254,7 +270,7 @@ impl Sender {
             }
             Done::Identified(Err(error)) => {
                 tracing::warn!(%error, "no producer id yet");
-                self.identity.failed(now_ms);
+                self.identity.failed(now_ms, chance());
             }
             Done::Refreshed { topics, outcome: Ok(()) } => {
                 self.refresh.succeeded(now_ms);
@@ -262,7 +278,7 @@ impl Sender {
             }
             Done::Refreshed { topics, outcome: Err(error) } => {
                 tracing::debug!(%error, "metadata not refreshed");
-                self.refresh.failed(now_ms);
+                self.refresh.failed(now_ms, chance());
                 // What is still in the picture may be right; what is not shows as leaderless.
                 self.stale_topics.retain(|topic| !topics.contains(topic));
             }
@@ -282,7 +298,7 @@ impl Sender {
                     _ => 0,
                 };
                 let mut errand = Errand { failures, ..Errand::default() };
-                errand.failed(now_ms);
+                errand.failed(now_ms, chance());
                 // The address may have changed, or the leader.
                 self.stale_topics.extend(self.shared.accumulator().busy_topics());
                 LaneState::Broken(errand)
@@ -366,6 +382,10 @@ impl Sender {
     }
 }
 
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 fn is_about_leader(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -378,41 +398,46 @@ fn is_about_leader(code: ErrorCode) -> bool {
 }
 
 async fn identify(shared: Arc<Shared>) -> Done {
-    let ask = async {
-        let request = Request::InitProducerId(InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            producer_id: -1,
-            producer_epoch: -1,
-        });
-        let (connection, response) = shared.client.ask(request).await?;
-        let response = expect_response!(connection, response, InitProducerId);
-        let what = "asking for a producer id";
-        match ClientError::refused(what, response.error_code, None) {
-            Some(error) => Err(error),
-            None => Ok(ProducerId { id: response.producer_id, epoch: response.producer_epoch }),
-        }
-    };
-    Done::Identified(ask.await)
+    Done::Identified(new_producer_id(&shared.client).await)
 }
 
-fn produce(acks: i16, timeout: Duration, parcels: &[Parcel]) -> ProduceRequest {
+/// Asks for an id that nobody else has.
+pub(crate) async fn new_producer_id(client: &Client) -> Result<ProducerId, ClientError> {
+    let request = Request::InitProducerId(InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        producer_id: -1,
+        producer_epoch: -1,
+    });
+    let (connection, response) = client.ask(request).await?;
+    let response = expect_response!(connection, response, InitProducerId);
+    match ClientError::refused("asking for a producer id", response.error_code, None) {
+        Some(error) => Err(error),
+        None => Ok(ProducerId { id: response.producer_id, epoch: response.producer_epoch }),
+    }
+}
+
+/// A request with one batch for each partition.
+pub(crate) fn produce<'a>(
+    transactional_id: Option<&str>,
+    acks: i16,
+    timeout: Duration,
+    batches: impl Iterator<Item = (&'a Arc<str>, i32, &'a Bytes)>,
+) -> ProduceRequest {
     let mut topics: Vec<TopicProduceData> = Vec::new();
     let mut index: HashMap<&str, usize> = HashMap::new();
-    for parcel in parcels {
-        let at = *index.entry(&parcel.topic).or_insert_with(|| {
-            topics.push(TopicProduceData { name: parcel.topic.to_string(), ..Default::default() });
+    for (topic, partition, bytes) in batches {
+        let at = *index.entry(topic).or_insert_with(|| {
+            topics.push(TopicProduceData { name: topic.to_string(), ..Default::default() });
             topics.len() - 1
         });
         if let Some(topic) = topics.get_mut(at) {
-            topic.partition_data.push(PartitionProduceData {
-                index: parcel.partition,
-                records: Some(parcel.bytes.clone()),
-            });
+            let data = PartitionProduceData { index: partition, records: Some(bytes.clone()) };
+            topic.partition_data.push(data);
         }
     }
     ProduceRequest {
-        transactional_id: None,
+        transactional_id: transactional_id.map(str::to_owned),
         acks,
         timeout_ms: i32::try_from(millis(timeout)).unwrap_or(i32::MAX),
         topic_data: topics,

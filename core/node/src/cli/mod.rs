@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use millpond_client::Mechanism;
 
 pub(crate) use error::CliError;
 pub(crate) use http_client::HttpClient;
@@ -139,13 +140,22 @@ pub(crate) struct Bootstrap {
     /// PEM file of its private key.
     #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
     pub(crate) private_key: Option<PathBuf>,
-    /// Who to log in as, within tls:// or quic://, at a listener that takes PLAIN.
+    /// Who to log in as (SASL).
     #[arg(long = "user", id = "login-user", global = true, value_name = "NAME")]
     pub(crate) login: Option<String>,
     /// File with the password for --user in its first line [default: the variable
     /// MILLPOND_PASSWORD].
     #[arg(long, global = true, value_name = "FILE", requires = "login-user")]
     pub(crate) user_password_file: Option<PathBuf>,
+    /// How --user logs in: PLAIN (within tls:// or quic:// only), SCRAM-SHA-256 or SCRAM-SHA-512.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        requires = "login-user",
+        default_value = "PLAIN"
+    )]
+    pub(crate) mechanism: Mechanism,
 }
 
 impl ServeArgs {

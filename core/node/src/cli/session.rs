@@ -44,7 +44,7 @@ impl Bootstrap {
             config = config.certificate(shown);
         }
         Ok(match &self.login {
-            Some(user) => config.login(Login::new(user, self.password()?)),
+            Some(user) => config.login(Login::new(self.mechanism, user, self.password()?)),
             None => config,
         })
     }
@@ -103,9 +103,9 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
             "is it the Kafka port (9092), and not HTTP (9644) or a TLS port? for TLS write \
              tls://HOST:PORT",
         ),
-        ConnectError::Login { .. } => {
-            Some("does the listener take PLAIN (`sasl`), and is it the right password? see --user")
-        }
+        ConnectError::Login { .. } => Some(
+            "does the listener take it (`sasl`), and is it the right password? see --mechanism",
+        ),
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,
     }
