@@ -140,7 +140,7 @@ fn our_command_logs_in_within_tls_and_is_held_to_the_rules() {
     let open = guarded.open.to_string();
     let clear = ["acl", "list", "-b", &open, "--user", USER, "--user-password-file", &file];
     let refused = guarded.broker.cli(&clear).expect_failure();
-    assert!(refused.contains("in the clear"), "{refused}");
+    assert!(refused.contains("shows that to everybody"), "{refused}");
 }
 
 /// A broker whose second listener asks for certificates of an authority.

@@ -21,7 +21,8 @@ impl Door {
     fn start(settings: &str) -> Door {
         let address = ports::free();
         let listeners = format!(
-            "\n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
+            "\n[access]\nsuper_users = [\"User:ANONYMOUS\", \"User:{USER}\"]\n\
+             \n[[listeners]]\nname = \"own\"\naddress = \"{KAFKA_HERE}\"\n\
              \n[[listeners]]\nname = \"door\"\naddress = \"{address}\"\ntcp = \"tls\"\n\
              sasl = [\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\"]\n{settings}"
         );

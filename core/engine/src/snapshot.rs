@@ -199,10 +199,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
     if version >= PARTS_VERSION {
         state.cursors = CursorTable::take(&mut take)?;
         state.users = UserTable::take(&mut take)?;
-        // The last table of version 7; what was written before there were rules ends before it.
-        if take.left() > 0 {
-            state.acls = AclTable::take(&mut take)?;
-        }
+        state.acls = AclTable::take(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

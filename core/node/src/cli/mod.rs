@@ -155,7 +155,7 @@ pub(crate) struct Bootstrap {
         requires = "login-user",
         default_value = "PLAIN"
     )]
-    pub(crate) mechanism: Mechanism,
+    pub(crate) login_mechanism: Mechanism,
 }
 
 impl ServeArgs {

@@ -44,7 +44,7 @@ impl Bootstrap {
             config = config.certificate(shown);
         }
         Ok(match &self.login {
-            Some(user) => config.login(Login::new(self.mechanism, user, self.password()?)),
+            Some(user) => config.login(Login::new(self.login_mechanism, user, self.password()?)),
             None => config,
         })
     }
@@ -104,7 +104,7 @@ fn hint(error: &ConnectError) -> Option<&'static str> {
              tls://HOST:PORT",
         ),
         ConnectError::Login { .. } => Some(
-            "does the listener take it (`sasl`), and is it the right password? see --mechanism",
+            "does the listener take it (`sasl`), and is it the right password? see --login-mechanism",
         ),
         ConnectError::NoBroker { last, .. } => hint(last),
         _ => None,
