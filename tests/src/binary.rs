@@ -87,9 +87,15 @@ fn profile_dir() -> PathBuf {
     }
 }
 
-/// Where the C library is, built now: `libmillpond_c.a` and `libmillpond_c.so`.
+/// Where the C library is (`libmillpond_c.a`, `libmillpond_c.so`): beside `$MILLPOND_BIN`, where one build
+/// made both, else built now.
 pub fn library_c() -> PathBuf {
-    cargo_build("millpond-client-c")
+    let beside = std::env::var_os("MILLPOND_BIN").map(PathBuf::from);
+    let beside = beside.and_then(|binary| binary.parent().map(Path::to_path_buf));
+    match beside.filter(|dir| dir.join("libmillpond_c.a").is_file()) {
+        Some(dir) => dir,
+        None => cargo_build("millpond-client-c"),
+    }
 }
 
 fn build() -> PathBuf {

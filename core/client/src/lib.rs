@@ -7,8 +7,8 @@
 //! # Where and whom to trust
 //! `quic://host:port`, `tls://host:port` or `tcp://host:port`, several separated by commas; or
 //! `millpond://host:port`, which takes QUIC where UDP passes, TLS over TCP where it does not, and goes
-//! back to QUIC when it can. For QUIC and TLS say whom to believe: the [`Fingerprint`] that `millpond serve` prints, or the PEM
-//! of an authority.
+//! back to QUIC when it can. For QUIC and TLS say whom to believe: the [`Fingerprint`] that
+//! `millpond serve` prints, or the PEM of an authority.
 //!
 //! # Producing
 //! [`Producer::send`] takes a [`Record`] and returns a [`DeliveryFuture`]: the record is on its way,

@@ -57,8 +57,8 @@ impl fmt::Display for BrokerUrl {
 /// A text that is no broker address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a broker address ({reason}); write quic://host:port, tls://host:port, tcp://host:port, or millpond://host:port for QUIC where UDP \
-     passes and TLS where it does not"
+    "`{text}` is not a broker address ({reason}); write quic://host:port, tls://host:port, \
+     tcp://host:port, or millpond://host:port for QUIC where UDP passes and TLS where it does not"
 )]
 pub struct UrlError {
     text: String,
