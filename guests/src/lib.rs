@@ -3,6 +3,10 @@
 //! The first nine ship with the product. The hostile ones are what tests upload to see that the
 //! broker stands; they must never be part of a node.
 
+mod bomb;
+
+pub use bomb::compile_bomb;
+
 macro_rules! module {
     ($name:literal) => {
         include_bytes!(concat!(env!("MILLPOND_GUESTS_DIR"), "/millpond_guest_", $name, ".wasm"))

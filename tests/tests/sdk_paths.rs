@@ -115,6 +115,7 @@ async fn back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, to: SocketAddr, is_open
 async fn wait_for(client: &Client, wanted: Scheme) {
     let give_up = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < give_up, "not over {wanted}");
         let line: Connection = match client.refresh(&[], false).await {
             Ok(cluster) => {
                 let id = *cluster.brokers.keys().next().expect("a broker");
@@ -128,7 +129,6 @@ async fn wait_for(client: &Client, wanted: Scheme) {
         if line.over() == wanted {
             return;
         }
-        assert!(Instant::now() < give_up, "still over {}", line.over());
         let closed = tokio::time::timeout(Duration::from_millis(50), line.closed());
         closed.await.ok();
     }
@@ -144,12 +144,13 @@ async fn where_udp_passes_it_is_quic() {
 }
 
 #[tokio::test]
-async fn where_udp_is_blocked_it_is_tls_and_it_takes_little_longer() {
+async fn where_udp_is_blocked_it_is_tls_without_waiting_for_quic_to_give_up() {
     let behind = Behind::start(false).await;
-    let begin = Instant::now();
-    let line = Connection::open(&behind.config()).await.unwrap();
+    let mut config = behind.config();
+    // Longer than a connection may take in all.
+    config.quic_idle_timeout = Duration::from_secs(60);
+    let line = Connection::open(&config).await.unwrap();
     assert_eq!(line.over(), Scheme::Tls);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

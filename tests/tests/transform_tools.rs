@@ -3,14 +3,13 @@
 //! is mended.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use millpond_guests as guests;
 use millpond_tests::binary;
 use millpond_tests::broker::{Broker, PATIENCE};
 use millpond_tests::kafka::Kafka;
-use millpond_tests::log::Log;
+use millpond_tests::running::Running;
 use serde_json::{Value, json};
 
 fn kafka(broker: &Broker) -> Kafka {
@@ -256,23 +255,18 @@ fn whoever_follows_a_log_sees_what_comes_after_the_node_has_started_again() {
     for partition in 0..3 {
         client.produce("raw", partition, &[b"a"]).unwrap();
     }
-    let mut follower = Command::new(binary::millpond())
-        .args(["transform", "--http", &broker.http(), "logs", "lines", "--follow"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let log = Log::default();
-    let reader = log.follow(follower.stdout.take().unwrap());
-    let lines = || log.text().lines().count();
-    until("what was said before", || lines() == 3);
+    let http = broker.http();
+    let words = ["transform", "--http", &http, "logs", "lines", "--follow"];
+    let follower = Running::start("the follower", binary::millpond(), words);
+    let told = || {
+        let text = follower.log().text();
+        text.lines().filter(|line| line.contains("raw-")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("what was said before", || told().len() == 3);
     broker.kill();
     broker.restart();
     // One line of the new start: its number is less than those that were seen.
     kafka(&broker).produce("raw", 1, &[b"b"]).unwrap();
-    until("what is said after the start", || lines() == 4);
-    assert!(log.text().lines().last().is_some_and(|line| line.contains("raw-1")));
-    follower.kill().unwrap();
-    follower.wait().unwrap();
-    reader.join().unwrap();
+    until("what is said after the start", || told().len() == 4);
+    assert!(told().last().is_some_and(|line| line.contains("raw-1")));
 }

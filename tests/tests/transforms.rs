@@ -186,30 +186,12 @@ fn what_was_compiled_is_kept_and_what_is_damaged_of_it_is_compiled_again() {
     assert_eq!(std::fs::read(&code).unwrap(), whole, "written anew");
 }
 
-/// Some 400 KiB that keep a compiler busy for seconds: a thousand locals, each made of others.
-fn compile_bomb() -> Vec<u8> {
-    let sums: String = (0..45_000)
-        .map(|i| {
-            let [a, b, c] = [i * 7 % 1_000, (i * 13 + 5) % 1_000, (i * 29 + 11) % 1_000];
-            format!("(local.set {c} (i32.add (local.get {a}) (local.get {b})))")
-        })
-        .collect();
-    let locals = "i32 ".repeat(1_000);
-    let text = format!(
-        "(module (memory (export \"memory\") 1)
-            (func (export \"millpond_transform_v1\") (param i32 i32) (result i64) (i64.const 0))
-            (func (export \"millpond_alloc\") (param i32) (result i32)
-                (local {locals}) {sums} (local.get 7)))"
-    );
-    wat::parse_str(text).expect("a module")
-}
-
 #[test]
 fn a_module_that_the_compiler_cannot_end_with_is_refused_while_others_go_on() {
     let broker = Setup::default().config("[transforms]\ncompile_ms_max = 1000\n").start();
     let mut client = kafka(&broker);
     client.create_topic("calm", 1).unwrap();
-    let file = broker.file("bomb.wasm", &compile_bomb());
+    let file = broker.file("bomb.wasm", &guests::compile_bomb());
     let http = broker.http();
     let words = ["transform", "--http", &http, "deploy", "bomb", "--module", &file];
     let said = broker.cli(&[&words[..], &["--topic", "calm"]].concat()).expect_failure();

@@ -87,7 +87,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
         feed(&mut turns, &module)?;
     }
     let uploads = broker.uploads();
-    let bomb = compile_bomb()?;
+    let bomb = millpond_guests::compile_bomb();
     turns.beside("compile bomb", || {
         let (uploads, bomb) = (uploads.clone(), bomb.clone());
         Ok(Storm::start(UPLOAD_EVERY, move || refused(&uploads, "bomb", &bomb)))
@@ -217,22 +217,6 @@ fn taken(uploads: &Uploads, name: &str, module: &[u8]) -> Outcome<()> {
         200..=299 => Ok(()),
         status => Err(BenchError::new(name, format!("was to be deployed; HTTP {status}"))),
     }
-}
-
-/// Some 400 KiB that keep a compiler busy for seconds: a thousand locals, each made of others.
-fn compile_bomb() -> Outcome<Vec<u8>> {
-    let sum = |i: usize| {
-        let [a, b, c] = [i * 7 % 1_000, (i * 13 + 5) % 1_000, (i * 29 + 11) % 1_000];
-        format!("(local.set {c} (i32.add (local.get {a}) (local.get {b})))")
-    };
-    let (sums, locals) = ((0..45_000).map(sum).collect::<String>(), "i32 ".repeat(1_000));
-    let text = format!(
-        "(module (memory (export \"memory\") 1)
-            (func (export \"millpond_transform_v1\") (param i32 i32) (result i64) (i64.const 0))
-            (func (export \"millpond_alloc\") (param i32) (result i32)
-                (local {locals}) {sums} (local.get 7)))"
-    );
-    wat::parse_str(text).context("a module that takes long to compile")
 }
 
 /// A module with a section of no meaning behind it, so that it takes so many bytes; numbered.

@@ -1,8 +1,7 @@
 //! What somebody else does to the broker while a figure is measured: one thing again and again, on
 //! a thread of its own, until it is told to stop. What goes wrong in it fails the figure.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use crate::error::{BenchError, Outcome};
 
 /// One that blows.
 pub(crate) struct Storm {
-    stop: Arc<AtomicBool>,
+    /// Its end is the word to stop.
+    going: Sender<()>,
     begun: Instant,
     thread: JoinHandle<Outcome<u32>>,
 }
@@ -21,24 +21,25 @@ impl Storm {
         every: Duration,
         mut act: impl FnMut() -> Outcome<()> + Send + 'static,
     ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let (going, told) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut times = 0;
-            while !told.load(Ordering::Relaxed) {
+            loop {
                 let due = Instant::now() + every;
                 act()?;
                 times += 1;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                let left = due.saturating_duration_since(Instant::now());
+                if told.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
+                    return Ok(times);
+                }
             }
-            Ok(times)
         });
-        Self { stop, begun: Instant::now(), thread }
+        Self { going, begun: Instant::now(), thread }
     }
 
     /// Stops it; how often a second it was done.
     pub(crate) fn end(self) -> Outcome<f64> {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.going);
         let ended = self.thread.join();
         let times = ended.map_err(|_| BenchError::new("the storm", "its thread panicked"))??;
         Ok(f64::from(times) / self.begun.elapsed().as_secs_f64())
