@@ -52,6 +52,9 @@ const IMPURE: [(&str, &str); 9] = [
     ("RandomState", "iteration order must not depend on the process"),
 ];
 
+/// Here the environment chooses what is broken, in builds for `tests/mutants` alone.
+const MUTANTS: &str = "core/wire/src/mutant.rs";
+
 struct Source {
     /// Relative to the repository, with `/`.
     path: String,
@@ -245,7 +248,7 @@ fn arrows_only_point_down() {
 fn the_pure_floors_decide_and_do_nothing_else() {
     let mut impure = Vec::new();
     for source in sources(&[".rs"]) {
-        if !PURE.iter().any(|floor| source.path.starts_with(floor)) {
+        if !PURE.iter().any(|floor| source.path.starts_with(floor)) || source.path == MUTANTS {
             continue;
         }
         for (number, line) in source.lines_of_the_product() {

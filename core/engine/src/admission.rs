@@ -10,6 +10,7 @@ use crate::transform::{Keeper, TransformOutcome};
 use crate::units::Ticket;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
+use millpond_wire::mutant::Mutant;
 use millpond_wire::record::{Batch, sequence_add};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -210,7 +211,7 @@ impl Pending {
 
     /// Judges a batch by its sequence numbers against what is committed and what is under way.
     pub(crate) fn check(&self, range: SentRange, committed: Option<&ProducerState>) -> Verdict {
-        if cfg!(feature = "mutant-no-duplicate-check") {
+        if Mutant::NoDuplicateCheck.is_on() {
             return Verdict::Next;
         }
         let last = self.last_of(range.producer_id);

@@ -29,6 +29,7 @@ use crate::user_fact::UserFact;
 use bytes::Bytes;
 use millpond_wire::limits;
 use millpond_wire::messages::Response;
+use millpond_wire::mutant::Mutant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The deterministic heart. See the crate's documentation.
@@ -409,7 +410,7 @@ impl Engine {
 
     /// Does something as soon as an entry is durable: at once if it is.
     pub(crate) fn after(&mut self, seq: EntrySeq, then: Then) {
-        if seq <= self.durable || cfg!(feature = "mutant-ack-early") {
+        if seq <= self.durable || Mutant::AckEarly.is_on() {
             self.run(then);
         } else {
             self.after.entry(seq).or_default().push(then);

@@ -12,6 +12,7 @@ use crate::units::PartitionKey;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::murmur2::partition_for_key;
+use millpond_wire::mutant::Mutant;
 use millpond_wire::record::{Batch, BatchBuilder};
 use millpond_wire::topic_name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +99,7 @@ impl Engine {
         for Placed { place, batch } in placed {
             self.counters.transform_records_out += u64::from(batch.records_count());
             let target = self.resolve_place(source, place);
-            if cfg!(feature = "mutant-state-alone") {
+            if Mutant::StateAlone.is_on() {
                 continue;
             }
             self.append(target, batch, None);

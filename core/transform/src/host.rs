@@ -163,7 +163,7 @@ fn engine_config(host: &HostConfig) -> wasmtime::Result<Config> {
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
-        .compiler_inlining(Inlining::Yes)
+        .compiler_inlining(Inlining::No)
         .epoch_interruption(true)
         .max_wasm_stack(caps::TRANSFORM_STACK_BYTES)
         .async_stack_size(caps::TRANSFORM_STACK_BYTES * 2);

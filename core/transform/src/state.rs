@@ -10,6 +10,7 @@
 use crate::abi;
 use bytes::Bytes;
 use millpond_wire::limits as caps;
+use millpond_wire::mutant::Mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use thiserror::Error;
@@ -155,7 +156,7 @@ impl State {
     pub(crate) fn roll_back_run(&mut self) {
         self.roll_back_call();
         for (key, before) in std::mem::take(&mut self.run) {
-            if !cfg!(feature = "mutant-refused-state-stays") {
+            if !Mutant::RefusedStateStays.is_on() {
                 self.set(key, before);
             }
         }
@@ -338,7 +339,7 @@ impl State {
             let at = key.get(1..).and_then(|rest| rest.first_chunk::<8>());
             let at_ms = at.map_or(0, |at| (u64::from_be_bytes(*at) ^ (1 << 63)) as i64);
             timers.push(Timer { at_ms, key: key.slice(TIMER_PREFIX_BYTES.min(key.len())..) });
-            if !cfg!(feature = "mutant-timer-twice") {
+            if !Mutant::TimerTwice.is_on() {
                 self.change(key, None);
             }
         }
@@ -372,9 +373,7 @@ impl State {
         let mut expired = 0;
         while expired < max && !self.is_over() {
             match self.expiries.first() {
-                Some((at_ms, key))
-                    if *at_ms <= watermark && !cfg!(feature = "mutant-no-expiry") =>
-                {
+                Some((at_ms, key)) if *at_ms <= watermark && !Mutant::NoExpiry.is_on() => {
                     let key = key.clone();
                     self.change(key, None);
                     expired += 1;

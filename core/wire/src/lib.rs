@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod messages;
 pub mod murmur2;
+pub mod mutant;
 pub mod permission;
 pub mod reader;
 pub mod record;

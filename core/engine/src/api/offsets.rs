@@ -22,6 +22,7 @@ use millpond_wire::messages::offset_fetch_response::{
 use millpond_wire::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, Response,
 };
+use millpond_wire::mutant::Mutant;
 use millpond_wire::uuid::Uuid;
 use std::collections::BTreeMap;
 
@@ -114,7 +115,7 @@ impl Engine {
         instance_id: Option<&str>,
         generation: i32,
     ) -> Result<(), ErrorCode> {
-        if cfg!(feature = "mutant-stale-generation") {
+        if Mutant::StaleGeneration.is_on() {
             return Ok(());
         }
         if let Some(group) = self.groups.consumer(group_id) {

@@ -10,6 +10,7 @@ use crate::refusal::{Refusal, refuse};
 use crate::units::{EntrySeq, PartitionKey};
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
+use millpond_wire::mutant::Mutant;
 use millpond_wire::record::Batch;
 
 /// Who a request says that it comes from.
@@ -43,7 +44,7 @@ impl Engine {
         let known = self.state.transactions.get(claim.transactional_id);
         match known.filter(|one| one.producer_id == claim.producer_id) {
             None => Err(ErrorCode::InvalidProducerIdMapping),
-            Some(one) if one.epoch != claim.epoch && !cfg!(feature = "mutant-no-fencing") => {
+            Some(one) if one.epoch != claim.epoch && !Mutant::NoFencing.is_on() => {
                 Err(ErrorCode::ProducerFenced)
             }
             Some(one) => Ok(one),

@@ -7,6 +7,7 @@ use super::{COORDINATOR_EPOCH, TransactionFact, TransactionState};
 use crate::engine::Engine;
 use crate::entry::Fact;
 use crate::units::PartitionKey;
+use millpond_wire::mutant::Mutant;
 use millpond_wire::record::{EndMarker, LogBatch};
 
 /// What becomes of the producer's epoch when its transaction ends.
@@ -69,7 +70,7 @@ impl Engine {
         let (producer_id, epoch, at_ms) = (one.producer_id, one.epoch, one.updated_ms);
         let (partitions, groups) = (one.partitions.clone(), one.groups.clone());
         let marker = EndMarker { is_commit, coordinator_epoch: COORDINATOR_EPOCH };
-        let has_markers = !cfg!(feature = "mutant-no-markers");
+        let has_markers = !Mutant::NoMarkers.is_on();
         for key in partitions.into_iter().filter(|_| has_markers) {
             self.mark_partition(key, marker, producer_id, epoch, at_ms);
         }

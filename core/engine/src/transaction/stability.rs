@@ -2,6 +2,7 @@
 //! aborted. Follows from the batches of its log alone, so replicas come to the same. Never forgets
 //! an aborted transaction whose records are still in the log.
 
+use millpond_wire::mutant::Mutant;
 use millpond_wire::record::{EndMarker, LogBatch};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -79,7 +80,7 @@ impl Stability {
     /// The first offset of which it is not settled whether it counts, given that all below the high
     /// watermark is durable; `i64::MAX` if there is none.
     pub(crate) fn first_unstable(&self, high_watermark: i64) -> i64 {
-        if cfg!(feature = "mutant-no-stable-offset") {
+        if Mutant::NoStableOffset.is_on() {
             return i64::MAX;
         }
         let open = self.firsts.first().copied().unwrap_or(i64::MAX);
@@ -96,7 +97,7 @@ impl Stability {
 
     /// The aborted transactions that have records from `from` on and below `upto`, by first offset.
     pub(crate) fn aborted_between(&self, from: i64, upto: i64) -> Vec<AbortedTransaction> {
-        if cfg!(feature = "mutant-no-aborted-list") {
+        if Mutant::NoAbortedList.is_on() {
             return Vec::new();
         }
         let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);

@@ -8,6 +8,7 @@ use crate::codec::{CodecError, Take, put_count, put_partition, put_string};
 use crate::offsets::OffsetStore;
 use crate::units::{EntrySeq, PartitionKey};
 use bytes::BufMut;
+use millpond_wire::mutant::Mutant;
 use millpond_wire::uuid::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +94,7 @@ impl TransactionTable {
                 self.load.add(one);
             }
             TransactionFact::OffsetsPending { producer_id, group, offsets } => {
-                if cfg!(feature = "mutant-early-offsets") {
+                if Mutant::EarlyOffsets.is_on() {
                     store.commit(seq, group, offsets);
                 }
                 self.pending.add(seq, *producer_id, group, offsets);

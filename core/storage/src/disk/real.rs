@@ -1,6 +1,7 @@
 //! The disk of a real node: io_uring where it is to be had, threads where it is refused. The choice
 //! is made once, at the start, and logged with its reason.
 
+use millpond_wire::mutant::Mutant;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -153,9 +154,9 @@ impl Disk for RealDisk {
 
     async fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
         // The mutant trusts the file system: crash images must find it out.
-        #[cfg(feature = "mutant-no-dir-sync")]
-        return Ok(());
-        #[cfg(not(feature = "mutant-no-dir-sync"))]
+        if Mutant::NoDirSync.is_on() {
+            return Ok(());
+        }
         match self {
             RealDisk::Uring(disk) => disk.sync_dir(dir).await,
             RealDisk::Portable(disk) => disk.sync_dir(dir).await,
@@ -209,9 +210,9 @@ impl DiskFile for RealFile {
     async fn sync(&self) -> Result<(), DiskError> {
         // The mutant leaves segments and checkpoints to the page cache: crash images must find it
         // out.
-        #[cfg(feature = "mutant-no-file-sync")]
-        return Ok(());
-        #[cfg(not(feature = "mutant-no-file-sync"))]
+        if Mutant::NoFileSync.is_on() {
+            return Ok(());
+        }
         match self {
             RealFile::Uring(file) => file.sync().await,
             RealFile::Portable(file) => file.sync().await,

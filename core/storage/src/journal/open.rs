@@ -1,6 +1,7 @@
 //! Making a journal and opening one. A new ring is filled with zeros once, so that later syncs need
 //! not touch the file system's own journal.
 
+use millpond_wire::mutant::Mutant;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -14,13 +15,15 @@ use crate::disk::{AlignedBuf, BLOCK_BYTES_MIN, Disk, DiskError, DiskFile, OpenMo
 use crate::metrics::{Meter, RecoveryReport, WriteCause};
 use crate::signal::Signal;
 
-/// False in the mutant that does not sync: a direct write would be on the device all the same.
-const IS_DIRECT: bool = !cfg!(feature = "mutant-no-sync");
-
 /// The directory of the ring.
 pub const JOURNAL_DIR: &str = "journal";
 /// Zeros are written in pieces of this size.
 const ZERO_BYTES: usize = 1024 * 1024;
+
+/// A write without a sync must not be on the device all the same: false with that mutant.
+fn is_direct() -> bool {
+    !Mutant::NoSync.is_on()
+}
 
 /// What the journal can be told.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +232,7 @@ async fn make_file<D: Disk>(
     mut zeros: AlignedBuf,
     meter: &Meter,
 ) -> Result<(D::File, AlignedBuf), DiskError> {
-    let mode = OpenMode { create: true, direct: IS_DIRECT };
+    let mode = OpenMode { create: true, direct: is_direct() };
     let file = disk.open(&file_name(index), mode).await?;
     if file.len_bytes().await? > header.file_bytes {
         file.set_len_bytes(header.file_bytes).await?;
@@ -273,7 +276,7 @@ pub(super) async fn open_files<D: Disk, R>(
         return Err(OpenJournalError::File { file: file_name(0), reason });
     }
     // A device that needs larger blocks than the ring was made for is gone around by the cache.
-    let direct = IS_DIRECT && disk.block_bytes() <= shape.block_bytes as usize;
+    let direct = is_direct() && disk.block_bytes() <= shape.block_bytes as usize;
     let mut files = Vec::new();
     for index in 0..shape.files as usize {
         let wanted = FileHeader { journal_id, file_index: index as u32, ..first };

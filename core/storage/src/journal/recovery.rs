@@ -2,6 +2,7 @@
 //! rule in `format.rs`. What can be had of a damaged commit is in `damage.rs`. It changes nothing on the device, so it may be cut off at any moment.
 
 use bytes::Bytes;
+use millpond_wire::mutant::Mutant;
 
 use super::damage::{JournalDamage, mend_entries, mend_header};
 use super::format::{
@@ -15,8 +16,10 @@ use crate::disk::{DiskError, DiskFile};
 use crate::fields::crc;
 use crate::metrics::RecoveryReport;
 
-/// False in a mutant that trusts what it finds; the simulator must find that out.
-const CHECKS_CHAIN: bool = !cfg!(feature = "mutant-no-crc-chain");
+/// False with the mutant that trusts what it finds; the simulator must find that out.
+fn checks_chain() -> bool {
+    !Mutant::NoCrcChain.is_on()
+}
 
 /// An entry as it stood in the journal, its CRC checked.
 #[derive(Clone, Debug)]
@@ -281,7 +284,8 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             return Ok(Err(Fault::Header(HeaderFault::Absent)));
         }
         let block = u64::from(self.shape.block_bytes);
-        let header = match CommitHeader::decode(self.reader.read(at, block).await?, CHECKS_CHAIN) {
+        let header = match CommitHeader::decode(self.reader.read(at, block).await?, checks_chain())
+        {
             Ok(header) => header,
             Err(fault) => return Ok(Err(Fault::Header(fault))),
         };
@@ -303,7 +307,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         {
             return Err(Fault::OtherPlace);
         }
-        if CHECKS_CHAIN && header.previous_crc != self.next.previous_crc {
+        if checks_chain() && header.previous_crc != self.next.previous_crc {
             return Err(Fault::Broken("it does not continue the commit before it"));
         }
         if header.first_entry != self.next.next_entry {
@@ -378,7 +382,7 @@ fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<Replayed>, Fault
     let Some((table, entries)) = body.split_at_checked(table_bytes) else {
         return Err(Fault::Broken("its table is longer than its body"));
     };
-    if CHECKS_CHAIN && crc(table) != header.table_crc {
+    if checks_chain() && crc(table) != header.table_crc {
         return Err(Fault::Broken("checksum of the entry table is wrong"));
     }
     let shared = Bytes::copy_from_slice(entries);
@@ -391,7 +395,7 @@ fn entries_of(header: &CommitHeader, body: &[u8]) -> Result<Vec<Replayed>, Fault
             return Err(Fault::Broken("an entry is longer than the commit"));
         }
         let bytes = shared.slice(at..end);
-        if CHECKS_CHAIN && crc(&bytes) != row.crc {
+        if checks_chain() && crc(&bytes) != row.crc {
             return Err(Fault::Broken("checksum of an entry is wrong"));
         }
         let (seq, scope) = (header.first_entry + index as u64, row.scope);

@@ -5,6 +5,7 @@
 //! [`COMMITS_UNRELEASED_MAX`] commits are written and not released. The first error ends it for
 //! good: nothing is released after it and nothing is tried again.
 
+use millpond_wire::mutant::Mutant;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
@@ -255,10 +256,10 @@ impl<D: Disk, E: JournalEntry> Journal<D, E> {
         let started_us = clock.mono_us();
         self.meter.wrote(WriteCause::Journal, buf.len() as u64);
         // The mutant writes without a sync: simulator and crash images must find it out.
-        #[cfg(feature = "mutant-no-sync")]
-        let outcome = self.files[file].write_at(offset, buf).await;
-        #[cfg(not(feature = "mutant-no-sync"))]
-        let outcome = self.files[file].write_durable(offset, buf).await;
+        let outcome = match Mutant::NoSync.is_on() {
+            true => self.files[file].write_at(offset, buf).await,
+            false => self.files[file].write_durable(offset, buf).await,
+        };
         self.meter.synced(WriteCause::Journal);
         Written { number, last_entry, since_us, payload_bytes, started_us, outcome }
     }
