@@ -243,11 +243,16 @@ impl DeviceCa {
             let text = format!("device {name} has a certificate that counts; revoke it first");
             return Err(CaError::State(text));
         }
-        self.forget_old_invites(&register, now_s)?;
         let token = Token::make(name.clone(), self.fingerprint())?;
         let digest = hex(&token.digest());
         let invite = Invite { digest, until_s: now_s.saturating_add(valid_s), used_by: None };
-        register.set_invite(name, &invite)?;
+        match register.set_invite(name, &invite) {
+            Err(CaError::Full { .. }) => {
+                self.forget_old_invites(&register, now_s)?;
+                register.set_invite(name, &invite)?;
+            }
+            set => set?,
+        }
         Ok(token)
     }
 
