@@ -59,7 +59,9 @@ pub(super) fn enrol(args: &EnrolArgs, json: bool) -> Result<(), CliError> {
     let file = args.out.join(format!("{}.pem", token.name()));
     if file.exists() {
         let text = format!("{} is there already", file.display());
-        return Err(CliError::failed(text).hint("`millpond device renew` replaces it"));
+        return Err(CliError::failed(text).hint(
+            "`millpond device renew` replaces it; or remove it, or choose another directory",
+        ));
     }
     // Kept until there is a certificate: with the same key the same token may ask again, should the
     // answer be lost.
