@@ -78,7 +78,9 @@ impl Kept {
         keys: Arc<TokenKeys>,
     ) -> Self {
         let files = vec![PathBuf::from(&settings[0])];
-        Self { name: name.to_owned(), files, stamps, taken: Taken::Tokens { settings, keys } }
+        // Told apart from its certificates: one may be damaged and the other not.
+        let name = format!("{name} oauth_keys");
+        Self { name, files, stamps, taken: Taken::Tokens { settings, keys } }
     }
 
     /// Reads the files anew where they changed, or in any case. True: they are in force.
