@@ -249,6 +249,13 @@ impl Broker {
         self.process = Some(spawn(&self.setup, self.home.path(), kafka, http, &self.log));
     }
 
+    /// SIGHUP: it is to read its certificates anew.
+    pub fn hang_up(&self) {
+        if let Some(process) = &self.process {
+            kill_process(pid_of(process), Signal::HUP).ok();
+        }
+    }
+
     /// SIGTERM, and how it ended.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {

@@ -2,7 +2,7 @@
 //! by rules as in Kafka's `ssl.principal.mapping.rules` (KIP-371). Must never look at a certificate that
 //! was not verified, and never make a name up: without one nobody comes in.
 
-use crate::der::{BOOLEAN, Elements, OCTETS, OID, SEQUENCE, only};
+use crate::der::{BOOLEAN, Elements, OCTETS, OID, SEQUENCE, VERSION, only};
 use regex_lite::{Regex, RegexBuilder};
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -251,7 +251,6 @@ fn text(kind: u8, value: &[u8]) -> Option<Cow<'_, str>> {
     std::str::from_utf8(value).ok().filter(|_| is_read).map(Cow::Borrowed)
 }
 
-const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 /// 2.5.29.17.
 const ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 0x11];

@@ -32,10 +32,43 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = mode;
     let mut file = options.open(&beside)?;
+    give_to_owner(&file, path);
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
     fs::rename(&beside, path)?;
+    sync_directory(path)
+}
+
+/// A file belongs to whoever owns its directory: an administrator who works for a node's user
+/// leaves nothing that the node cannot read. Where that is not allowed the file stays as it is.
+pub(crate) fn give_to_owner(file: &File, path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let owner = fs::metadata(directory.unwrap_or(Path::new("."))).ok();
+        if let (Some(owner), Ok(own)) = (owner, file.metadata())
+            && (owner.uid(), owner.gid()) != (own.uid(), own.gid())
+        {
+            let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (file, path);
+}
+
+/// Makes a directory that only its owner can look into, unless it is there.
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    give_to_owner(&File::open(path)?, path);
     sync_directory(path)
 }
 

@@ -1,7 +1,7 @@
 //! Who may speak, and over which kind of line: certificates, TLS configurations, SASL mechanisms and
 //! the rule that nothing beyond loopback is served in the clear by accident.
 //!
-//! This crate never opens a socket, never reads a clock and never logs a secret: private keys
+//! This crate never opens a socket, never reads a clock by itself and never logs a secret: private keys
 //! live in [`Identity`], whose `Debug` shows only the fingerprint. Of Kafka it knows the caps only.
 //!
 //! ```no_run
@@ -15,8 +15,12 @@
 //! # Ok(()) }
 //! ```
 
+pub mod certificate_facts;
 pub mod certificate_names;
+pub mod clients;
+pub mod clock;
 pub mod development;
+pub mod device_ca;
 pub mod fingerprint;
 pub mod identity;
 pub mod listener;
@@ -24,13 +28,18 @@ pub mod package;
 pub mod pem;
 pub mod quic;
 pub mod random;
+pub mod revocation;
 pub mod sasl;
 pub mod server;
 
 mod der;
 mod files;
+mod signed;
 
+pub use certificate_facts::{CertificateFacts, is_issued_by};
 pub use certificate_names::CertificateNames;
+pub use clients::ClientCertificates;
+pub use clock::HeldClock;
 pub use development::{DevelopmentCertificate, DevelopmentError, development_certificate};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::Identity;
@@ -39,4 +48,5 @@ pub use package::{Manifest, Package, PackageError, PackageKey, PublicKey, sign};
 pub use pem::{PemError, load_certificates, load_identity, load_private_key};
 pub use quic::quic_endpoint_config;
 pub use random::{NoRandom, nonce, random_bytes};
-pub use server::{ALPN_KAFKA, ClientCertificates, ServerTlsError, server_tls};
+pub use revocation::{RevocationError, RevocationLists};
+pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};

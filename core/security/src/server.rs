@@ -2,12 +2,17 @@
 //!
 //! TLS 1.3 only; resumption by stateless tickets, so that ten thousand devices cost no session
 //! table; no early data, which may be granted only where a replay is harmless by construction.
+//!
+//! A session that is resumed shows no certificate anew. So the keys of the tickets belong to ONE
+//! configuration: when certificates, authorities or revocation lists are read anew a new one is
+//! made, and with it nothing of before can be resumed. Must never share what sessions are resumed
+//! from between two configurations.
 
+use crate::clients::ClientCertificates;
 use crate::identity::{Identity, provider};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
+use rustls::time_provider::TimeProvider;
 use std::sync::Arc;
 
 /// The application protocol of every Millpond listener (RFC 7301). Kafka clients over TCP offer
@@ -20,15 +25,6 @@ pub const ALPN_KAFKA: &[u8] = b"kafka";
 pub struct ServerTlsError {
     fingerprint: crate::Fingerprint,
     source: rustls::Error,
-}
-
-/// Which certificates clients show.
-#[derive(Clone, Debug)]
-pub struct ClientCertificates {
-    /// Who signs them.
-    pub authorities: Vec<CertificateDer<'static>>,
-    /// Whether one must be shown; a wrong one lets nobody in either way.
-    pub is_required: bool,
 }
 
 /// TLS 1.3 with `identity` and ALPN `kafka`, fit for TCP and for QUIC
@@ -53,7 +49,7 @@ fn build(
         .with_protocol_versions(&[&rustls::version::TLS13])?;
     let config = match clients {
         None => config.with_no_client_auth(),
-        Some(clients) => config.with_client_cert_verifier(verifier(clients)?),
+        Some(clients) => config.with_client_cert_verifier(clients.verifier()),
     };
     let mut config =
         config.with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
@@ -62,17 +58,10 @@ fn build(
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    Ok(config)
-}
-
-fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    for authority in &clients.authorities {
-        roots.add(authority.clone())?;
+    if let Some(clients) = clients {
+        config.time_provider = Arc::clone(clients.clock()) as Arc<dyn TimeProvider>;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let builder = if clients.is_required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|error| rustls::Error::General(error.to_string()))
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@
 
 mod access;
 mod client;
+mod devices;
 mod transforms;
 mod users;
 
 pub use access::*;
 pub use client::*;
+pub use devices::*;
 pub use transforms::*;
 pub use users::*;
 

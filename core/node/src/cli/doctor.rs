@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -14,6 +14,7 @@ use millpond_storage::disk::{
 use serde::Serialize;
 use tokio::task::LocalSet;
 
+use super::expiry::findings;
 use super::wear::Wear;
 use super::{CliError, HttpClient, text};
 use crate::metrics::scrape::Scrape;
@@ -41,7 +42,7 @@ pub(super) struct DoctorArgs {
     /// How to drive the disk: auto, io_uring or portable.
     #[arg(long, default_value = "auto", value_parser = backend)]
     backend: BackendChoice,
-    /// The HTTP address of a running node: its load is judged too. Empty: none is asked.
+    /// The HTTP address of a running node: its load and its certificates are judged too. Empty: none is asked.
     #[arg(long, default_value = "http://127.0.0.1:9644", value_name = "URL")]
     http: String,
 }
@@ -110,6 +111,7 @@ fn examine(args: &DoctorArgs) -> Result<Diagnosis, CliError> {
     fs::create_dir_all(&args.data_dir)
         .map_err(|e| CliError::failed(format!("cannot make {}: {e}", args.data_dir.display())))?;
     let probe = probe_disk(&args.data_dir, args.backend);
+    let scrape = scrape(&args.http);
     let name = rustix::system::uname();
     let stat = rustix::fs::statvfs(&args.data_dir).map_err(std::io::Error::from)?;
     let mut diagnosis = Diagnosis {
@@ -131,11 +133,16 @@ fn examine(args: &DoctorArgs) -> Result<Diagnosis, CliError> {
         free_bytes: stat.f_bavail * stat.f_frsize,
         data_dir: args.data_dir.clone(),
         disk: None,
-        wear: load(&args.http),
+        wear: scrape.as_ref().map(Wear::of),
         findings: Vec::new(),
     };
     judge_disk(&mut diagnosis, probe);
     judge_rest(&mut diagnosis);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    for found in scrape.iter().flat_map(|scrape| findings(scrape, now.as_secs())) {
+        let level = if found.is_trouble { Level::Warn } else { Level::Ok };
+        diagnosis.find(level, found.text);
+    }
     if new {
         // Only if it is still empty.
         let _ = fs::remove_dir(&args.data_dir);
@@ -203,13 +210,13 @@ impl Diagnosis {
     }
 }
 
-/// What a running node does to its card; `None` if no node answers.
-fn load(http: &str) -> Option<Wear> {
+/// What a running node tells of itself; `None` if no node answers.
+fn scrape(http: &str) -> Option<Scrape> {
     if http.is_empty() {
         return None;
     }
     let text = HttpClient::new(http).get_text("/metrics").ok()?;
-    Some(Wear::of(&Scrape::parse(&text)))
+    Some(Scrape::parse(&text))
 }
 
 /// Times durable writes through the very disk that a node would use.

@@ -4,8 +4,10 @@
 mod acl;
 mod compile;
 mod consume;
+mod device;
 mod doctor;
 mod error;
+mod expiry;
 mod group;
 mod http_client;
 mod json_record;
@@ -67,6 +69,8 @@ enum Command {
     User(user::UserArgs),
     /// Say who may do what.
     Acl(acl::AclArgs),
+    /// Certificates for devices: an authority of your own, invitations, enrolment, revocation.
+    Device(device::DeviceArgs),
     /// Show a running pipeline on this machine: telemetry in over QUIC, filtered, consumed.
     Demo(DemoArgs),
     /// Examine this machine: kernel, io_uring, file system, how long a durable write takes, and what
@@ -190,6 +194,7 @@ fn dispatch(command: Command, json: bool) -> Result<(), CliError> {
         Command::Transform(args) => transform::run(args, json),
         Command::User(args) => session::block_on(user::run(args, json)),
         Command::Acl(args) => session::block_on(acl::run(args, json)),
+        Command::Device(args) => device::run(args, json),
         Command::Demo(args) => demo::run(&args, json),
         Command::Doctor(args) => doctor::run(&args, json),
         Command::Log(args) => log::run(&args, json),
@@ -246,6 +251,7 @@ mod tests {
             "group list",
             "transform list",
             "version",
+            "device list",
             "doctor",
             "config",
             "log verify",

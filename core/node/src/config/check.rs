@@ -43,6 +43,8 @@ pub(crate) struct ClientAuth {
     pub(crate) is_required: bool,
     /// File of the authorities.
     pub(crate) ca: String,
+    /// File of their revocation lists, if there is one.
+    pub(crate) crl: Option<String>,
     pub(crate) names: Arc<CertificateNames>,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     access(config, &listeners)?;
+    devices(config)?;
     http(config)?;
     let partitions = u64::try_from(config.topics.partitions).unwrap_or(0);
     within("topics.partitions", partitions, 1, caps::PARTITIONS_PER_TOPIC_MAX as u64)?;
@@ -195,7 +198,12 @@ fn client_auth(
     listener: &Listener,
 ) -> Result<Option<ClientAuth>, ConfigError> {
     if listener.client_auth == ClientAuthMode::None {
-        return Ok(None);
+        return match listener.client_crl.is_empty() {
+            true => Ok(None),
+            false => {
+                value(key("client_crl"), "clients are not asked for certificates; set client_auth")
+            }
+        };
     }
     if listener.tcp == TcpMode::Plain && !listener.quic {
         return value(key("client_auth"), "certificates are shown within TLS or QUIC only");
@@ -211,7 +219,8 @@ fn client_auth(
         .map_err(|problem| wrong(key("client_name"), problem))?;
     let is_required = listener.client_auth == ClientAuthMode::Required;
     let names = Arc::new(names);
-    Ok(Some(ClientAuth { is_required, ca: listener.client_ca.clone(), names }))
+    let crl = Some(listener.client_crl.clone()).filter(|file| !file.is_empty());
+    Ok(Some(ClientAuth { is_required, ca: listener.client_ca.clone(), crl, names }))
 }
 
 /// Super users are principals, and nobody whom other machines can be without a word.
@@ -260,6 +269,22 @@ fn exposed<T>(
             ),
         ),
     }
+}
+
+fn devices(config: &Config) -> Result<(), ConfigError> {
+    let devices = &config.devices;
+    let most = caps::DEVICE_CERTIFICATE_DAYS_MAX;
+    within("devices.certificate_days", devices.certificate_days, 1, most)?;
+    if devices.address.is_empty() {
+        return Ok(());
+    }
+    if devices.ca_dir.is_empty() {
+        return value(
+            "devices.ca_dir",
+            "devices.address needs it; `millpond device ca init` makes one",
+        );
+    }
+    socket("devices.address", &devices.address).map(|_| ())
 }
 
 fn http(config: &Config) -> Result<(), ConfigError> {

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{CheckedListener, ClientAuth, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Access, Backend, ClientAuthMode, Groups, Http, Journal, Limits, Listener, Log, Node, Storage,
-    TcpMode, Topics, Transactions, Transforms,
+    Access, Backend, ClientAuthMode, Devices, Groups, Http, Journal, Limits, Listener, Log, Node,
+    Storage, TcpMode, Topics, Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 
@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) access: Access,
+    pub(crate) devices: Devices,
     pub(crate) http: Http,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
@@ -40,10 +41,11 @@ pub(crate) struct Config {
 }
 
 /// All sections, in the order in which they are printed.
-pub(crate) const SECTIONS: [&section::Section; 12] = [
+pub(crate) const SECTIONS: [&section::Section; 13] = [
     &Node::SECTION,
     &Listener::SECTION,
     &Access::SECTION,
+    &Devices::SECTION,
     &Http::SECTION,
     &Topics::SECTION,
     &Groups::SECTION,
@@ -109,6 +111,7 @@ impl Default for Config {
             node: Node::default(),
             listeners: vec![Listener::default()],
             access: Access::default(),
+            devices: Devices::default(),
             http: Http::default(),
             topics: Topics::default(),
             groups: Groups::default(),
@@ -272,6 +275,20 @@ mod tests {
         let text = error("[[listeners]]\nsasl = [\"GSSAPI\"]");
         assert!(text.contains("GSSAPI") && text.contains("SCRAM-SHA-256"), "{text}");
         assert!(Config::default().checked_listeners().unwrap()[0].offer.is_none());
+    }
+
+    #[test]
+    fn a_revocation_list_needs_who_it_is_about_and_devices_need_an_authority() {
+        let text = error("[[listeners]]\ntcp = \"tls\"\nclient_crl = \"ca.crl\"");
+        assert!(text.contains("listeners[0].client_crl"), "{text}");
+        parse(
+            "[[listeners]]\nclient_auth = \"required\"\nclient_ca = \"ca.pem\"\n\
+             client_crl = \"ca.crl\"",
+        )
+        .unwrap();
+        assert!(error("[devices]\naddress = \"0.0.0.0:9645\"").contains("devices.ca_dir"));
+        assert!(error("[devices]\ncertificate_days = 0").contains("devices.certificate_days"));
+        parse("[devices]\nca_dir = \"ca\"\naddress = \"0.0.0.0:9645\"").unwrap();
     }
 
     #[test]

@@ -53,6 +53,10 @@ section! {
         client_auth: ClientAuthMode = ClientAuthMode::None,
         /// PEM file with the authorities that sign the certificates of clients.
         client_ca: String = String::new(),
+        /// File with the revocation lists of those authorities, PEM or DER; empty: nothing is revoked. Like the other
+        /// files of certificates it is read anew when it changes, and on SIGHUP; connections whose certificate does not
+        /// count any more are closed.
+        client_crl: String = String::new(),
         /// Where in its certificate a client's name stands; the first that there is counts: "uri", "dns" and "email"
         /// (of the subject alternative name), "cn", and "subject", the whole subject as in Kafka.
         client_name: Vec<String> = vec!["uri".into(), "dns".into(), "email".into(), "cn".into()],
@@ -64,7 +68,7 @@ section! {
         /// connections.max.reauth.ms. 0: as long as its connection.
         connections_max_reauth_ms: u64 = 0,
         /// For OAUTHBEARER: file with the public keys that sign tokens, a JSON Web Key Set with keys
-        /// of Ed25519, P-256 or RSA. Read at the start; never fetched.
+        /// of Ed25519, P-256 or RSA. Read anew when it changes; never fetched.
         oauth_keys: String = String::new(),
         /// For OAUTHBEARER: the audience that tokens must name.
         oauth_audience: String = String::new(),
@@ -89,6 +93,20 @@ section! {
         /// Note refusals, and changes of topics, settings, users, rules and transforms, in the topic __millpond_audit,
         /// of 16 MiB at most, where a listener asks who is there.
         audit: bool = true,
+    }
+}
+
+section! {
+    /// An authority of this node's own for the certificates of devices, for whoever has none: `millpond device ca init`
+    /// makes it.
+    false struct Devices "devices" {
+        /// Its directory; empty: there is none. Its owner alone may look into it.
+        ca_dir: String = String::new(),
+        /// ADDRESS:PORT where devices enrol and renew over HTTPS, and nothing else is served; the certificate is the
+        /// authority's server.pem. Empty: only the address of [http] takes them.
+        address: String = String::new(),
+        /// How long the certificate of a device is good.
+        certificate_days: u64 = limits::DEFAULT_DEVICE_CERTIFICATE_DAYS,
     }
 }
 

@@ -18,7 +18,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// No connection lives longer, however it drips.
 const LIFETIME_MAX: Duration = Duration::from_secs(600);
 /// After a failed accept (no descriptors left, say) this long passes before the next one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener with a cap on its connections.
 pub(super) struct Bounded {
@@ -64,7 +64,7 @@ impl axum::serve::Listener for Bounded {
 }
 
 impl<S> Bound<S> {
-    fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
         let sleep = |time| Box::pin(tokio::time::sleep(time));
         Self { stream, silence: sleep(SILENCE_MAX), old: sleep(LIFETIME_MAX), _place: place }
     }

@@ -5,9 +5,11 @@
 mod access;
 mod api;
 mod deploy;
+mod devices;
 mod listener;
 mod problem;
 mod routes;
+mod secure;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +27,9 @@ use tokio::net::TcpListener;
 pub(crate) use deploy::{
     Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
 };
+pub(crate) use devices::{DeviceDesk, ENROL_PATH, Enrolled, Enrolment, RENEW_PATH, Renewal};
 pub(crate) use problem::Problem;
+pub(crate) use secure::serve_devices;
 
 use crate::metrics::{self, Counters};
 use crate::net::Wiring;
@@ -38,6 +42,8 @@ pub(crate) struct HttpState {
     pub(crate) wiring: Arc<Wiring>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) transforms: Arc<TransformService>,
+    /// The authority for devices, where there is one.
+    pub(crate) devices: Option<Arc<DeviceDesk>>,
     pub(crate) started: Instant,
     pub(crate) phase: PhaseCell,
     pub(crate) module_bytes_max: usize,
@@ -70,6 +76,7 @@ fn router(state: App) -> Router {
         .route("/readyz", get(readyz))
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .merge(api::routes(&state))
+        .merge(devices::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&state), guard))
         .with_state(state)
 }

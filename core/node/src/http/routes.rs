@@ -60,8 +60,13 @@ const fn change(method: &'static str, path: &'static str, what: &'static str) ->
     Route { method, path, what, needs, takes: None, gives: Body::Nothing, queries: &[] }
 }
 
+const fn enrolled(path: &'static str, what: &'static str, takes: &'static str) -> Route {
+    let (takes, gives) = (Some(Body::One(takes)), Body::One("Enrolled"));
+    Route { method: "POST", path, what, needs: None, takes, gives, queries: &[] }
+}
+
 /// All of them.
-pub(super) const ROUTES: [Route; 14] = [
+pub(super) const ROUTES: [Route; 17] = [
     text("/metrics", "Prometheus", METRICS),
     text("/healthz", "200 while the engine answers", None),
     text("/readyz", "200 while clients are served", None),
@@ -132,6 +137,10 @@ pub(super) const ROUTES: [Route; 14] = [
         gives: Body::One("Transform"),
         queries: &[],
     },
+    text("/v1/devices/ca", "the certificate of the authority for devices", None),
+    // The invitation, or the certificate that is renewed, is what lets in.
+    enrolled("/v1/devices/enrol", "a device's certificate for an invitation", "Enrolment"),
+    enrolled("/v1/devices/renew", "a device's certificate for the one before", "Renewal"),
 ];
 
 /// The page for people.
@@ -155,7 +164,7 @@ pub(super) fn openapi() -> Value {
         "info": {
             "title": "Millpond",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Health, metrics and transforms of one node.",
+            "description": "Health, metrics, transforms and devices of one node.",
         },
         "paths": paths,
         "components": { "schemas": schemas() },
@@ -224,6 +233,14 @@ fn reference(name: &str) -> Value {
 
 /// The shapes of what goes in and out; a test holds them against the types themselves.
 fn schemas() -> Value {
+    let mut all = transform_schemas();
+    all["Enrolled"] = every(&["name", "certificate", "authority"]);
+    all["Enrolment"] = every(&["name", "request", "proof"]);
+    all["Renewal"] = every(&["certificate", "request", "proof"]);
+    all
+}
+
+fn transform_schemas() -> Value {
     let (text, integer, flag) =
         (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "boolean" }));
     let texts = json!({ "type": "array", "items": text });
@@ -293,6 +310,13 @@ fn schemas() -> Value {
     })
 }
 
+/// Texts, all of which are there.
+fn every(names: &[&str]) -> Value {
+    let texts = names.iter().map(|name| ((*name).to_owned(), json!({ "type": "string" })));
+    let properties: Map<String, Value> = texts.collect();
+    json!({ "type": "object", "properties": properties, "required": names })
+}
+
 /// Where a transform that derives stands.
 fn lane(text: &Value, integer: &Value) -> Value {
     let lane = json!({
@@ -311,6 +335,7 @@ mod tests {
     use crate::http::deploy::{
         Alteration, Description, Shown, ShownCanary, ShownLane, ShownVersion, Start,
     };
+    use crate::http::devices::{Enrolled, Enrolment, Renewal};
     use crate::transforms::{LogLine, TransformStats};
     use serde::Serialize;
     use std::collections::BTreeSet;
@@ -334,6 +359,9 @@ mod tests {
         let start = Some(Start::AtMs(0));
         holds("Description", &Description { start, ..Description::default() });
         holds("Stats", &TransformStats::default());
+        holds("Enrolled", &Enrolled::default());
+        holds("Enrolment", &Enrolment::default());
+        holds("Renewal", &Renewal::default());
         holds("Alteration", &Alteration { version: fault.clone(), ..Alteration::default() });
         let text = String::new();
         let (start, level) = (text.clone(), text.clone());

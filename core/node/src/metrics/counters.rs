@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use millpond_wire::api::{APIS, ApiKey};
 
+use super::certificates::CertificateBoard;
+
 /// How a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionKind {
@@ -77,6 +79,8 @@ pub(crate) struct TelemetryCounters {
 /// Everything that is counted on the way.
 #[derive(Debug)]
 pub(crate) struct Counters {
+    /// What is known of certificates; set a few times an hour.
+    pub(crate) certificates: CertificateBoard,
     open: [AtomicU64; ConnectionKind::ALL.len()],
     accepted: [AtomicU64; ConnectionKind::ALL.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
@@ -93,6 +97,7 @@ impl Default for Counters {
             accepted: Default::default(),
             refused: Default::default(),
             requests: APIS.iter().map(|_| AtomicU64::new(0)).collect(),
+            certificates: CertificateBoard::default(),
             telemetry: TelemetryCounters::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 //! happens when somebody scrapes.
 
 mod activity;
+mod certificates;
 mod counters;
 mod derive;
 mod exposition;
@@ -14,6 +15,7 @@ mod storage;
 mod transforms;
 pub(crate) mod wear;
 
+pub(crate) use certificates::CertificateState;
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};
 pub(crate) use render::render;
 pub(crate) use snapshot::{DeriveState, Snapshot};

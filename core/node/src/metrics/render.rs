@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::activity::activity;
+use super::certificates;
 use super::counters::{ConnectionKind, Counters, Refusal, TelemetryCounters};
 use super::exposition::Exposition;
 use super::process;
@@ -31,6 +32,7 @@ pub(crate) fn render(
     wear(&mut out, &snapshot.storage, uptime, card_endurance_bytes);
     space(&mut out, &snapshot.space);
     connections(&mut out, counters);
+    certificates::render(&mut out, &counters.certificates);
     transforms::render(&mut out, reports);
     super::derive::render(&mut out, &snapshot.derives, &snapshot.engine);
     process_state(&mut out, uptime);

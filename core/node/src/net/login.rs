@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::{BufMut, Bytes, BytesMut};
 use millpond_engine::{ListenerId, api_versions};
 use millpond_security::sasl::{
-    Authenticated, Context, Decoy, Exchange, Mechanism, PasswordCheck, Refused, Step, TokenRules,
+    Authenticated, Context, Decoy, Exchange, Mechanism, PasswordCheck, Refused, Step,
 };
 use millpond_security::{NoRandom, nonce, random_bytes};
 use millpond_wire::error_code::ErrorCode;
@@ -23,6 +23,7 @@ use millpond_wire::messages::{
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::token_keys::TokenKeys;
 use super::users::KnownUsers;
 
 /// What a listener asks for.
@@ -33,7 +34,7 @@ pub(crate) struct Offer {
     /// How long a proof holds; none: as long as the connection.
     pub(crate) session: Option<Duration>,
     /// What signed tokens have to be, where they are taken.
-    pub(crate) tokens: Option<Arc<TokenRules>>,
+    pub(crate) tokens: Option<Arc<TokenKeys>>,
 }
 
 /// What all logins of the node share.
@@ -296,10 +297,11 @@ impl Door {
             return Err(("", Refused::Over.into()));
         };
         let (mechanism, since) = (*mechanism, *since);
+        let rules = self.offer.tokens.as_ref().map(|keys| keys.now());
         let context = Context {
             users: &*logins.users,
             decoy: &logins.decoy,
-            tokens: self.offer.tokens.as_deref(),
+            tokens: rules.as_deref(),
             now_ms: wall_ms(),
         };
         let step = exchange.step(token, context);

@@ -15,6 +15,7 @@ pub(crate) mod tcp;
 mod telemetry;
 #[cfg(test)]
 mod test_peer;
+mod token_keys;
 mod users;
 
 use std::net::SocketAddr;
@@ -28,12 +29,13 @@ use tokio::sync::watch;
 
 pub(crate) use admission::Admission;
 pub(crate) use budget::Budget;
-pub(crate) use certificates::certified;
+pub(crate) use certificates::{Chain, Force, InForce, Revocable, certified, fallen};
 pub(crate) use complaint::Complaints;
 pub(crate) use connection::serve_connection;
 pub(crate) use gateway::{Call, EngineGone, Gateway};
 pub(crate) use login::{Logins, Offer};
 pub(crate) use telemetry::serve_telemetry;
+pub(crate) use token_keys::TokenKeys;
 pub(crate) use users::KnownUsers;
 
 use crate::config::Limits;

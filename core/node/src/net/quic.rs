@@ -2,6 +2,7 @@
 //! another; datagrams are telemetry. Connections, streams and windows are capped so that an idle device costs little.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
     VarInt,
 };
-use rustls_pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Admission, Wiring, certified, serve_connection, serve_telemetry};
+use super::{
+    Admission, Chain, Force, Wiring, certified, fallen, serve_connection, serve_telemetry,
+};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -35,6 +37,8 @@ const INCOMING_MAX: usize = 256;
 const RETRY_ABOVE_PER_CENT: usize = 50;
 /// Why we close: the node stops.
 const CODE_STOPPING: VarInt = VarInt::from_u32(0);
+/// Why we close: the certificate of the client does not count any more.
+const CODE_CERTIFICATE: VarInt = VarInt::from_u32(1);
 
 /// A bound endpoint and what its connections need.
 pub(crate) struct QuicDoor {
@@ -43,13 +47,15 @@ pub(crate) struct QuicDoor {
     admission: Arc<Admission>,
     wiring: Arc<Wiring>,
     names: Option<Arc<CertificateNames>>,
+    force: Force,
+    transport: Arc<TransportConfig>,
     retry_above: usize,
 }
 
 /// What the endpoint is made of.
 pub(crate) struct QuicSettings {
     pub(crate) id: ListenerId,
-    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) force: Force,
     pub(crate) endpoint: EndpointConfig,
     pub(crate) connections_max: usize,
     pub(crate) streams_max: u32,
@@ -68,28 +74,30 @@ impl QuicDoor {
         admission: Arc<Admission>,
         wiring: Arc<Wiring>,
     ) -> std::io::Result<Self> {
-        let crypto = QuicServerConfig::try_from(settings.tls).map_err(std::io::Error::other)?;
-        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         // Who has to log in does so on a stream; a datagram shows nobody.
         let takes_datagrams = wiring.logins.door(settings.id).is_none();
-        server.transport_config(Arc::new(transport(settings.streams_max, takes_datagrams)));
-        server.max_incoming(INCOMING_MAX);
-        server.migration(true);
+        let transport = Arc::new(transport(settings.streams_max, takes_datagrams));
+        let mut force = settings.force;
+        let server = server_config(&mut force, &transport)?;
         let endpoint =
             Endpoint::new(settings.endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
         let retry_above = settings.connections_max * RETRY_ABOVE_PER_CENT / 100;
         let (id, names) = (settings.id, settings.names);
-        Ok(Self { endpoint, id, admission, wiring, names, retry_above })
+        Ok(Self { endpoint, id, admission, wiring, names, force, transport, retry_above })
     }
 
     /// Serves until the node stops and all streams have ended.
-    pub(crate) async fn serve(self, gateway: EngineHandle) {
+    pub(crate) async fn serve(mut self, gateway: EngineHandle) {
         let mut stop = self.wiring.stop.clone();
         let mut tasks = JoinSet::new();
         loop {
             let incoming = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
+                Ok(()) = self.force.changed() => {
+                    self.take_anew();
+                    continue;
+                }
                 incoming = self.endpoint.accept() => incoming,
             };
             let Some(incoming) = incoming else { break };
@@ -100,6 +108,15 @@ impl QuicDoor {
         while tasks.join_next().await.is_some() {}
         self.endpoint.close(CODE_STOPPING, b"stopping");
         let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+
+    /// New connections get what is in force now; those that are there stay.
+    fn take_anew(&mut self) {
+        match server_config(&mut self.force, &self.transport) {
+            Ok(server) => self.endpoint.set_server_config(Some(server)),
+            // It was good for TCP, with the same algorithms.
+            Err(error) => tracing::error!(%error, "QUIC goes on with the certificate of before"),
+        }
     }
 
     fn admit(&self, incoming: Incoming, gateway: &EngineHandle, tasks: &mut JoinSet<()>) {
@@ -119,13 +136,17 @@ impl QuicDoor {
             }
         };
         let (id, gateway, wiring) = (self.id, gateway.clone(), Arc::clone(&self.wiring));
-        let names = self.names.clone();
+        let (names, force) = (self.names.clone(), self.force.clone());
         tasks.spawn(async move {
             let _place = place;
             let done = handshake(incoming, &wiring).await;
             let done = done.and_then(|line| Ok((named(&line, names.as_deref())?, line)));
             match done {
-                Ok((user, connection)) => streams(connection, id, user, gateway, wiring).await,
+                Ok(((user, chain), connection)) => {
+                    let who = wiring.who(id, address, ConnectionKind::Quic);
+                    let fallen = fallen(force, chain, who, Arc::clone(&wiring));
+                    streams(connection, id, user, fallen, gateway, wiring).await;
+                }
                 Err(reason) => {
                     wiring.counters.refused(Refusal::Handshake);
                     wiring
@@ -145,15 +166,29 @@ async fn handshake(incoming: Incoming, wiring: &Wiring) -> Result<Connection, St
     }
 }
 
-/// The name of who connected, from the certificate that was shown.
+/// The name of who connected, from the certificate that was shown, and that with its chain.
 fn named(
     connection: &Connection,
     names: Option<&CertificateNames>,
-) -> Result<Option<Arc<str>>, String> {
-    let shown = connection.peer_identity();
-    let shown = shown.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let first = shown.as_ref().and_then(|chain| chain.first());
-    certified(names, first.map(AsRef::as_ref)).map_err(str::to_owned)
+) -> Result<(Option<Arc<str>>, Chain), String> {
+    let shown = connection.peer_identity().and_then(|any| any.downcast::<Chain>().ok());
+    let chain = shown.map(|chain| *chain).unwrap_or_default();
+    let name = certified(names, chain.first().map(AsRef::as_ref)).map_err(str::to_owned)?;
+    Ok((name, chain))
+}
+
+/// What new connections get: the certificate and the rules that are in force.
+fn server_config(
+    force: &mut Force,
+    transport: &Arc<TransportConfig>,
+) -> std::io::Result<ServerConfig> {
+    let tls = Arc::clone(&force.borrow_and_update().tls);
+    let crypto = QuicServerConfig::try_from(tls).map_err(std::io::Error::other)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server.transport_config(Arc::clone(transport));
+    server.max_incoming(INCOMING_MAX);
+    server.migration(true);
+    Ok(server)
 }
 
 /// Serves each stream of a connection as a Kafka connection of its own.
@@ -161,16 +196,22 @@ async fn streams(
     connection: Connection,
     id: ListenerId,
     user: Option<Arc<str>>,
+    fallen: impl Future<Output = ()>,
     gateway: EngineHandle,
     wiring: Arc<Wiring>,
 ) {
     let mut stop = wiring.stop.clone();
+    let mut fallen = pin!(fallen);
     let mut tasks = JoinSet::new();
     let mut sends_telemetry = false;
     loop {
         let stream = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
+            () = &mut fallen => {
+                connection.close(CODE_CERTIFICATE, b"the certificate does not count any more");
+                break;
+            }
             stream = connection.accept_bi() => stream,
             first = connection.read_datagram(), if !sends_telemetry => {
                 let Ok(first) = first else { break };

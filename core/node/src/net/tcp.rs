@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
-use super::{Admission, Gateway, Wiring, certified, serve_connection};
+use super::{Admission, Force, Gateway, Revocable, Wiring, certified, fallen, serve_connection};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -64,25 +64,27 @@ impl Door {
     /// Serves TLS connections on the workers until the node stops and all have ended.
     pub(crate) async fn serve_tls(
         self,
-        tls: Arc<rustls::ServerConfig>,
+        mut force: Force,
         names: Option<Arc<CertificateNames>>,
         gateway: EngineHandle,
     ) {
-        let acceptor = TlsAcceptor::from(tls);
         let mut tasks = JoinSet::new();
         while let Some((stream, address, place)) = self.next().await {
             let who = self.wiring.who(self.id, address, ConnectionKind::Tls);
-            let (gateway, wiring, acceptor, names) =
-                (gateway.clone(), Arc::clone(&self.wiring), acceptor.clone(), names.clone());
+            let acceptor = TlsAcceptor::from(Arc::clone(&force.borrow_and_update().tls));
+            let (gateway, wiring, names, force) =
+                (gateway.clone(), Arc::clone(&self.wiring), names.clone(), force.clone());
             tasks.spawn(async move {
                 let _place = place;
                 match timeout(wiring.times.handshake, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let shown = stream.get_ref().1.peer_certificates();
-                        let first = shown.and_then(<[_]>::first);
-                        match certified(names.as_deref(), first.map(AsRef::as_ref)) {
+                        let chain = shown.map(<[_]>::to_vec).unwrap_or_default();
+                        match certified(names.as_deref(), chain.first().map(AsRef::as_ref)) {
                             Ok(user) => {
                                 let (reader, writer) = tokio::io::split(stream);
+                                let fallen = fallen(force, chain, who, Arc::clone(&wiring));
+                                let reader = Revocable::new(reader, fallen);
                                 let served =
                                     serve_connection(reader, writer, who, user, gateway, wiring);
                                 return Some(served.await);

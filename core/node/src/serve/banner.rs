@@ -18,6 +18,8 @@ pub(super) struct Summary {
     data_dir: PathBuf,
     listeners: Vec<String>,
     http: Option<SocketAddr>,
+    /// Where devices enrol.
+    https: Option<SocketAddr>,
     certificate: Option<String>,
 }
 
@@ -35,8 +37,13 @@ impl Summary {
             data_dir: data_dir.to_owned(),
             listeners: bound.iter().map(listener).collect(),
             http,
+            https: None,
             certificate: development.map(|tls| tls.fingerprint.to_string()),
         }
+    }
+
+    pub(super) fn with_devices(self, https: Option<SocketAddr>) -> Self {
+        Self { https, ..self }
     }
 
     fn text(&self, opened: &Opened, startup: Duration) -> String {
@@ -50,6 +57,9 @@ impl Summary {
         }
         if let Some(http) = self.http {
             line("http", &format!("http://{http} (metrics, health, transforms)"));
+        }
+        if let Some(https) = self.https {
+            line("devices", &format!("https://{https} (enrol, renew)"));
         }
         if let Some(certificate) = &self.certificate {
             line("certificate", "for development, made at the first start; its SHA-256 is");
@@ -102,6 +112,7 @@ mod tests {
             data_dir: "/data".into(),
             listeners: vec!["127.0.0.1:9092 (tcp, quic)".into()],
             http: Some(([127, 0, 0, 1], 9644).into()),
+            https: Some(([0, 0, 0, 0], 9645).into()),
             certificate: Some("AA:BB".into()),
         };
         let opened = Opened {
@@ -116,6 +127,7 @@ mod tests {
         for part in [
             "127.0.0.1:9092 (tcp, quic)",
             "http://127.0.0.1:9644",
+            "https://0.0.0.0:9645",
             "/data (io_uring)",
             "AA:BB",
             "12 journal",

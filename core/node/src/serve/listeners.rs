@@ -1,24 +1,24 @@
 //! Binding every address before anything else starts, so that a port in use is found at once; and
 //! the certificates that the listeners show.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millpond_cluster::HostPort;
 use millpond_engine::ListenerId;
-use millpond_security::sasl::TokenRules;
 use millpond_security::{
-    CertificateNames, ClientCertificates, Fingerprint, Identity, development_certificate,
-    load_certificates, load_identity, quic_endpoint_config, server_tls,
+    CertificateNames, Fingerprint, HeldClock, Identity, development_certificate,
+    quic_endpoint_config,
 };
-use millpond_wire::limits::TOKEN_KEYS_BYTES_MAX;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::credentials::{Own, Source, Stamps, token_rules};
+use super::reload::Kept;
 use crate::cli::CliError;
-use crate::config::{CheckedListener, ClientAuth, Config, TcpMode};
-use crate::net::Offer;
+use crate::config::{CheckedListener, Config, TcpMode};
+use crate::net::{Force, Offer, TokenKeys};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -42,11 +42,13 @@ pub(super) struct Bound {
     pub(super) offer: Option<Offer>,
     /// How the certificate of a client names it; none: it shows none.
     pub(super) names: Option<Arc<CertificateNames>>,
+    /// What of it is read anew when files change.
+    pub(super) kept: Vec<Kept>,
 }
 
 /// A certificate ready for use.
 pub(super) struct Tls {
-    pub(super) config: Arc<rustls::ServerConfig>,
+    pub(super) force: Force,
     /// Lets a restarted node tell the QUIC peers of its last run that their connections are gone.
     pub(super) endpoint: quinn::EndpointConfig,
     pub(super) fingerprint: Fingerprint,
@@ -55,28 +57,30 @@ pub(super) struct Tls {
 }
 
 /// Binds every listener of a configuration.
-pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliError> {
+pub(super) fn bind(
+    config: &Config,
+    data_dir: &Path,
+    clock: &Arc<HeldClock>,
+) -> Result<Vec<Bound>, CliError> {
     let listeners = config.checked_listeners().map_err(|e| CliError::usage(e.to_string()))?;
     let mut development: Option<Identity> = None;
     let mut bound = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
         let id =
             ListenerId(u16::try_from(index).map_err(|_| CliError::usage("too many listeners"))?);
-        let tls = match (&listener.certificate, listener.quic || listener.tcp == TcpMode::Tls) {
+        let own = match (&listener.certificate, listener.quic || listener.tcp == TcpMode::Tls) {
             (_, false) => None,
             (Some((certificate, key)), true) => {
-                let identity = load_identity(Path::new(certificate), Path::new(key));
-                let identity = identity.map_err(|e| CliError::failed(e.to_string()))?;
-                Some(tls(&identity, listener.client_auth.as_ref(), false)?)
+                Some(Own::Files(PathBuf::from(certificate), PathBuf::from(key)))
             }
-            (None, true) => {
-                let identity = match &development {
-                    Some(made) => made,
-                    None => development.insert(development_identity(data_dir)?),
-                };
-                Some(tls(identity, listener.client_auth.as_ref(), true)?)
-            }
+            (None, true) => Some(Own::Made(match &development {
+                Some(made) => made.clone(),
+                None => development.insert(development_identity(data_dir)?).clone(),
+            })),
         };
+        let asked = listener.client_auth.clone();
+        let source = own.map(|own| Source { own, asked, clock: Arc::clone(clock) });
+        let tls = source.map(|source| tls(&listener.name, source)).transpose()?;
         bound.push(bind_one(id, listener, tls)?);
     }
     Ok(bound)
@@ -85,7 +89,7 @@ pub(super) fn bind(config: &Config, data_dir: &Path) -> Result<Vec<Bound>, CliEr
 fn bind_one(
     id: ListenerId,
     listener: CheckedListener,
-    tls: Option<Tls>,
+    tls: Option<(Tls, Kept)>,
 ) -> Result<Bound, CliError> {
     if listener.insecure_by_wish {
         tracing::warn!(
@@ -105,26 +109,17 @@ fn bind_one(
         Some(advertised) => advertised,
         None => own,
     };
-    let mut offer = listener.offer;
-    if let (Some(offer), Some(settings)) = (&mut offer, &listener.tokens) {
-        offer.tokens = Some(Arc::new(token_rules(settings)?));
+    let (tls, kept) = tls.unzip();
+    let (mut offer, mut kept) = (listener.offer, Vec::from_iter(kept));
+    if let (Some(offer), Some(settings)) = (&mut offer, listener.tokens) {
+        let stamps = Stamps::of(&[PathBuf::from(&settings[0])]);
+        let keys = Arc::new(TokenKeys::new(token_rules(&settings).map_err(CliError::failed)?));
+        offer.tokens = Some(Arc::clone(&keys));
+        kept.push(Kept::tokens(&listener.name, settings, stamps, keys));
     }
     let tcp_tls = listener.tcp == TcpMode::Tls;
     let names = listener.client_auth.map(|asked| asked.names);
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names })
-}
-
-/// Reads the keys that tokens are checked with.
-fn token_rules([file, audience, issuer, claim]: &[String; 4]) -> Result<TokenRules, CliError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        CliError::failed(format!("oauth_keys: cannot use {file}: {error}"))
-    };
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(file)
-        .and_then(|opened| opened.take(TOKEN_KEYS_BYTES_MAX as u64).read_to_end(&mut bytes));
-    read.map_err(|error| failed(&error))?;
-    let issuer = Some(issuer.as_str()).filter(|issuer| !issuer.is_empty());
-    TokenRules::from_jwks(&bytes, audience, issuer, claim).map_err(|error| failed(&error))
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names, kept })
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);
@@ -201,24 +196,16 @@ fn in_use(address: SocketAddr, error: &io::Error) -> CliError {
     }
 }
 
-fn tls(
-    identity: &Identity,
-    asked: Option<&ClientAuth>,
-    development: bool,
-) -> Result<Tls, CliError> {
-    let clients = match asked {
-        None => None,
-        Some(asked) => {
-            let authorities = load_certificates(Path::new(&asked.ca));
-            let authorities =
-                authorities.map_err(|e| CliError::failed(format!("client_ca: {e}")))?;
-            Some(ClientCertificates { authorities, is_required: asked.is_required })
-        }
-    };
-    let config = server_tls(identity, clients.as_ref());
-    let config = config.map_err(|e| CliError::failed(e.to_string()))?;
-    let endpoint = quic_endpoint_config(identity);
-    Ok(Tls { config, endpoint, fingerprint: identity.fingerprint(), development })
+/// Reads a listener's certificates for the first time.
+fn tls(name: &str, source: Source) -> Result<(Tls, Kept), CliError> {
+    // Before they are read: what changes meanwhile is read again.
+    let stamps = Stamps::of(&source.files());
+    let loaded = source.load().map_err(CliError::failed)?;
+    let development = matches!(source.own, Own::Made(_));
+    let endpoint = quic_endpoint_config(&loaded.identity);
+    let fingerprint = loaded.identity.fingerprint();
+    let (kept, force) = Kept::tls(name, source, stamps, loaded);
+    Ok((Tls { force, endpoint, fingerprint, development }, kept))
 }
 
 fn development_identity(data_dir: &Path) -> Result<Identity, CliError> {

@@ -4,30 +4,36 @@
 //! workers. Nothing is acknowledged once the disk has failed: the process ends.
 
 mod banner;
+mod clock;
+mod credentials;
+mod devices;
 mod engine_handle;
 mod engine_thread;
 mod listeners;
 mod log;
 mod picture;
+mod reload;
 mod shell;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use millpond_cluster::{Brokers, NodeId, NodeIdentity};
 use millpond_engine::{AccessConfig, Advertised, EngineConfig, Principal};
-use millpond_security::CertificateNames;
+use millpond_security::{CertificateNames, HeldClock};
 use millpond_storage::StorageConfig;
 use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub(crate) use engine_handle::{EngineHandle, Question};
@@ -38,10 +44,12 @@ use crate::http::{self, HttpState};
 use crate::metrics::Counters;
 use crate::net::quic::{QuicDoor, QuicSettings};
 use crate::net::tcp::{Door, PlainDoor};
-use crate::net::{Admission, Logins, Wiring};
+use crate::net::{Admission, Force, Logins, Wiring};
 use crate::transforms::TransformService;
+use devices::Devices;
 use engine_thread::{EnginePlan, EngineThread, Opened};
 use listeners::Bound;
+use reload::Keeper;
 
 /// How long the workers may take to end after the engine has.
 const WORKERS_END_WITHIN: Duration = Duration::from_secs(2);
@@ -130,10 +138,12 @@ fn start(config: &Config, inside: Option<Inside>) -> Result<(), CliError> {
     let data_dir = make_data_dir(&config.node.data_dir)?;
     let identity = NodeIdentity::open(&data_dir, NodeId(config.node.id))
         .map_err(|e| CliError::failed(e.to_string()))?;
-    let bound = listeners::bind(config, &data_dir)?;
+    let clock = clock::open(&data_dir);
+    let bound = listeners::bind(config, &data_dir, &clock)?;
+    let devices = devices::open(config, &clock)?;
     let runtime = workers(config)?;
-    let result =
-        runtime.block_on(supervise(Node { config, started, data_dir, identity, bound }, inside));
+    let node = Node { config, started, data_dir, identity, bound, devices, clock };
+    let result = runtime.block_on(supervise(node, inside));
     runtime.shutdown_timeout(WORKERS_END_WITHIN);
     result
 }
@@ -145,9 +155,12 @@ struct Node<'a> {
     data_dir: PathBuf,
     identity: NodeIdentity,
     bound: Vec<Bound>,
+    devices: Option<Devices>,
+    /// For certificates.
+    clock: Arc<HeldClock>,
 }
 
-async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliError> {
+async fn supervise(mut node: Node<'_>, inside: Option<Inside>) -> Result<(), CliError> {
     let config = node.config;
     let (mut stops, ready) = match inside {
         Some(inside) => (Stops::Told(Some(inside.stop)), Some(inside.ready)),
@@ -159,15 +172,18 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     let logins = Logins::new(node.bound.iter().map(|bound| bound.offer.clone()).collect());
     let logins = logins.map_err(|e| CliError::failed(e.to_string()))?;
     let limits = &config.limits;
-    let wiring = Arc::new(Wiring::new(limits, logins, counters, stopped.clone()));
+    let wiring = Arc::new(Wiring::new(limits, logins, counters, stopped));
     let (engine, inbox) = EngineHandle::new();
     let transforms = TransformService::new(&node.data_dir, &config.transforms, engine.clone())
         .map_err(|e| CliError::failed(e.to_string()))?;
-    let http = start_http(&node, &phase, &engine, &wiring, &transforms, stopped)?;
+    look_after_certificates(&mut node, &stops, &wiring)?;
+    let https = node.devices.as_ref().and_then(|devices| devices.https.as_ref());
+    let https_address = https.and_then(|https| https.address());
+    let http = start_http(&mut node, &phase, &engine, &wiring, &transforms)?;
 
-    let http_address = http.as_ref().map(|h| h.address);
-    let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http_address);
-    let reached = Reached::of(&node, http_address);
+    let summary = banner::Summary::new(&node.identity, &node.data_dir, &node.bound, http.address)
+        .with_devices(https_address);
+    let reached = Reached::of(&node, http.address);
     let started = node.started;
     let engine_config = engine_config(&node);
     let doors = Doors::open(node.bound, config, &wiring)?;
@@ -198,6 +214,29 @@ async fn supervise(node: Node<'_>, inside: Option<Inside>) -> Result<(), CliErro
     running.live(&mut stops, is_open, announce).await
 }
 
+/// Files of certificates are read anew from here on; with signals also on SIGHUP, unless a terminal would
+/// send it when it goes.
+fn look_after_certificates(
+    node: &mut Node<'_>,
+    stops: &Stops,
+    wiring: &Arc<Wiring>,
+) -> Result<(), CliError> {
+    let mut kept: Vec<_> =
+        node.bound.iter_mut().flat_map(|bound| std::mem::take(&mut bound.kept)).collect();
+    kept.extend(node.devices.as_mut().and_then(|devices| devices.kept.take()));
+    let is_ours = matches!(stops, Stops::Signals(_)) && !std::io::stderr().is_terminal();
+    let hangup = is_ours.then(|| signal(SignalKind::hangup())).transpose()?;
+    let keeper = Keeper {
+        kept,
+        counters: Arc::clone(&wiring.counters),
+        clock: Arc::clone(&node.clock),
+        floor: clock::FloorKeeper::new(&node.data_dir, Arc::clone(&node.clock)),
+        hangup,
+    };
+    tokio::spawn(keeper.run(wiring.stop.clone()));
+    Ok(())
+}
+
 /// A node whose engine's thread was started.
 struct Running {
     engine: EngineHandle,
@@ -205,7 +244,7 @@ struct Running {
     phase: PhaseCell,
     stop: watch::Sender<bool>,
     quit: oneshot::Sender<()>,
-    http: Option<RunningHttp>,
+    http: RunningHttp,
     encrypted: EncryptedDoors,
 }
 
@@ -249,9 +288,7 @@ impl Running {
                 return Err(CliError::failed(at_once).hint("the next start replays the journal"));
             }
         }
-        if let Some(http) = self.http {
-            let _ = timeout(WORKERS_END_WITHIN, http.task).await;
-        }
+        let _ = timeout(WORKERS_END_WITHIN, self.http.tasks.join_all()).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -311,44 +348,56 @@ impl Signals {
     }
 }
 
-/// The HTTP server at work.
+/// The HTTP servers at work.
 struct RunningHttp {
-    address: SocketAddr,
-    task: JoinHandle<()>,
+    address: Option<SocketAddr>,
+    tasks: JoinSet<()>,
 }
 
 fn start_http(
-    node: &Node<'_>,
+    node: &mut Node<'_>,
     phase: &PhaseCell,
     engine: &EngineHandle,
     wiring: &Arc<Wiring>,
     transforms: &Arc<TransformService>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<Option<RunningHttp>, CliError> {
-    let Some(listener) = listeners::bind_http(&node.config.http.address)? else { return Ok(None) };
-    let address = listener.local_addr()?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+) -> Result<RunningHttp, CliError> {
+    let listener = listeners::bind_http(&node.config.http.address)?;
+    let address = listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
     let state = Arc::new(HttpState {
         engine: engine.clone(),
         wiring: Arc::clone(wiring),
         counters: Arc::clone(&wiring.counters),
         transforms: Arc::clone(transforms),
+        devices: node.devices.as_ref().map(|devices| Arc::clone(&devices.desk)),
         started: node.started,
         phase: phase.clone(),
         module_bytes_max: node.config.transforms.module_bytes_max.as_usize(),
         card_endurance_bytes: node.config.storage.card_endurance.0,
-        loopback: is_loopback(address.ip()),
+        loopback: address.is_some_and(|address| is_loopback(address.ip())),
     });
-    let connections_max = node.config.http.connections_max;
-    let task = tokio::spawn(async move {
-        let stop = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        if let Err(error) = http::serve(listener, connections_max, state, stop).await {
-            tracing::error!(%error, "HTTP ended");
-        }
-    });
-    Ok(Some(RunningHttp { address, task }))
+    let mut tasks = JoinSet::new();
+    let stop = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    if let Some(https) = node.devices.as_mut().and_then(|devices| devices.https.take()) {
+        let listener = tokio::net::TcpListener::from_std(https.listener)?;
+        let stop = stop(wiring.stop.clone());
+        let served = http::serve_devices(listener, https.force, Arc::clone(&state), stop);
+        tasks.spawn(served.map(|ended| said("HTTPS", ended)));
+    }
+    if let Some(listener) = listener {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let connections_max = node.config.http.connections_max;
+        let served = http::serve(listener, connections_max, state, stop(wiring.stop.clone()));
+        tasks.spawn(served.map(|ended| said("HTTP", ended)));
+    }
+    Ok(RunningHttp { address, tasks })
+}
+
+fn said(what: &str, ended: std::io::Result<()>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "{what} ended");
+    }
 }
 
 /// The listeners, by the threads that serve them.
@@ -360,7 +409,7 @@ struct Doors {
 /// The listeners that the workers serve.
 #[derive(Default)]
 struct EncryptedDoors {
-    tls: Vec<(Door, Arc<rustls::ServerConfig>, Option<Arc<CertificateNames>>)>,
+    tls: Vec<(Door, Force, Option<Arc<CertificateNames>>)>,
     quic: Vec<QuicDoor>,
 }
 
@@ -371,21 +420,21 @@ impl Doors {
         let quic = Admission::new(limits.quic_connections_max, limits.connections_per_ip_max);
         let mut doors = Self { plain: Vec::new(), encrypted: EncryptedDoors::default() };
         for bound in bound {
-            let (id, tls) = (bound.id, bound.tls.map(|tls| (tls.config, tls.endpoint)));
+            let (id, tls) = (bound.id, bound.tls.map(|tls| (tls.force, tls.endpoint)));
             let plain =
                 bound.tcp.map(|listener| PlainDoor { listener, id, admission: Arc::clone(&tcp) });
             match (plain, bound.tcp_tls, &tls) {
-                (Some(plain), true, Some((tls, _))) => {
+                (Some(plain), true, Some((force, _))) => {
                     let (door, names) = (plain.open(wiring)?, bound.names.clone());
-                    doors.encrypted.tls.push((door, Arc::clone(tls), names));
+                    doors.encrypted.tls.push((door, force.clone(), names));
                 }
                 (Some(plain), _, _) => doors.plain.push(plain),
                 (None, ..) => {}
             }
-            if let (Some(socket), Some((tls, endpoint))) = (bound.udp, tls) {
+            if let (Some(socket), Some((force, endpoint))) = (bound.udp, tls) {
                 let settings = QuicSettings {
                     id,
-                    tls,
+                    force,
                     endpoint,
                     connections_max: limits.quic_connections_max,
                     streams_max: limits.quic_streams_max,
@@ -405,8 +454,8 @@ impl Doors {
 impl EncryptedDoors {
     fn serve(self, engine: &EngineHandle) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for (door, tls, names) in self.tls {
-            tasks.spawn(door.serve_tls(tls, names, engine.clone()));
+        for (door, force, names) in self.tls {
+            tasks.spawn(door.serve_tls(force, names, engine.clone()));
         }
         for door in self.quic {
             tasks.spawn(door.serve(engine.clone()));
