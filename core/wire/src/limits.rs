@@ -183,10 +183,13 @@ pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
 pub const QUOTA_ENTITIES_MAX: usize = 10_000;
 /// Longest name of a user or a client id that has a quota.
 pub const QUOTA_NAME_BYTES_MAX: usize = 1024;
-/// Most clients whose bytes are counted at the same time.
+/// Most clients that are counted at the same time, by kind of quota.
 pub const QUOTA_BUCKETS_MAX: usize = 10_000;
 /// Longest time that a client is told to wait at once: longer ones run into its request timeout.
 pub const THROTTLE_MS_MAX: u64 = 30_000;
+/// The same where a client had more than its share of the engine's time: its heartbeats wait, too (as
+/// in Kafka, one second).
+pub const REQUEST_THROTTLE_MS_MAX: u64 = 1_000;
 /// Most requests that are held for connections that must wait; further ones are served.
 pub const THROTTLED_REQUESTS_MAX: usize = 16_384;
 /// Most partitions in one page of DescribeTopicPartitions (Kafka:

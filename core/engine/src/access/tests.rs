@@ -4,6 +4,7 @@
 use super::examples::example;
 use crate::AccessConfig;
 use crate::audit::AUDIT_TOPIC;
+use crate::tests::consumer_client::Client;
 use crate::tests::rig::{Rig, batch, fetch_request, produce_request, values_of};
 use crate::units::{Peer, RequestId, SessionId};
 use crate::{EngineConfig, Event};
@@ -154,7 +155,9 @@ fn every_api_is_refused_to_who_has_no_permission_and_changes_nothing() {
     }
     assert!(refused > 40, "{refused}");
     assert_eq!(rig.entries.len(), entries, "nothing was decided");
-    assert_eq!(rig.engine.denials(), refused);
+    let told: Vec<_> = rig.engine.denials().collect();
+    assert_eq!(told.len(), refused, "each by its API");
+    assert!(told.iter().all(|(_, count)| *count == 1), "{told:?}");
 }
 
 fn grant(rig: &mut Rig, need: &Need) {
@@ -184,7 +187,7 @@ fn every_api_is_open_to_who_has_just_what_its_line_names_and_not_with_one_less()
             all.iter().for_each(|need| grant(&mut rig, need));
             let response = rig.call_as(ANN, example(spec.key), version_of(spec.key));
             assert_eq!(refusals(&response), [], "{} with {all:?}: {response:?}", spec.name);
-            assert_eq!(rig.engine.denials(), 0, "{}", spec.name);
+            assert_eq!(rig.engine.denials().count(), 0, "{}", spec.name);
         }
     }
 }
@@ -460,4 +463,64 @@ fn the_audit_topic_tells_of_refusals_and_changes_and_of_no_flood() {
     let forged = produce_request(AUDIT_TOPIC, 0, batch(&["lie"], None), -1);
     let Response::Produce(answer) = rig.call_as(ROOT, forged, 9) else { panic!() };
     assert_ne!(answer.responses[0].partition_responses[0].error_code, 0, "the node's own");
+}
+
+/// A member with a pattern, and the topics that it has.
+fn found(rig: &mut Rig, member: &mut Client, user: &str) -> Vec<String> {
+    let answer = rig.call_as(user, member.request(), 1);
+    let Response::ConsumerGroupHeartbeat(answer) = answer else { panic!() };
+    assert_eq!(member.take(&answer), ErrorCode::None);
+    let name = |id| rig.engine.catalog().by_id(id).expect("a topic").name.clone();
+    member.owned.keys().map(|id| name(*id)).collect()
+}
+
+/// KIP-848: a pattern finds what its member may describe, and no name of anything else.
+#[test]
+fn a_pattern_finds_only_topics_that_may_be_described() {
+    let mut rig = guarded();
+    for topic in ["line-1", "line-2", "secret-1"] {
+        rig.topic_as_root(topic);
+    }
+    rig.allow(ANN, Operation::Read, Resource::Group, "g");
+    rig.allow(ANN, Operation::Read, Resource::Topic, "line-1");
+    let mut member = Client { regex: Some(".*-[0-9]".to_owned()), ..Client::new("m", &[]) };
+    assert_eq!(found(&mut rig, &mut member, ANN), ["line-1"]);
+    rig.rule(ANN, Operation::Describe, Resource::Topic, "line", PREFIXED, ALLOW);
+    let mut both = found(&mut rig, &mut member, ANN);
+    both.sort();
+    assert_eq!(both, ["line-1", "line-2"], "a new rule counts with the next heartbeat");
+    rig.rule(ANN, Operation::All, Resource::Topic, "line-1", LITERAL, DENY);
+    assert_eq!(found(&mut rig, &mut member, ANN), ["line-2"], "and so does one that denies");
+    let mut reborn = rig.reborn(None);
+    assert_eq!(found(&mut reborn, &mut member.clone(), ANN), ["line-2"]);
+    let mut all = found(&mut rig, &mut member, ROOT);
+    all.sort();
+    assert_eq!(all.len(), 3, "whoever may see all finds all: {all:?}");
+}
+
+/// Rules are kept from the first user on: who made him is told although nobody asked for rules before, and
+/// what happens by itself afterwards is nobody's doing.
+#[test]
+fn the_audit_topic_names_who_made_the_first_users() {
+    let access = AccessConfig { audits: true, ..AccessConfig::default() };
+    let mut rig = Rig::with_config(EngineConfig { access, ..EngineConfig::default() });
+    assert!(!rig.engine.keeps_rules());
+    let user = |name: &str| alter_user_scram_credentials_request::ScramCredentialUpsertion {
+        name: name.to_owned(),
+        mechanism: 1,
+        iterations: 4_096,
+        salt: vec![1; 16].into(),
+        salted_password: Secret(vec![2; 32].into()),
+    };
+    let users = AlterUserScramCredentialsRequest {
+        upsertions: vec![user("eve"), user("bob")],
+        ..Default::default()
+    };
+    rig.call_as(ANN, Request::AlterUserScramCredentials(users), 0);
+    assert!(rig.engine.keeps_rules());
+    let told = rig.read(AUDIT_TOPIC, 0, 0);
+    let told = told.iter().filter(|(_, line)| line.contains("user-set"));
+    let told: Vec<_> = told.map(|(_, line)| line.contains("User:ann")).collect();
+    assert!(!told.is_empty() && told.iter().all(|is_hers| *is_hers), "{told:?}");
+    assert_eq!(rig.engine.audit.acting, None);
 }

@@ -4,7 +4,7 @@ mod access;
 mod admin;
 mod configs;
 mod consumer_chaos;
-mod consumer_client;
+pub(crate) mod consumer_client;
 mod consumer_groups;
 mod deriving;
 mod entries;
