@@ -107,8 +107,7 @@ mod tests {
     fn settings_stand_in_the_journal_as_drawn() {
         let entity =
             QuotaEntity { user: QuotaName::Default, client_id: QuotaName::Named("c".to_owned()) };
-        let mut quota =
-            ClientQuota { producer_byte_rate: Some(258), ..ClientQuota::default() };
+        let mut quota = ClientQuota { producer_byte_rate: Some(258), ..ClientQuota::default() };
         let set = SettingFact::QuotaSet { entity: entity.clone(), quota };
         let drawn: &[u8] = &[1, 2, 1, 0, 0, 0, b'c', 1, 2, 1, 0, 0, 0, 0, 0, 0, 0];
         check(&set, 48, drawn);

@@ -181,9 +181,8 @@ impl Engine {
 
     /// Partitions that a request would make or delete (KIP-599).
     fn mutations(&self, request: &Request) -> u64 {
-        let partitions = |name: &str| {
-            self.state.catalog.by_name(name).map_or(0, |topic| topic.partitions.len())
-        };
+        let partitions =
+            |name: &str| self.state.catalog.by_name(name).map_or(0, |topic| topic.partitions.len());
         let count: usize = match request {
             Request::CreateTopics(request) if !request.validate_only => {
                 let wanted = request.topics.iter().map(|topic| {
@@ -197,7 +196,9 @@ impl Engine {
             Request::CreatePartitions(request) if !request.validate_only => {
                 let more = request.topics.iter().map(|topic| {
                     let wanted = usize::try_from(topic.count).unwrap_or_default();
-                    wanted.min(limits::PARTITIONS_PER_TOPIC_MAX).saturating_sub(partitions(&topic.name))
+                    wanted
+                        .min(limits::PARTITIONS_PER_TOPIC_MAX)
+                        .saturating_sub(partitions(&topic.name))
                 });
                 more.sum()
             }
@@ -318,6 +319,12 @@ impl Engine {
             // Waits have a cap far below.
             *said_ms = i32::try_from(ms).unwrap_or(i32::MAX);
         }
+    }
+
+    /// Clients that are counted now.
+    #[must_use]
+    pub fn quota_buckets_len(&self) -> usize {
+        self.throttles.buckets.len()
     }
 
     /// Connections that must wait, and requests that are held for them.

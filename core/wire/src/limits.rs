@@ -363,17 +363,21 @@ pub const QUIC_STREAM_WINDOW_BYTES: u32 = 512 * KIB as u32;
 /// Flow-control window of one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 2 * MIB as u32;
 /// Telemetry datagrams of one QUIC connection that came and are not read; above it the oldest go.
-pub const TELEMETRY_WAITING_BYTES_MAX: usize = 256 * KIB;
+pub const TELEMETRY_WAITING_BYTES_MAX: usize = 128 * KIB;
 /// Telemetry of one QUIC connection that is committed together.
-pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 512 * KIB;
+pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 128 * KIB;
 /// Partitions that telemetry of one connection is committed to together.
 pub const TELEMETRY_COMMIT_PARTITIONS_MAX: usize = 64;
 /// Requests of one connection that are read and not yet answered; above it reading stops.
 pub const CONNECTION_REQUESTS_IN_FLIGHT_MAX: usize = 64;
 /// Request bytes of one connection that are read and not yet answered; one request may exceed it.
 pub const CONNECTION_REQUEST_BYTES_MAX: usize = 8 * MIB;
-/// Response bytes of one connection that wait to be written; above it reading stops.
-pub const CONNECTION_RESPONSE_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of answers on their way to their clients, all connections together; above it fetches wait.
+pub const ANSWERS_BYTES_MAX: usize = 64 * MIB;
+/// What an answer is reckoned with that tells of all topics, groups or rules, until it is there.
+pub const ANSWER_DESCRIBING_BYTES: usize = 256 * KIB;
+/// How long a client is told to wait whose records found no room on their way out.
+pub const ANSWER_SHED_WAIT_MS: i32 = 100;
 /// Time for a TLS or QUIC handshake.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Time from the connection to its first whole request.
@@ -395,8 +399,6 @@ pub const SHUTDOWN_GRACE_MS_MAX: u64 = 10_000;
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Largest HTTP body that is no module.
 pub const HTTP_BODY_BYTES_MAX: usize = 256 * KIB;
-/// Largest HTTP body that brings a module: the module in base64 and what describes it.
-pub const HTTP_MODULE_BODY_BYTES_MAX: usize = MODULE_BYTES_MAX / 3 * 4 + 256 * KIB;
 /// Time for one HTTP request.
 pub const HTTP_REQUEST_MS_MAX: u64 = 60_000;
 /// Largest configuration file.
@@ -510,7 +512,8 @@ const _: () = {
     assert!(FETCH_WAIT_MS_MAX < IDLE_CONNECTION_MS_MAX);
     assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
     assert!(QUIC_STREAM_WINDOW_BYTES <= QUIC_CONNECTION_WINDOW_BYTES);
-    assert!(CONNECTION_RESPONSE_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
+    assert!(ANSWERS_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
+    assert!(TELEMETRY_COMMIT_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= CONNECTION_REQUESTS_IN_FLIGHT_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT);
     // Client.

@@ -27,6 +27,7 @@ pub(crate) mod rig;
 mod session_chaos;
 mod space;
 mod state;
+mod state_bombs;
 mod static_members;
 mod topics;
 mod transactions;

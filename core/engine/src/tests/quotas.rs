@@ -9,8 +9,8 @@ use millpond_wire::messages::alter_client_quotas_request::{EntityData, EntryData
 use millpond_wire::messages::create_topics_request::CreatableTopic;
 use millpond_wire::messages::describe_client_quotas_request::ComponentData;
 use millpond_wire::messages::{
-    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
-    MetadataRequest, Request, Response,
+    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, MetadataRequest, Request, Response,
 };
 
 /// An entity as a tool names it; `None`: the default.

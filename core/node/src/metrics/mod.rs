@@ -16,4 +16,4 @@ pub(crate) mod wear;
 
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};
 pub(crate) use render::render;
-pub(crate) use snapshot::{DeriveState, Snapshot};
+pub(crate) use snapshot::{DeriveState, NetCounts, Snapshot};
