@@ -265,10 +265,76 @@ fn http_routes_ask_the_same_rules() {
         }
     };
     assert_eq!(get("/healthz", None, ""), 200);
+    every_route_is_refused_without_its_permission(&broker);
+    the_command_logs_in_over_http(&broker);
     for path in ["/metrics", "/v1/transforms"] {
         assert_eq!(get(path, None, ""), 401, "{path}");
         assert_eq!(get(path, Some(USER), "wrong"), 401, "{path}");
         assert_eq!(get(path, Some(USER), PASSWORD), 403, "{path}");
         assert_eq!(get(path, Some("root"), PASSWORD), 200, "{path}");
     }
+}
+
+/// The routes are those of the node's own table, as its document tells.
+fn every_route_is_refused_without_its_permission(broker: &Broker) {
+    const FREE: [&str; 3] = ["/healthz", "/readyz", "/v1/openapi.json"];
+    let document: Value = serde_json::from_str(&broker.get("/v1/openapi.json")).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let mut asked = 0;
+    for (path, methods) in paths {
+        for method in methods.as_object().expect("methods").keys() {
+            let url = format!("{}{}", broker.http(), path.replace("{name}", "x"));
+            for (user, refused) in [(None, 401), (Some(USER), 403)] {
+                let mut request = ureq::http::Request::builder()
+                    .method(method.to_ascii_uppercase().as_str())
+                    .uri(&url)
+                    .header("content-type", "application/json");
+                if let Some(user) = user {
+                    let token = STANDARD.encode(format!("{user}:{PASSWORD}"));
+                    request = request.header("authorization", format!("Basic {token}"));
+                }
+                let answer = match ureq::run(request.body(String::new()).expect("a request")) {
+                    Ok(answer) => answer.status().as_u16(),
+                    Err(ureq::Error::StatusCode(code)) => code,
+                    Err(error) => panic!("{method} {path}: {error}"),
+                };
+                let wanted = if FREE.contains(&path.as_str()) { 200 } else { refused };
+                assert_eq!(answer, wanted, "{method} {path} by {user:?}");
+            }
+            asked += 1;
+        }
+    }
+    assert!(asked >= 14, "{asked} routes");
+    let denied = broker_metric_as_root(broker, "millpond_access_denied_total{api=\"HTTP\"}");
+    assert!(denied >= 2 * (asked - FREE.len()) as u64, "{denied}");
+}
+
+fn broker_metric_as_root(broker: &Broker, name: &str) -> u64 {
+    let token = STANDARD.encode(format!("root:{PASSWORD}"));
+    let request = ureq::get(format!("{}/metrics", broker.http()));
+    let answer = request.header("authorization", format!("Basic {token}")).call();
+    let text = answer.expect("metrics").body_mut().read_to_string().expect("text");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().parse::<f64>().unwrap_or_default() as u64
+}
+
+fn the_command_logs_in_over_http(broker: &Broker) {
+    let file = broker.file("any.pw", PASSWORD.as_bytes());
+    let http = broker.http();
+    let list = |user: &str, file: &str| {
+        let login = ["--user", user, "--user-password-file", file];
+        broker.cli(&[&["transform", "list", "--http", &http][..], &login].concat())
+    };
+    list("root", &file).expect_success();
+    let refused = list(USER, &file).expect_failure();
+    assert!(refused.contains("lacks the permission Describe"), "{refused}");
+    let wrong = broker.file("wrong.pw", b"wrong");
+    list("root", &wrong).expect_failure();
+    let nobody = broker.cli(&["transform", "list", "--http", &http]).expect_failure();
+    assert!(nobody.contains("--user"), "{nobody}");
+    let told = broker_metric_as_root(
+        broker,
+        "millpond_logins_total{mechanism=\"HTTP\",result=\"refused\"}",
+    );
+    assert!(told >= 1, "{told}");
 }

@@ -212,6 +212,11 @@ fn a_module_of_ten_mebibytes_is_refused_and_leaves_nothing_while_others_go_on() 
     let http = broker.http();
     let words = ["transform", "--http", &http, "deploy", "large", "--module", &file];
     broker.cli(&[&words[..], &["--topic", "calm"]].concat()).expect_failure();
+    // What is only just too large is read to its end, so that the answer arrives.
+    let file = broker.file("larger.wasm", &vec![0; (8 << 20) + 1]);
+    let words = ["transform", "--http", &http, "deploy", "large", "--module", &file];
+    let refused = broker.cli(&[&words[..], &["--topic", "calm"]].concat()).expect_failure();
+    assert!(refused.contains("larger than 8388608 bytes"), "{refused}");
     // The answer may be lost with a connection on which the node does not read on: what counts is
     // that nothing of it is there.
     broker.cli(&["transform", "--http", &http, "describe", "large"]).expect_failure();

@@ -289,6 +289,7 @@ impl Engine {
                 self.audit.acting = by;
                 self.on_admin(id, request);
             }
+            Event::Spent(us) => self.on_spent(us),
             Event::LoginRefused(refused) => self.on_login_refused(&refused),
             Event::Tick => {}
         }

@@ -76,6 +76,9 @@ pub enum Event {
         /// What is asked.
         request: AdminRequest,
     },
+    /// How many microseconds of its thread the engine took for the `Event::Request` right before this;
+    /// wanted while `Engine::measures_requests`.
+    Spent(u64),
     /// Somebody could not prove who he is.
     LoginRefused(LoginRefused),
     /// Time has passed: the deadline of `Engine::next_deadline_ms` is reached.

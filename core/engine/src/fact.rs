@@ -23,7 +23,7 @@
 //!  19 LogStart            key | offset i64
 //!  20 Lost                key | first offset not lost i64
 //!  40 to 44              groups, see group_fact.rs
-//!  48, 49                settings of the node, see setting.rs
+//!  47 to 49              settings of the node, see setting.rs
 //!  50 TransformDeployed   see transform.rs; with parts
 //!  51 CursorMoved         key | transform str | next offset i64 | records so far u64
 //!  60, 61                users, see user_fact.rs

@@ -26,20 +26,27 @@ pub struct QuotaEntity {
     pub client_id: QuotaName,
 }
 
-/// What is held to, in bytes of records a second; `None`: not said here.
+/// What is held to in a second; `None`: not said here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientQuota {
-    /// `producer_byte_rate`.
+    /// `producer_byte_rate`: bytes of records.
     pub producer_byte_rate: Option<u64>,
-    /// `consumer_byte_rate`.
+    /// `consumer_byte_rate`: bytes of records.
     pub consumer_byte_rate: Option<u64>,
+    /// `request_percentage` (KIP-124): microseconds of the engine's thread, 10,000 for one percent of it.
+    pub request_us_rate: Option<u64>,
+    /// `controller_mutation_rate` (KIP-599): partitions made or deleted, in thousandths.
+    pub mutation_milli_rate: Option<u64>,
 }
 
-/// Which of the two.
+/// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum QuotaKind {
     Produce,
     Fetch,
+    /// Of the engine's time.
+    Request,
+    Mutation,
 }
 
 /// Whose bytes are counted together, and how many a second they may be.
@@ -67,25 +74,53 @@ impl ClientQuota {
         match kind {
             QuotaKind::Produce => self.producer_byte_rate,
             QuotaKind::Fetch => self.consumer_byte_rate,
+            QuotaKind::Request => self.request_us_rate,
+            QuotaKind::Mutation => self.mutation_milli_rate,
         }
     }
 
+    /// Whether it says more than bytes: that has a place of its own in the journal and in snapshots.
+    pub(crate) fn says_more(&self) -> bool {
+        self.request_us_rate.is_some() || self.mutation_milli_rate.is_some()
+    }
+
+    /// The rates of bytes.
     pub(crate) fn put(&self, out: &mut impl BufMut) {
-        for rate in [self.producer_byte_rate, self.consumer_byte_rate] {
-            out.put_u8(u8::from(rate.is_some()));
-            if let Some(rate) = rate {
-                out.put_u64_le(rate);
-            }
-        }
+        put_rates(out, [self.producer_byte_rate, self.consumer_byte_rate]);
     }
 
     pub(crate) fn take(take: &mut Take) -> Result<ClientQuota, CodecError> {
-        let mut rate = || {
-            let has_rate = take.bool("has rate")?;
-            has_rate.then(|| take.u64("rate")).transpose()
-        };
-        Ok(ClientQuota { producer_byte_rate: rate()?, consumer_byte_rate: rate()? })
+        let [producer_byte_rate, consumer_byte_rate] = take_rates(take)?;
+        Ok(ClientQuota { producer_byte_rate, consumer_byte_rate, ..ClientQuota::default() })
     }
+
+    /// The other rates.
+    pub(crate) fn put_more(&self, out: &mut impl BufMut) {
+        put_rates(out, [self.request_us_rate, self.mutation_milli_rate]);
+    }
+
+    /// Adds the other rates.
+    pub(crate) fn take_more(&mut self, take: &mut Take) -> Result<(), CodecError> {
+        [self.request_us_rate, self.mutation_milli_rate] = take_rates(take)?;
+        Ok(())
+    }
+}
+
+fn put_rates(out: &mut impl BufMut, rates: [Option<u64>; 2]) {
+    for rate in rates {
+        out.put_u8(u8::from(rate.is_some()));
+        if let Some(rate) = rate {
+            out.put_u64_le(rate);
+        }
+    }
+}
+
+fn take_rates(take: &mut Take) -> Result<[Option<u64>; 2], CodecError> {
+    let mut rate = || {
+        let has_rate = take.bool("has rate")?;
+        has_rate.then(|| take.u64("rate")).transpose()
+    };
+    Ok([rate()?, rate()?])
 }
 
 impl QuotaEntity {
@@ -182,9 +217,29 @@ impl QuotaTable {
         let mut table = QuotaTable::default();
         for _ in 0..take.count("quotas", 4)? {
             let entity = QuotaEntity::take(take)?;
-            table.set(&entity, ClientQuota::take(take)?);
+            // One that says nothing of bytes says something else: that follows in `take_more`.
+            table.by_entity.insert(entity, ClientQuota::take(take)?);
         }
         Ok(table)
+    }
+
+    /// What is said beyond bytes, by those who say it.
+    pub(crate) fn put_more(&self, out: &mut impl BufMut) {
+        let more = || self.by_entity.iter().filter(|(_, quota)| quota.says_more());
+        put_count(out, more().count());
+        for (entity, quota) in more() {
+            entity.put(out);
+            quota.put_more(out);
+        }
+    }
+
+    pub(crate) fn take_more(&mut self, take: &mut Take) -> Result<(), CodecError> {
+        for _ in 0..take.count("further quotas", 4)? {
+            let entity = QuotaEntity::take(take)?;
+            self.by_entity.entry(entity).or_default().take_more(take)?;
+        }
+        self.by_entity.retain(|_, quota| !quota.is_empty());
+        Ok(())
     }
 }
 
@@ -210,7 +265,7 @@ mod tests {
         let mut table = QuotaTable::default();
         for (rate, (user, client_id)) in (1..).zip(ladder) {
             let entity = QuotaEntity { user: user.clone(), client_id: client_id.clone() };
-            let quota = ClientQuota { producer_byte_rate: Some(rate), consumer_byte_rate: None };
+            let quota = ClientQuota { producer_byte_rate: Some(rate), ..ClientQuota::default() };
             table.set(&entity, quota);
             let found = table.allowance(QuotaKind::Produce, "u", "c").expect("a quota");
             assert_eq!(found.rate, rate, "{entity:?}");

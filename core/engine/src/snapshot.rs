@@ -26,6 +26,7 @@
 //! cursors    u32 x (key | transform str | next offset i64 | records so far u64)
 //! users      u32 x (user str | u32 x (mechanism u8 | credential)), as in user_fact.rs
 //! acls       u32 x rule, as in acl/fact.rs
+//! rates      u32 x (entity | more), as in setting.rs: of quotas that say more than bytes
 //! ```
 //! Version 1 ends with the transforms, version 2 with the doubtful producers, version 3 with what is
 //! unsettled, version 4 with the expiries, version 5 with the settings, version 6 with the rosters, and its
@@ -89,8 +90,9 @@ pub struct FrozenState {
     rosters: Rosters,
     cursors: CursorTable,
     users: UserTable,
-    /// At the end.
     acls: AclTable,
+    /// Encoded already: at the end.
+    rates: BytesMut,
 }
 
 impl FrozenState {
@@ -116,7 +118,9 @@ impl FrozenState {
         let rosters = state.rosters.clone();
         let (cursors, users) = (state.cursors.clone(), state.users.clone());
         let acls = state.acls.clone();
-        FrozenState { before, after, producers, offsets, rosters, cursors, users, acls }
+        let mut rates = BytesMut::new();
+        state.quotas.put_more(&mut rates);
+        FrozenState { before, after, producers, offsets, rosters, cursors, users, acls, rates }
     }
 
     /// The bytes of the snapshot.
@@ -141,8 +145,9 @@ impl FrozenState {
         self.rosters.put(&mut out);
         self.cursors.put(&mut out);
         self.users.put(&mut out);
-        // The last table of version 7.
         self.acls.put(&mut out);
+        // The last table of version 7.
+        out.extend_from_slice(&self.rates);
         out.freeze()
     }
 }
@@ -200,6 +205,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<State, SnapshotError> {
         state.cursors = CursorTable::take(&mut take)?;
         state.users = UserTable::take(&mut take)?;
         state.acls = AclTable::take(&mut take)?;
+        state.quotas.take_more(&mut take)?;
     }
     take.end("snapshot")?;
     state.rebuild_chains();

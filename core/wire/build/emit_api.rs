@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::guard::Guard;
-use crate::schema::Schema;
+use crate::schema::{Message, Schema};
 
 /// `ApiKey`, its `spec`, and `APIS`.
 pub(crate) fn api_table(schema: &Schema) -> String {
@@ -114,7 +114,11 @@ pub(crate) fn unions(schema: &Schema) -> String {
         for api in &schema.apis {
             let _ = writeln!(out, "Self::{}(body) => body.encode(writer, version),", api.name);
         }
-        out.push_str("}\n}\n}\n\n");
+        out.push_str("}\n}\n");
+        if union == "Response" {
+            out.push_str(&throttle_time(schema));
+        }
+        out.push_str("}\n\n");
         for api in &schema.apis {
             let name = &api.name;
             let _ = writeln!(
@@ -126,3 +130,24 @@ pub(crate) fn unions(schema: &Schema) -> String {
     }
     out
 }
+
+/// Where a response says how long its client is to wait, if it can.
+fn throttle_time(schema: &Schema) -> String {
+    let mut out = String::from(
+        "\n/// Where it says how long its client is to wait (KIP-219); `None`: it has no place for it.\n\
+         pub const fn throttle_time_ms_mut(&mut self) -> Option<&mut i32> {\nmatch self {\n",
+    );
+    for api in &schema.apis {
+        let of = |message: &&Message| message.name() == format!("{}Response", api.name);
+        let fields = schema.messages.iter().find(of).and_then(|message| message.structs.first());
+        let says = fields.is_some_and(|all| all.fields.iter().any(|one| one.name == THROTTLE));
+        let _ = match says {
+            true => writeln!(out, "Self::{}(body) => Some(&mut body.{THROTTLE}),", api.name),
+            false => writeln!(out, "Self::{}(_) => None,", api.name),
+        };
+    }
+    out.push_str("}\n}\n");
+    out
+}
+
+const THROTTLE: &str = "throttle_time_ms";

@@ -185,10 +185,13 @@ pub const DEFAULT_TAIL_BYTES: usize = 32 * MIB;
 pub const QUOTA_ENTITIES_MAX: usize = 10_000;
 /// Longest name of a user or a client id that has a quota.
 pub const QUOTA_NAME_BYTES_MAX: usize = 1024;
-/// Most clients whose bytes are counted at the same time.
+/// Most clients that are counted at the same time, by kind of quota.
 pub const QUOTA_BUCKETS_MAX: usize = 10_000;
 /// Longest time that a client is told to wait at once: longer ones run into its request timeout.
 pub const THROTTLE_MS_MAX: u64 = 30_000;
+/// The same where a client had more than its share of the engine's time: its heartbeats wait, too (as
+/// in Kafka, one second).
+pub const REQUEST_THROTTLE_MS_MAX: u64 = 1_000;
 /// Most requests that are held for connections that must wait; further ones are served.
 pub const THROTTLED_REQUESTS_MAX: usize = 16_384;
 /// Most partitions in one page of DescribeTopicPartitions (Kafka:
@@ -362,17 +365,21 @@ pub const QUIC_STREAM_WINDOW_BYTES: u32 = 512 * KIB as u32;
 /// Flow-control window of one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 2 * MIB as u32;
 /// Telemetry datagrams of one QUIC connection that came and are not read; above it the oldest go.
-pub const TELEMETRY_WAITING_BYTES_MAX: usize = 256 * KIB;
+pub const TELEMETRY_WAITING_BYTES_MAX: usize = 128 * KIB;
 /// Telemetry of one QUIC connection that is committed together.
-pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 512 * KIB;
+pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 128 * KIB;
 /// Partitions that telemetry of one connection is committed to together.
 pub const TELEMETRY_COMMIT_PARTITIONS_MAX: usize = 64;
 /// Requests of one connection that are read and not yet answered; above it reading stops.
 pub const CONNECTION_REQUESTS_IN_FLIGHT_MAX: usize = 64;
 /// Request bytes of one connection that are read and not yet answered; one request may exceed it.
 pub const CONNECTION_REQUEST_BYTES_MAX: usize = 8 * MIB;
-/// Response bytes of one connection that wait to be written; above it reading stops.
-pub const CONNECTION_RESPONSE_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of answers on their way to their clients, all connections together; above it fetches wait.
+pub const ANSWERS_BYTES_MAX: usize = 64 * MIB;
+/// What an answer is reckoned with that tells of all topics, groups or rules, until it is there.
+pub const ANSWER_DESCRIBING_BYTES: usize = 256 * KIB;
+/// How long a client is told to wait whose records found no room on their way out.
+pub const ANSWER_SHED_WAIT_MS: i32 = 100;
 /// Time for a TLS or QUIC handshake.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Time from the connection to its first whole request.
@@ -394,8 +401,6 @@ pub const SHUTDOWN_GRACE_MS_MAX: u64 = 10_000;
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Largest HTTP body that is no module.
 pub const HTTP_BODY_BYTES_MAX: usize = 256 * KIB;
-/// Largest HTTP body that brings a module: the module in base64 and what describes it.
-pub const HTTP_MODULE_BODY_BYTES_MAX: usize = MODULE_BYTES_MAX / 3 * 4 + 256 * KIB;
 /// Time for one HTTP request.
 pub const HTTP_REQUEST_MS_MAX: u64 = 60_000;
 /// Largest configuration file.
@@ -509,7 +514,8 @@ const _: () = {
     assert!(FETCH_WAIT_MS_MAX < IDLE_CONNECTION_MS_MAX);
     assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
     assert!(QUIC_STREAM_WINDOW_BYTES <= QUIC_CONNECTION_WINDOW_BYTES);
-    assert!(CONNECTION_RESPONSE_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
+    assert!(ANSWERS_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
+    assert!(TELEMETRY_COMMIT_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= CONNECTION_REQUESTS_IN_FLIGHT_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT);
     // Client.

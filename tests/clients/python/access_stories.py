@@ -2,26 +2,11 @@
 what is allowed works. Who comes, by name and password or by certificate, is in the environment.
 """
 
-import os
+from story import expect, login_options, main
 
-from story import expect, main
-
-PROTOCOL = os.environ["SASL_PROTOCOL"]
 TOPIC = "line-1"
 GROUP = "report"
 VALUES = [b"reading %d" % i for i in range(20)]
-
-
-def options():
-    found = {"security_protocol": PROTOCOL}
-    if PROTOCOL.startswith("SASL"):
-        found.update({
-            "sasl_mechanism": os.environ["SASL_MECHANISM"],
-            "sasl_plain_username": os.environ["SASL_USER"],
-            "sasl_plain_password": os.environ["SASL_PASSWORD"]})
-    names = {"SASL_CA": "ssl_cafile", "CLIENT_CERT": "ssl_certfile", "CLIENT_KEY": "ssl_keyfile"}
-    found.update({to: os.environ[name] for name, to in names.items() if os.environ.get(name)})
-    return found
 
 
 def denied(bootstrap):
@@ -29,14 +14,14 @@ def denied(bootstrap):
     from kafka.errors import (ClusterAuthorizationFailedError, GroupAuthorizationFailedError,
                               TopicAuthorizationFailedError)
 
-    producer = KafkaProducer(bootstrap_servers=bootstrap, max_block_ms=8000, **options())
+    producer = KafkaProducer(bootstrap_servers=bootstrap, max_block_ms=8000, **login_options())
     try:
         producer.send(TOPIC, b"no").get(timeout=20)
         raise AssertionError("a record was taken")
     except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
         pass
     producer.close(timeout=1)
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, **options())
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, **login_options())
     expect(TOPIC in consumer.topics(), False, "a topic is seen that may not be")
     consumer.assign([TopicPartition(TOPIC, 0)])
     try:
@@ -50,13 +35,13 @@ def denied(bootstrap):
 def allowed(bootstrap):
     from kafka import KafkaConsumer, KafkaProducer
 
-    producer = KafkaProducer(bootstrap_servers=bootstrap, **options())
+    producer = KafkaProducer(bootstrap_servers=bootstrap, **login_options())
     for value in VALUES:
         producer.send(TOPIC, value)
     producer.flush()
     producer.close()
     consumer = KafkaConsumer(TOPIC, bootstrap_servers=bootstrap, group_id=GROUP,
-                             auto_offset_reset="earliest", consumer_timeout_ms=20000, **options())
+                             auto_offset_reset="earliest", consumer_timeout_ms=20000, **login_options())
     seen = []
     for message in consumer:
         seen.append(message.value)
@@ -73,7 +58,7 @@ def not_let_in(bootstrap):
 
     try:
         KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=3000,
-                         **options()).list_topics()
+                         **login_options()).list_topics()
     except KafkaError:
         return
     raise AssertionError("somebody was let in without a certificate")

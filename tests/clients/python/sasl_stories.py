@@ -10,7 +10,7 @@ import os
 import ssl
 import time
 
-from story import expect, main
+from story import expect, login_options, main
 
 PROTOCOL = os.environ["SASL_PROTOCOL"]
 MECHANISM = os.environ["SASL_MECHANISM"]
@@ -27,25 +27,10 @@ def topic(client):
     return f"sasl-{client}-{PROTOCOL}-{MECHANISM}".lower()
 
 
-def kafka_python_options():
-    from kafka.net.sasl.oauth import AbstractTokenProvider
-
-    class Bearer(AbstractTokenProvider):
-        def token(self):
-            return PASSWORD
-
-    options = {"security_protocol": PROTOCOL, "sasl_mechanism": MECHANISM}
-    if MECHANISM == "OAUTHBEARER":
-        options["sasl_oauth_token_provider"] = Bearer()
-    else:
-        options.update({"sasl_plain_username": USER, "sasl_plain_password": PASSWORD})
-    return {**options, "ssl_cafile": CA} if CA else options
-
-
 def kafka_python(bootstrap):
     from kafka import KafkaConsumer, KafkaProducer
 
-    options = kafka_python_options()
+    options = login_options()
     producer = KafkaProducer(bootstrap_servers=bootstrap, **options)
     for value in VALUES:
         producer.send(topic("kafka-python"), value)
@@ -74,7 +59,7 @@ def kafka_python_refused(bootstrap):
     logging.getLogger("kafka").addHandler(handler)
     try:
         KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=3000,
-                         **kafka_python_options()).list_topics()
+                         **login_options()).list_topics()
     except KafkaError:
         pass
     else:

@@ -5,6 +5,7 @@ fails with the assertion that did not hold. It uses its client as that client's 
 option is set that a tutorial would not set, unless the story is about that option.
 """
 
+import os
 import sys
 import threading
 import time
@@ -19,6 +20,33 @@ def main(stories):
     name, bootstrap = sys.argv[1], sys.argv[2]
     stories[name](bootstrap)
     print(f"ok {name}", flush=True)
+
+
+def login_options():
+    """How kafka-python comes in, as the environment says: the listener, and who by what."""
+    env = os.environ
+    found = {"security_protocol": env["SASL_PROTOCOL"]}
+    if env["SASL_PROTOCOL"].startswith("SASL"):
+        found["sasl_mechanism"] = env["SASL_MECHANISM"]
+        if env["SASL_MECHANISM"] == "OAUTHBEARER":
+            found["sasl_oauth_token_provider"] = bearer(env["SASL_PASSWORD"])
+        else:
+            found["sasl_plain_username"] = env["SASL_USER"]
+            found["sasl_plain_password"] = env["SASL_PASSWORD"]
+    names = {"SASL_CA": "ssl_cafile", "CLIENT_CERT": "ssl_certfile", "CLIENT_KEY": "ssl_keyfile"}
+    found.update({to: env[name] for name, to in names.items() if env.get(name)})
+    return found
+
+
+def bearer(token):
+    """What kafka-python asks for a signed token."""
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class Bearer(AbstractTokenProvider):
+        def token(self):
+            return token
+
+    return Bearer()
 
 
 def expect(found, wanted, what):

@@ -37,35 +37,34 @@ pub(super) fn describe(gate: &Gate<'_>, request: &mut DescribeConfigsRequest) ->
     Verdict::trim(is_any, DescribeConfigsResponse { results, ..Default::default() })
 }
 
-pub(super) fn alter(gate: &Gate<'_>, request: &mut AlterConfigsRequest) -> Verdict {
-    use millpond_wire::messages::alter_configs_response::AlterConfigsResourceResponse;
-    let refused =
-        take_out(&mut request.resources, |one| may(gate, one.resource_type, &one.resource_name));
-    let is_any = !refused.is_empty();
-    let responses = refused.into_iter().map(|one| AlterConfigsResourceResponse {
-        error_code: ErrorCode::of_refusal(kind(one.resource_type)).code(),
-        error_message: why(kind(one.resource_type)),
-        resource_type: one.resource_type,
-        resource_name: one.resource_name,
-    });
-    let responses = responses.collect();
-    Verdict::trim(is_any, AlterConfigsResponse { responses, ..Default::default() })
+/// Both ways to change settings name and answer the same, each with types of its own.
+macro_rules! alter {
+    ($name:ident, $request:ident, $response:ident, $module:ident) => {
+        pub(super) fn $name(gate: &Gate<'_>, request: &mut $request) -> Verdict {
+            use millpond_wire::messages::$module::AlterConfigsResourceResponse;
+            let refused = take_out(&mut request.resources, |one| {
+                may(gate, one.resource_type, &one.resource_name)
+            });
+            let is_any = !refused.is_empty();
+            let responses = refused.into_iter().map(|one| AlterConfigsResourceResponse {
+                error_code: ErrorCode::of_refusal(kind(one.resource_type)).code(),
+                error_message: why(kind(one.resource_type)),
+                resource_type: one.resource_type,
+                resource_name: one.resource_name,
+            });
+            let responses = responses.collect();
+            Verdict::trim(is_any, $response { responses, ..Default::default() })
+        }
+    };
 }
 
-pub(super) fn alter_some(gate: &Gate<'_>, request: &mut IncrementalAlterConfigsRequest) -> Verdict {
-    use millpond_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
-    let refused =
-        take_out(&mut request.resources, |one| may(gate, one.resource_type, &one.resource_name));
-    let is_any = !refused.is_empty();
-    let responses = refused.into_iter().map(|one| AlterConfigsResourceResponse {
-        error_code: ErrorCode::of_refusal(kind(one.resource_type)).code(),
-        error_message: why(kind(one.resource_type)),
-        resource_type: one.resource_type,
-        resource_name: one.resource_name,
-    });
-    let responses = responses.collect();
-    Verdict::trim(is_any, IncrementalAlterConfigsResponse { responses, ..Default::default() })
-}
+alter!(alter, AlterConfigsRequest, AlterConfigsResponse, alter_configs_response);
+alter!(
+    alter_some,
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+    incremental_alter_configs_response
+);
 
 const TOPIC_TYPE: i8 = 2;
 const GROUP_TYPE: i8 = 32;

@@ -14,7 +14,7 @@ mod shown;
 mod topics;
 mod transactions;
 
-use crate::acl::Principal;
+use crate::acl::{AclTable, Asker, Principal};
 use crate::engine::Engine;
 use crate::units::{Peer, RequestId, SessionId};
 use gate::{Gate, Verdict};
@@ -66,8 +66,8 @@ pub(crate) struct Denial {
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     held: BTreeMap<RequestId, Held>,
-    /// Refusals since the start.
-    pub(crate) denials: u64,
+    /// Requests that were refused something since the start, by their API.
+    denials: BTreeMap<ApiKey, u64>,
 }
 
 /// What is to be done with an answer.
@@ -79,6 +79,25 @@ struct Held {
     api: ApiKey,
     /// Refusals that join it.
     refused: Option<Response>,
+}
+
+/// What of the topics somebody may see, for decisions that are not about one request.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub(crate) rules: &'a AclTable,
+    pub(crate) config: &'a AccessConfig,
+}
+
+impl Sight<'_> {
+    /// Whether somebody may describe a topic, where rules are kept.
+    pub(crate) fn describes(&self, principal: &Principal, host: &str, topic: &str) -> bool {
+        let asker = Asker { principal: principal.as_str(), host };
+        self.config.super_users.contains(principal.as_str())
+            || self
+                .rules
+                .says(asker, Operation::Describe, Resource::Topic, topic)
+                .unwrap_or(self.config.allows_without_rule)
+    }
 }
 
 impl Access {
@@ -95,10 +114,9 @@ impl Engine {
         self.config.access.asks || self.state.users.len() > 0 || self.state.acls.len() > 0
     }
 
-    /// Requests that were refused something since the start.
-    #[must_use]
-    pub fn denials(&self) -> u64 {
-        self.access.denials
+    /// Requests that were refused something since the start, by their API.
+    pub fn denials(&self) -> impl Iterator<Item = (ApiKey, u64)> {
+        self.access.denials.iter().map(|(api, count)| (*api, *count))
     }
 
     /// Whether somebody may do this; for what is not asked by a Kafka request.
@@ -128,11 +146,15 @@ impl Engine {
         request: &mut Request,
         version: i16,
     ) -> bool {
+        let principal = || Principal::user(peer.user.as_deref());
+        if self.config.access.audits {
+            // Rules or not: the first rule may be made by this very request.
+            self.audit.acting = Some((principal(), peer.host.clone()));
+        }
         if !self.keeps_rules() {
             return true;
         }
-        let principal = Principal::user(peer.user.as_deref());
-        self.audit.acting = Some((principal.clone(), peer.host.clone()));
+        let principal = principal();
         if !self.binds(&principal) {
             return true;
         }
@@ -142,7 +164,7 @@ impl Engine {
         let missing = gate.missing.take();
         let (host, session) = (peer.host.clone(), peer.session);
         if let Some((operation, resource, name)) = missing {
-            self.access.denials += 1;
+            *self.access.denials.entry(api).or_default() += 1;
             let (principal, host, api) = (principal.clone(), host.clone(), api.name());
             self.note_denial(&Denial { principal, host, api, operation, resource, name });
         }

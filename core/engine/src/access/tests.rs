@@ -4,7 +4,8 @@
 use super::examples::example;
 use crate::AccessConfig;
 use crate::audit::AUDIT_TOPIC;
-use crate::tests::rig::{Rig, batch, fetch_request, produce_request, values_of};
+use crate::tests::consumer_client::Client;
+use crate::tests::rig::{Producer, Rig, batch, fetch_request, produce_request, values_of};
 use crate::units::{Peer, RequestId, SessionId};
 use crate::{EngineConfig, Event};
 use millpond_wire::api::{APIS, ApiKey};
@@ -154,7 +155,9 @@ fn every_api_is_refused_to_who_has_no_permission_and_changes_nothing() {
     }
     assert!(refused > 40, "{refused}");
     assert_eq!(rig.entries.len(), entries, "nothing was decided");
-    assert_eq!(rig.engine.denials(), refused);
+    let told: Vec<_> = rig.engine.denials().collect();
+    assert_eq!(told.len(), refused, "each by its API");
+    assert!(told.iter().all(|(_, count)| *count == 1), "{told:?}");
 }
 
 fn grant(rig: &mut Rig, need: &Need) {
@@ -184,7 +187,7 @@ fn every_api_is_open_to_who_has_just_what_its_line_names_and_not_with_one_less()
             all.iter().for_each(|need| grant(&mut rig, need));
             let response = rig.call_as(ANN, example(spec.key), version_of(spec.key));
             assert_eq!(refusals(&response), [], "{} with {all:?}: {response:?}", spec.name);
-            assert_eq!(rig.engine.denials(), 0, "{}", spec.name);
+            assert_eq!(rig.engine.denials().count(), 0, "{}", spec.name);
         }
     }
 }
@@ -460,4 +463,167 @@ fn the_audit_topic_tells_of_refusals_and_changes_and_of_no_flood() {
     let forged = produce_request(AUDIT_TOPIC, 0, batch(&["lie"], None), -1);
     let Response::Produce(answer) = rig.call_as(ROOT, forged, 9) else { panic!() };
     assert_ne!(answer.responses[0].partition_responses[0].error_code, 0, "the node's own");
+}
+
+/// A member with a pattern, and the topics that it has.
+fn found(rig: &mut Rig, member: &mut Client, user: &str) -> Vec<String> {
+    let answer = rig.call_as(user, member.request(), 1);
+    let Response::ConsumerGroupHeartbeat(answer) = answer else { panic!() };
+    assert_eq!(member.take(&answer), ErrorCode::None);
+    let name = |id| rig.engine.catalog().by_id(id).expect("a topic").name.clone();
+    member.owned.keys().map(|id| name(*id)).collect()
+}
+
+/// KIP-848: a pattern finds what its member may describe, and no name of anything else.
+#[test]
+fn a_pattern_finds_only_topics_that_may_be_described() {
+    let mut rig = guarded();
+    for topic in ["line-1", "line-2", "secret-1"] {
+        rig.topic_as_root(topic);
+    }
+    rig.allow(ANN, Operation::Read, Resource::Group, "g");
+    rig.allow(ANN, Operation::Read, Resource::Topic, "line-1");
+    let mut member = Client { regex: Some(".*-[0-9]".to_owned()), ..Client::new("m", &[]) };
+    assert_eq!(found(&mut rig, &mut member, ANN), ["line-1"]);
+    rig.rule(ANN, Operation::Describe, Resource::Topic, "line", PREFIXED, ALLOW);
+    let mut both = found(&mut rig, &mut member, ANN);
+    both.sort();
+    assert_eq!(both, ["line-1", "line-2"], "a new rule counts with the next heartbeat");
+    rig.rule(ANN, Operation::All, Resource::Topic, "line-1", LITERAL, DENY);
+    assert_eq!(found(&mut rig, &mut member, ANN), ["line-2"], "and so does one that denies");
+    let mut reborn = rig.reborn(None);
+    assert_eq!(found(&mut reborn, &mut member.clone(), ANN), ["line-2"]);
+    let mut all = found(&mut rig, &mut member, ROOT);
+    all.sort();
+    assert_eq!(all.len(), 3, "whoever may see all finds all: {all:?}");
+}
+
+/// Rules are kept from the first user on: who made him is told although nobody asked for rules before, and
+/// what happens by itself afterwards is nobody's doing.
+#[test]
+fn the_audit_topic_names_who_made_the_first_users() {
+    let access = AccessConfig { audits: true, ..AccessConfig::default() };
+    let mut rig = Rig::with_config(EngineConfig { access, ..EngineConfig::default() });
+    assert!(!rig.engine.keeps_rules());
+    let user = |name: &str| alter_user_scram_credentials_request::ScramCredentialUpsertion {
+        name: name.to_owned(),
+        mechanism: 1,
+        iterations: 4_096,
+        salt: vec![1; 16].into(),
+        salted_password: Secret(vec![2; 32].into()),
+    };
+    let users = AlterUserScramCredentialsRequest {
+        upsertions: vec![user("eve"), user("bob")],
+        ..Default::default()
+    };
+    rig.call_as(ANN, Request::AlterUserScramCredentials(users), 0);
+    assert!(rig.engine.keeps_rules());
+    let told = rig.read(AUDIT_TOPIC, 0, 0);
+    let told = told.iter().filter(|(_, line)| line.contains("user-set"));
+    let told: Vec<_> = told.map(|(_, line)| line.contains("User:ann")).collect();
+    assert!(!told.is_empty() && told.iter().all(|is_hers| *is_hers), "{told:?}");
+    assert_eq!(rig.engine.audit.acting, None);
+}
+
+/// CVE-2018-17196: a batch that says it is idempotent or in a transaction is asked for the topic all the same,
+/// and whoever writes in a transaction's name is asked for that name.
+#[test]
+fn cve_2018_17196_a_produce_needs_the_topic_and_its_transactional_id() {
+    let mut rig = guarded();
+    rig.topic_as_root("t");
+    let idempotent = Producer { id: 7, epoch: 0, sequence: 0 };
+    let code = |rig: &mut Rig, transactional_id: Option<&str>| {
+        let request = produce_request("t", 0, batch(&["v"], Some(idempotent)), -1);
+        let Request::Produce(mut request) = request else { panic!() };
+        request.transactional_id = transactional_id.map(str::to_owned);
+        let Response::Produce(answer) = rig.call_as(ANN, request, 9) else { panic!() };
+        answer.responses[0].partition_responses[0].error_code
+    };
+    rig.allow(ANN, Operation::IdempotentWrite, Resource::Cluster, "kafka-cluster");
+    rig.allow(ANN, Operation::Write, Resource::TransactionalId, "mine");
+    assert_eq!(code(&mut rig, None), TOPIC);
+    assert_eq!(code(&mut rig, Some("mine")), TOPIC);
+    rig.allow(ANN, Operation::Write, Resource::Topic, "t");
+    let foreign = ErrorCode::TransactionalIdAuthorizationFailed.code();
+    assert_eq!(code(&mut rig, Some("another's")), foreign);
+    let log_end = rig.engine.catalog().by_name("t").expect("made").partitions[0].log_end;
+    assert_eq!(log_end, 0, "nothing of it is kept");
+}
+
+/// CVE-2024-27309: rules of one resource were lost when one of them went; here others stay, also after a
+/// restart by journal and by snapshot, and so does the denial that stands beside an allowance.
+#[test]
+fn cve_2024_27309_deleting_one_rule_of_a_resource_leaves_its_others() {
+    let mut rig = guarded();
+    rig.topic_as_root("t");
+    rig.allow(ANN, Operation::Read, Resource::Topic, "t");
+    rig.allow("bob", Operation::Read, Resource::Topic, "t");
+    rig.rule("eve", Operation::All, Resource::Topic, "t", LITERAL, DENY);
+    rig.rule("*", Operation::Write, Resource::Topic, "t", LITERAL, ALLOW);
+    let filter = DeleteAclsFilter {
+        resource_type_filter: Resource::Topic as i8,
+        resource_name_filter: Some("t".to_owned()),
+        pattern_type_filter: LITERAL,
+        principal_filter: Some("User:bob".to_owned()),
+        operation: 1,
+        permission_type: 1,
+        ..Default::default()
+    };
+    let request = DeleteAclsRequest { filters: vec![filter] };
+    let Response::DeleteAcls(gone) = rig.call_as(ROOT, request, 3) else { panic!() };
+    assert_eq!(gone.filter_results[0].matching_acls.len(), 1);
+    let snapshot = rig.engine.snapshot();
+    let writes = |rig: &mut Rig, user: &str| {
+        let request = produce_request("t", 0, batch(&["v"], None), -1);
+        let Response::Produce(answer) = rig.call_as(user, request, 9) else { panic!() };
+        answer.responses[0].partition_responses[0].error_code
+    };
+    for mut rig in [rig.reborn(None), rig.reborn(Some(snapshot)), rig] {
+        assert_eq!(fetch_as(&mut rig, &["t"], (0, -1)).responses[0].partitions[0].error_code, 0);
+        assert_eq!((writes(&mut rig, "bob"), writes(&mut rig, "eve")), (0, TOPIC));
+    }
+}
+
+/// CVE-2025-27817, CVE-2025-27818: where keys of tokens are, and by what classes somebody logs in, is for the
+/// file of the node alone; nobody makes the node fetch or load anything by a request.
+#[test]
+fn cve_2025_27817_and_27818_nobody_sets_by_a_request_how_logins_are_checked() {
+    use millpond_wire::messages::incremental_alter_configs_request::{
+        AlterConfigsResource, AlterableConfig,
+    };
+    let mut rig = guarded();
+    rig.topic_as_root("t");
+    let entries = rig.entries.len();
+    for name in [
+        "sasl.oauthbearer.jwks.endpoint.url",
+        "sasl.oauthbearer.token.endpoint.url",
+        "sasl.jaas.config",
+        "listener.name.external.sasl_ssl.plain.sasl.jaas.config",
+        "ssl.truststore.location",
+        "super.users",
+        "authorizer.class.name",
+        "allow.everyone.if.no.acl.found",
+    ] {
+        for (resource_type, resource_name) in [(4, "1"), (4, ""), (2, "t")] {
+            let config = AlterableConfig {
+                name: name.to_owned(),
+                value: Some("file:///etc/shadow".to_owned()),
+                ..Default::default()
+            };
+            let resource = AlterConfigsResource {
+                resource_type,
+                resource_name: resource_name.to_owned(),
+                configs: vec![config],
+            };
+            let request =
+                IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+            let Response::IncrementalAlterConfigs(answer) =
+                rig.call_as(ROOT, Request::IncrementalAlterConfigs(request), 1)
+            else {
+                panic!()
+            };
+            assert_ne!(answer.responses[0].error_code, 0, "{name} of {resource_type}");
+        }
+    }
+    assert_eq!(rig.entries.len(), entries, "nothing is kept of it");
 }

@@ -91,6 +91,8 @@ impl Engine {
             match op.key.as_str() {
                 PRODUCER_RATE => quota.producer_byte_rate = rate,
                 CONSUMER_RATE => quota.consumer_byte_rate = rate,
+                REQUEST_PERCENTAGE => quota.request_us_rate = rate,
+                MUTATION_RATE => quota.mutation_milli_rate = rate,
                 // Nothing of the kind was ever set.
                 key if op.remove && UNENFORCED.contains(&key) => {}
                 key => return Err(unknown_key(key)),
@@ -118,12 +120,23 @@ fn unknown_key(key: &str) -> Refused {
 }
 
 fn checked_rate(key: &str, value: F64) -> Result<u64, Refused> {
-    if !matches!(key, PRODUCER_RATE | CONSUMER_RATE) {
-        return Err(unknown_key(key));
-    }
     let value = value.get();
     if value.is_nan() || value <= 0.0 {
         return invalid(format!("Quota {key} must be greater than 0"));
+    }
+    let parts = match key {
+        PRODUCER_RATE | CONSUMER_RATE => 1.0,
+        REQUEST_PERCENTAGE => US_PER_PERCENT,
+        MUTATION_RATE => MILLI,
+        _ => return Err(unknown_key(key)),
+    };
+    if parts > 1.0 {
+        let value = (value * parts).round();
+        return if (1.0..MOST).contains(&value) {
+            Ok(value as u64)
+        } else {
+            invalid(format!("Quota {key} must be between {} and {}", 1.0 / parts, MOST / parts))
+        };
     }
     if value.fract() != 0.0 || value >= i64::MAX as f64 {
         return invalid(format!("{key} must be a Long value"));
@@ -226,10 +239,15 @@ fn row(entity: &QuotaEntity, quota: &ClientQuota) -> described::EntryData {
         };
         parts.push(described::EntityData { entity_type: kind.to_owned(), entity_name });
     }
-    let rates =
-        [(CONSUMER_RATE, quota.consumer_byte_rate), (PRODUCER_RATE, quota.producer_byte_rate)];
-    let values = rates.into_iter().filter_map(|(key, rate)| {
-        Some(described::ValueData { key: key.to_owned(), value: F64::from(rate? as f64) })
+    let rates = [
+        (CONSUMER_RATE, quota.consumer_byte_rate, 1.0),
+        (PRODUCER_RATE, quota.producer_byte_rate, 1.0),
+        (REQUEST_PERCENTAGE, quota.request_us_rate, US_PER_PERCENT),
+        (MUTATION_RATE, quota.mutation_milli_rate, MILLI),
+    ];
+    let values = rates.into_iter().filter_map(|(key, rate, parts)| {
+        let value = F64::from(rate? as f64 / parts);
+        Some(described::ValueData { key: key.to_owned(), value })
     });
     described::EntryData { entity: parts, values: values.collect() }
 }
@@ -239,5 +257,11 @@ const CLIENT_ID: &str = "client-id";
 const IP: &str = "ip";
 const PRODUCER_RATE: &str = "producer_byte_rate";
 const CONSUMER_RATE: &str = "consumer_byte_rate";
-const UNENFORCED: &[&str] =
-    &["request_percentage", "controller_mutation_rate", "connection_creation_rate"];
+const REQUEST_PERCENTAGE: &str = "request_percentage";
+const MUTATION_RATE: &str = "controller_mutation_rate";
+const UNENFORCED: &[&str] = &["connection_creation_rate"];
+/// One percent of a thread.
+const US_PER_PERCENT: f64 = 10_000.0;
+const MILLI: f64 = 1_000.0;
+/// Far beyond what can be, and exact in a double.
+const MOST: f64 = 1e15;

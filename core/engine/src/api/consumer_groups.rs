@@ -2,6 +2,7 @@
 //! Never turns a classic group with members into another kind.
 
 use super::GROUP_OPERATIONS;
+use crate::access::Sight;
 use crate::engine::{Engine, Timer};
 use crate::group::consumer::{Assignor, Beat, ConsumerMember, Refusal, Shares, World, refused};
 use crate::group::{ConsumerGroup, is_valid_group_id};
@@ -112,12 +113,17 @@ impl Engine {
         spoke: Option<&str>,
         decide: impl FnOnce(&mut ConsumerGroup, &World<'_>) -> T,
     ) -> Option<T> {
+        let keeps_rules = self.keeps_rules();
         let group = self.groups.consumer_mut(group_id)?;
+        let sight = Sight { rules: &self.state.acls, config: &self.config.access };
         let world = World {
             now_ms: self.now.mono_ms,
             config: &self.config,
             catalog: &self.state.catalog,
             catalog_seq: self.catalog_seq,
+            sight: keeps_rules.then_some(sight),
+            // The first user makes that rules are kept.
+            sight_seq: self.acls_seq.max(self.users_seq),
         };
         let (before, epoch) = (group.load(), group.epoch);
         let result = decide(group, &world);

@@ -6,9 +6,11 @@ use millpond_wire::F64;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
 use millpond_wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use millpond_wire::messages::create_topics_request::CreatableTopic;
 use millpond_wire::messages::describe_client_quotas_request::ComponentData;
 use millpond_wire::messages::{
-    AlterClientQuotasRequest, DescribeClientQuotasRequest, MetadataRequest, Request, Response,
+    AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, MetadataRequest, Request, Response,
 };
 
 /// An entity as a tool names it; `None`: the default.
@@ -74,8 +76,12 @@ fn quotas_are_shown_by_filter_and_survive_a_restart() {
     set(&mut rig, &[("client-id", Some("c"))], "producer_byte_rate", 1_000.0);
     set(&mut rig, &[("client-id", None)], "consumer_byte_rate", 2_000.0);
     set(&mut rig, &[("user", Some("u")), ("client-id", None)], "producer_byte_rate", 3.0);
+    set(&mut rig, &[("user", Some("w"))], "request_percentage", 12.5);
+    set(&mut rig, &[("user", Some("w"))], "controller_mutation_rate", 0.5);
     let check = |rig: &mut Rig| {
-        assert_eq!(described(rig, &[], false).len(), 3);
+        assert_eq!(described(rig, &[], false).len(), 4);
+        let more = described(rig, &[("user", 0, Some("w"))], true);
+        assert_eq!(more, ["user=w request_percentage=12.5 controller_mutation_rate=0.5"]);
         assert!(described(rig, &[], true).is_empty());
         let exact = described(rig, &[("client-id", 0, Some("c"))], true);
         assert_eq!(exact, ["client-id=c producer_byte_rate=1000"]);
@@ -83,8 +89,8 @@ fn quotas_are_shown_by_filter_and_survive_a_restart() {
         assert_eq!(default, ["client-id=* consumer_byte_rate=2000"]);
         assert_eq!(described(rig, &[("client-id", 1, None)], false).len(), 2);
         let any = described(rig, &[("user", 2, None)], false);
-        assert_eq!(any, ["user=u client-id=* producer_byte_rate=3"]);
-        assert!(described(rig, &[("user", 2, None)], true).is_empty());
+        assert!(any.contains(&"user=u client-id=* producer_byte_rate=3".to_owned()), "{any:?}");
+        assert_eq!(described(rig, &[("user", 2, None)], true).len(), 1);
         assert!(described(rig, &[("ip", 2, None)], false).is_empty());
     };
     check(&mut rig);
@@ -94,6 +100,8 @@ fn quotas_are_shown_by_filter_and_survive_a_restart() {
     check(&mut rig);
     let gone = alter(&mut rig, &[("client-id", None)], &[("consumer_byte_rate", None)]);
     assert_eq!(gone.0, ErrorCode::None);
+    let ops = [("request_percentage", None), ("controller_mutation_rate", None)];
+    assert_eq!(alter(&mut rig, &[("user", Some("w"))], &ops).0, ErrorCode::None);
     assert_eq!(described(&mut rig, &[], false).len(), 2);
 }
 
@@ -105,7 +113,8 @@ fn quotas_that_cannot_be_held_to_are_refused() {
         (client, "producer_byte_rate", 0.0, "greater than 0"),
         (client, "producer_byte_rate", 1.5, "Long"),
         (client, "producer_byte_rate", f64::NAN, "greater than 0"),
-        (client, "request_percentage", 50.0, "not enforced"),
+        (client, "request_percentage", 0.00001, "between 0.0001 and"),
+        (client, "controller_mutation_rate", f64::INFINITY, "between 0.001 and"),
         (client, "no.such.rate", 1.0, "Invalid configuration key no.such.rate"),
         (&[], "producer_byte_rate", 1.0, "empty"),
         (&[("ip", Some("::1"))], "connection_creation_rate", 1.0, "not enforced"),
@@ -120,12 +129,8 @@ fn quotas_that_cannot_be_held_to_are_refused() {
     assert!(described(&mut rig, &[], false).is_empty());
 }
 
-fn throttle_of(response: Response) -> i32 {
-    match response {
-        Response::Produce(response) => response.throttle_time_ms,
-        Response::Fetch(response) => response.throttle_time_ms,
-        other => panic!("{other:?}"),
-    }
+fn throttle_of(mut response: Response) -> i32 {
+    *response.throttle_time_ms_mut().expect("an answer that can say it")
 }
 
 #[test]
@@ -146,7 +151,6 @@ fn a_producer_above_its_rate_is_told_to_wait_and_its_connection_does() {
     let wait_ms = throttle_of(rig.take(first));
     assert!((over..over + 10).contains(&wait_ms), "{wait_ms}");
     // Another request of the connection is held, those of other connections are not.
-    let metadata = || Request::Metadata(MetadataRequest::default());
     let held = rig.send_from(SessionId(2), "c", metadata(), 9);
     let second = send(&mut rig, 2, "c");
     assert!(!rig.is_answered(held) && !rig.is_answered(second));
@@ -232,7 +236,6 @@ fn a_connection_for_which_nothing_more_can_be_held_keeps_its_order() {
         send(&mut rig, 2, value);
     }
     send(&mut rig, 3, "another");
-    let metadata = || Request::Metadata(MetadataRequest::default());
     while rig.engine.throttled_len().1 < limits::THROTTLED_REQUESTS_MAX {
         rig.send_from(SessionId(3), "c", metadata(), 9);
     }
@@ -240,4 +243,83 @@ fn a_connection_for_which_nothing_more_can_be_held_keeps_its_order() {
     let values: Vec<_> = rig.read("t", 0, 0).into_iter().map(|(_, value)| value).collect();
     assert_eq!(values, ["first", "another", "second", "third"]);
     assert_eq!(rig.engine.throttled_len().1, limits::THROTTLED_REQUESTS_MAX - 1);
+}
+
+fn metadata() -> Request {
+    Request::Metadata(MetadataRequest::default())
+}
+
+/// KIP-124: what is owed holds the next request back, tells its client so, and nobody else.
+#[test]
+fn who_took_more_of_the_engines_time_than_he_may_is_told_to_wait_and_others_are_not() {
+    let mut rig = Rig::new();
+    assert!(!rig.engine.measures_requests());
+    set(&mut rig, &[("client-id", Some("c"))], "request_percentage", 10.0);
+    assert!(rig.engine.measures_requests());
+    let ask = |rig: &mut Rig, session, client, spent_us| {
+        let id = rig.send_from(SessionId(session), client, metadata(), 9);
+        rig.handle(crate::Event::Spent(spent_us));
+        id
+    };
+    // A tenth of a second is there to be spent; a quarter is taken.
+    let first = ask(&mut rig, 2, "c", 250_000);
+    assert_eq!(throttle_of(rig.take(first)), 0, "nothing was owed when it came");
+    let second = ask(&mut rig, 2, "c", 0);
+    assert_eq!(throttle_of(rig.take(second)), 1_000, "a second and a half is owed, one is told");
+    let (held, other) = (ask(&mut rig, 2, "c", 90), ask(&mut rig, 3, "d", 250_000));
+    assert!(!rig.is_answered(held));
+    assert_eq!(throttle_of(rig.take(other)), 0);
+    let again = ask(&mut rig, 3, "d", 0);
+    assert_eq!(throttle_of(rig.take(again)), 0, "others go on");
+    rig.pass_ms(1_000);
+    assert!(throttle_of(rig.take(held)) > 0, "half a second is owed still");
+}
+
+#[test]
+fn requests_that_were_held_are_counted_as_their_clients_are_on_average() {
+    let mut rig = Rig::new();
+    set(&mut rig, &[("client-id", None)], "request_percentage", 10.0);
+    let mut served = 0;
+    let mut sent = Vec::new();
+    // Sends on and on, without listening, what takes a millisecond: a hundred a second are its share.
+    for _ in 0..10_000 {
+        sent.push(rig.send_from(SessionId(2), "c", metadata(), 9));
+        rig.handle(crate::Event::Spent(1_000));
+        rig.pass_ms(1);
+    }
+    for id in sent {
+        served += u64::from(rig.is_answered(id));
+    }
+    assert!((900..1_400).contains(&served), "{served} in 10 s");
+}
+
+/// KIP-599, by waiting in all versions: what is over the rate is made, and then nothing for a while.
+#[test]
+fn who_makes_and_deletes_partitions_too_fast_waits_before_the_next() {
+    let mut rig = Rig::new();
+    set(&mut rig, &[("client-id", Some("c"))], "controller_mutation_rate", 10.0);
+    let create = |rig: &mut Rig, session, client, name: &str, partitions| {
+        let topic = CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        rig.send_from(SessionId(session), client, Request::CreateTopics(request), 7)
+    };
+    let made = create(&mut rig, 2, "c", "a", 30);
+    let wait_ms = throttle_of(rig.take(made));
+    assert!((2_000..2_010).contains(&wait_ms), "{wait_ms}");
+    assert!(rig.engine.catalog().by_name("a").is_some());
+    let other = create(&mut rig, 3, "d", "b", 30);
+    assert_eq!(throttle_of(rig.take(other)), 0);
+    let names = vec!["a".to_owned(), "none".to_owned()];
+    let request = DeleteTopicsRequest { topic_names: names, ..Default::default() };
+    let delete = Request::DeleteTopics(request);
+    let deleted = rig.send_from(SessionId(2), "c", delete, 5);
+    assert!(rig.engine.catalog().by_name("a").is_some(), "not before the time is over");
+    rig.pass_ms(wait_ms as u64);
+    assert!(throttle_of(rig.take(deleted)) > 2_900);
+    assert!(rig.engine.catalog().by_name("a").is_none());
 }

@@ -501,8 +501,9 @@ fn snapshots_from_before_transactions_and_settings_are_read() {
     let now = rig.engine.snapshot();
     // Version 2 ended with the doubtful producers, version 3 with what is unsettled, version 4 with the
     // expiries, version 5 with the settings, version 6 with the rosters: what came with the later ones are
-    // empty tables, all zeros wherever they stand (version 7: package counters, cursors, users, rules).
-    for (version, missing_bytes) in [(6, 16), (5, 24), (4, 36), (3, 44), (2, 56)] {
+    // empty tables, all zeros wherever they stand (version 7: package counters, cursors, users, rules,
+    // further rates of quotas).
+    for (version, missing_bytes) in [(6, 20), (5, 28), (4, 40), (3, 48), (2, 60)] {
         let mut old = now[..now.len() - missing_bytes].to_vec();
         old[0] = version;
         let again = rig.reborn(Some(old.into()));

@@ -44,20 +44,12 @@ impl Bootstrap {
             config = config.certificate(shown);
         }
         Ok(match &self.login {
-            Some(user) => config.login(Login::new(self.login_mechanism, user, self.password()?)),
+            Some(user) => {
+                let password = password(self.user_password_file.as_deref())?;
+                config.login(Login::new(self.login_mechanism, user, password))
+            }
             None => config,
         })
-    }
-
-    /// Of who logs in: never from the command line, which others can see.
-    fn password(&self) -> Result<Vec<u8>, CliError> {
-        match (&self.user_password_file, std::env::var_os(PASSWORD_VARIABLE)) {
-            (Some(file), _) => user::read_password(file, "--user-password-file"),
-            (None, Some(set)) => user::first_line(std::os::unix::ffi::OsStringExt::into_vec(set)),
-            (None, None) => Err(CliError::usage(format!(
-                "--user needs a password: --user-password-file, or the variable {PASSWORD_VARIABLE}"
-            ))),
-        }
     }
 
     /// A client that has reached the broker.
@@ -80,6 +72,17 @@ impl Bootstrap {
             },
             _ => failed,
         }
+    }
+}
+
+/// Of who logs in: never from the command line, which others can see.
+pub(super) fn password(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
+    match (file, std::env::var_os(PASSWORD_VARIABLE)) {
+        (Some(file), _) => user::read_password(file, "--user-password-file"),
+        (None, Some(set)) => user::first_line(std::os::unix::ffi::OsStringExt::into_vec(set)),
+        (None, None) => Err(CliError::usage(format!(
+            "--user needs a password: --user-password-file, or the variable {PASSWORD_VARIABLE}"
+        ))),
     }
 }
 

@@ -402,6 +402,12 @@ fn limits(config: &Config) -> Result<(), ConfigError> {
         );
     }
     within(
+        "limits.answer_bytes_in_flight_max",
+        limits.answer_bytes_in_flight_max.0,
+        ANSWERS_BYTES_LEAST,
+        u64::MAX,
+    )?;
+    within(
         "transforms.module_bytes_max",
         config.transforms.module_bytes_max.0,
         1,
@@ -439,3 +445,6 @@ fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
 fn value<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, ConfigError> {
     Err(wrong(key, problem))
 }
+
+/// Fewer would make every fetch a small one.
+const ANSWERS_BYTES_LEAST: u64 = 1 << 20;

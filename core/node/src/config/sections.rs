@@ -273,6 +273,8 @@ section! {
         requests_in_flight_max: usize = limits::CONNECTION_REQUESTS_IN_FLIGHT_MAX,
         /// All requests in memory together. Readers wait when it is spent.
         request_bytes_in_flight_max: ByteSize = ByteSize(limits::IN_FLIGHT_BYTES_MAX as u64),
+        /// All answers on their way out together. Fetches ask for less and then wait when it is spent.
+        answer_bytes_in_flight_max: ByteSize = ByteSize(limits::ANSWERS_BYTES_MAX as u64),
         /// For the handshake of TLS or QUIC.
         handshake_ms: u64 = limits::HANDSHAKE_MS_MAX,
         /// From accepting a connection to its first complete request.

@@ -3,6 +3,7 @@
 //! checked as SASL PLAIN is. Must never let a route through that the table does not know.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{MatchedPath, Request};
@@ -109,12 +110,15 @@ async fn admitted(state: &HttpState, asked: Asked) -> Result<(Principal, String)
     match state.engine.may(question).await {
         Err(_) => Err(Problem::stopping().into_response()),
         Ok(None | Some(true)) => Ok((principal, host)),
-        Ok(Some(false)) if user.is_none() => Err(unproved("say who you are (--user)")),
-        Ok(Some(false)) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("{principal} lacks the permission {operation:?} on Cluster:{name}"),
-        )
-        .into_response()),
+        Ok(Some(false)) => {
+            state.counters.http_denials.fetch_add(1, Relaxed);
+            if user.is_none() {
+                return Err(unproved("say who you are (--user)"));
+            }
+            let message =
+                format!("{principal} lacks the permission {operation:?} on Cluster:{name}");
+            Err(Problem::new(StatusCode::FORBIDDEN, message).into_response())
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
@@ -43,8 +44,19 @@ async fn deploy(
     State(state): State<App>,
     Query(query): Query<DeployQuery>,
     headers: HeaderMap,
-    module: Bytes,
+    module: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Shown>), Problem> {
+    let module = module.map_err(|refused| match refused.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "the module is larger than {} bytes, the most that this node takes \
+                 (transforms.module_bytes_max)",
+                state.module_bytes_max
+            ),
+        ),
+        status => Problem::new(status, refused.to_string()),
+    })?;
     let header =
         headers.get(DEPLOY_HEADER).and_then(|value| value.to_str().ok()).ok_or_else(|| {
             Problem::bad_request(

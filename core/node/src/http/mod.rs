@@ -127,9 +127,15 @@ async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
     let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
     let reports = state.transforms.reports();
     let uptime = state.started.elapsed();
-    let text =
-        metrics::render(&snapshot, &state.counters, &reports, uptime, state.card_endurance_bytes)
-            .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let text = metrics::render(
+        &snapshot,
+        &state.counters,
+        &state.wiring.counts(),
+        &reports,
+        uptime,
+        state.card_endurance_bytes,
+    )
+    .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 

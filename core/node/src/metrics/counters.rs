@@ -88,6 +88,8 @@ pub(crate) struct Counters {
     pub(crate) telemetry: TelemetryCounters,
     pub(crate) received_bytes: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
+    /// HTTP requests that a rule of access refused.
+    pub(crate) http_denials: AtomicU64,
 }
 
 impl Default for Counters {
@@ -101,6 +103,7 @@ impl Default for Counters {
             telemetry: TelemetryCounters::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            http_denials: AtomicU64::new(0),
         }
     }
 }

@@ -18,4 +18,4 @@ pub(crate) mod wear;
 pub(crate) use certificates::CertificateState;
 pub(crate) use counters::{ConnectionKind, Counters, Refusal};
 pub(crate) use render::render;
-pub(crate) use snapshot::{DeriveState, Snapshot};
+pub(crate) use snapshot::{DeriveState, NetCounts, Snapshot};

@@ -9,7 +9,7 @@ use super::certificates;
 use super::counters::{ConnectionKind, Counters, Refusal, TelemetryCounters};
 use super::exposition::Exposition;
 use super::process;
-use super::snapshot::{EngineCounts, GroupState, PartitionState, Snapshot};
+use super::snapshot::{EngineCounts, GroupState, NetCounts, PartitionState, Snapshot};
 use super::storage::{space, storage, wear};
 use super::transforms;
 use crate::transforms::TransformReport;
@@ -18,6 +18,7 @@ use crate::transforms::TransformReport;
 pub(crate) fn render(
     snapshot: &Snapshot,
     counters: &Counters,
+    net: &NetCounts,
     reports: &[TransformReport],
     uptime: Duration,
     card_endurance_bytes: u64,
@@ -33,10 +34,35 @@ pub(crate) fn render(
     space(&mut out, &snapshot.space);
     connections(&mut out, counters);
     certificates::render(&mut out, &counters.certificates);
+    doors(&mut out, &snapshot.engine, counters, net);
     transforms::render(&mut out, reports);
     super::derive::render(&mut out, &snapshot.derives, &snapshot.engine);
     process_state(&mut out, uptime);
     out.encode()
+}
+
+/// Who was let in, who was refused what, and what waits to be taken.
+fn doors(out: &mut Exposition, engine: &EngineCounts, counters: &Counters, net: &NetCounts) {
+    let mut logins = out.counter("millpond_logins_total", "Log-ins, by mechanism and outcome.");
+    for (mechanism, result, n) in &net.logins {
+        logins.add_count(&[("mechanism", mechanism), ("result", result)], *n);
+    }
+    let mut denials = out
+        .counter("millpond_access_denied_total", "Requests refused something by a rule, by API.");
+    for (api, n) in &engine.denials {
+        denials.add_count(&[("api", api)], *n);
+    }
+    denials.add_count(&[("api", "HTTP")], counters.http_denials.load(Relaxed));
+    out.gauge(
+        "millpond_answer_bytes",
+        "Bytes of answers on their way out, room asked for included.",
+    )
+    .count(net.answer_bytes);
+    out.counter(
+        "millpond_answers_shed_total",
+        "Fetches answered without records for want of room.",
+    )
+    .count(net.answers_shed);
 }
 
 fn brokers(out: &mut Exposition, snapshot: &Snapshot) {
@@ -309,7 +335,8 @@ mod tests {
             ..TransformReport::default()
         };
         let uptime = Duration::from_secs(86_400);
-        render(&snapshot, &Counters::default(), &[report], uptime, 3_000).unwrap()
+        render(&snapshot, &Counters::default(), &NetCounts::default(), &[report], uptime, 3_000)
+            .unwrap()
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub(crate) struct EngineCounts {
     /// Answers that told a client to wait because of its quota, and how long.
     pub(crate) throttled_requests: u64,
     pub(crate) throttle_seconds: f64,
+    /// Requests that were refused something by a rule of access, by API.
+    pub(crate) denials: Vec<(&'static str, u64)>,
     /// Connections that must wait now, and their requests.
     pub(crate) throttled_connections: u64,
     pub(crate) held_requests: u64,
@@ -165,4 +167,15 @@ pub(crate) struct StorageState {
     /// What the last start found damaged in the journal.
     pub(crate) damaged_entries: u64,
     pub(crate) corrected_bits: u64,
+}
+
+/// What the connections share, for one scrape.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NetCounts {
+    /// Log-ins: mechanism, outcome, how many.
+    pub(crate) logins: Vec<(&'static str, &'static str, u64)>,
+    /// Bytes of answers on their way out.
+    pub(crate) answer_bytes: u64,
+    /// Fetches answered without records for want of room.
+    pub(crate) answers_shed: u64,
 }

@@ -18,7 +18,7 @@ pub(crate) struct Budget {
 
 /// Bytes taken from a pool; they return when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
+pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
@@ -37,6 +37,16 @@ impl Budget {
     }
 }
 
+impl Taken {
+    /// So much of it is needed: the rest returns.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.0 {
+            let spare = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
+            drop(permit.split(spare));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +60,15 @@ mod tests {
         assert!(budget.take(1).now_or_never().is_none());
         drop(half);
         assert!(budget.take(1).now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_is_not_needed_returns() {
+        let budget = Budget::new(10 * UNIT_BYTES);
+        let mut most = budget.take(9 * UNIT_BYTES).now_or_never().unwrap();
+        most.keep(UNIT_BYTES + 1);
+        let _rest = budget.take(8 * UNIT_BYTES).now_or_never().unwrap();
+        assert!(budget.take(1).now_or_never().is_none());
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::answers::{Room, Turns};
 use super::budget::{Budget, Taken};
 use super::gateway::{Call, EngineGone, Gateway};
 use super::login::{Door, Passage, Unproved};
@@ -90,7 +91,7 @@ impl Ending {
         match self {
             Self::Frame(_) | Self::Request(_) => Some(Refusal::Malformed),
             Self::Unproved(_) => Some(Refusal::Authentication),
-            Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow) => {
+            Self::NoFirstRequest | Self::SlowRequest | Self::Write(WriteFault::Slow { .. }) => {
                 Some(Refusal::Slow)
             }
             _ => None,
@@ -160,6 +161,7 @@ where
         pending,
         slots,
         own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
+        turns: Turns::new(),
         door: wiring.logins.door(who.listener),
         certified,
     };
@@ -197,6 +199,8 @@ struct Incoming<'a, R, G> {
     slots: Arc<Semaphore>,
     /// This connection's share of the budget.
     own: Budget,
+    /// For what may have a large answer.
+    turns: Turns,
     /// Where the peer must prove who it is.
     door: Option<Door>,
     /// Who it is by its certificate.
@@ -309,10 +313,10 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     /// Decodes a frame and gives the request to the engine, once the peer is let in.
     async fn request(&mut self, frame: Bytes, taken: [Taken; 2]) -> Result<(), Ending> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
-        let (answer, end) = match &mut self.door {
+        let ((answer, room), end) = match &mut self.door {
             Some(door) if door.takes_bare_tokens() => {
                 match door.bare_token(&frame, &self.wiring.logins).await {
-                    Passage::Bare(frame) => (Answer::Ready(vec![frame]), None),
+                    Passage::Bare(frame) => ((Answer::Ready(vec![frame]), None), None),
                     Passage::End(_, why) => return Err(Ending::Unproved(why)),
                     Passage::Through | Passage::Answer(_) => return Err(Ending::Closed),
                 }
@@ -320,7 +324,7 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             _ => self.answer(frame).await?,
         };
         // The channel has room for every slot; it is closed only when the other half has ended.
-        let pending = Pending { answer, _bytes: taken, _slot: slot };
+        let pending = Pending { answer, _bytes: taken, _slot: slot, room };
         self.pending.send(pending).await.map_err(|_| Ending::Closed)?;
         let Some(why) = end else { return Ok(()) };
         // Clients that see an answer and the end of the connection at once may only look at the end.
@@ -329,7 +333,7 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     }
 
     /// Where the answer to a request comes from, and why the connection ends after it, if it does.
-    async fn answer(&mut self, frame: Bytes) -> Result<(Answer, Option<Unproved>), Ending> {
+    async fn answer(&mut self, frame: Bytes) -> Result<(Answered, Option<Unproved>), Ending> {
         let answer = match decode_request(frame) {
             Ok((header, request)) => {
                 self.wiring.counters.request(header.api);
@@ -339,9 +343,9 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 };
                 match passage {
                     Passage::Through | Passage::Bare(_) => self.submit(header, request).await?,
-                    Passage::Answer(response) => ready(&header, &response)?,
+                    Passage::Answer(response) => (ready(&header, &response)?, None),
                     Passage::End(Some(response), why) => {
-                        return Ok((ready(&header, &response)?, Some(why)));
+                        return Ok(((ready(&header, &response)?, None), Some(why)));
                     }
                     Passage::End(None, why) => return Err(Ending::Unproved(why)),
                 }
@@ -350,14 +354,16 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 api: ApiKey::ApiVersions,
                 correlation_id,
                 ..
-            }) => Answer::Ready(unsupported_api_versions_response(correlation_id)),
+            }) => (Answer::Ready(unsupported_api_versions_response(correlation_id)), None),
             Err(error) => return Err(Ending::Request(error)),
         };
         Ok((answer, None))
     }
 
-    /// Gives a request to the engine.
-    async fn submit(&self, header: RequestHeader, request: Request) -> Result<Answer, Ending> {
+    /// Gives a request to the engine, once there is room for its answer.
+    async fn submit(&self, header: RequestHeader, request: Request) -> Result<Answered, Ending> {
+        let mut request = request;
+        let room = self.wiring.answers.room(&mut request, &self.turns).await;
         let (reply, receiver) = oneshot::channel();
         let peer = Peer {
             session: self.who.session,
@@ -368,13 +374,13 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             user: self.door.as_ref().and_then(Door::user).or_else(|| self.certified.clone()),
         };
         self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
-        Ok(Answer::Awaited {
-            version: header.version,
-            correlation_id: header.correlation_id,
-            reply: receiver,
-        })
+        let (version, correlation_id) = (header.version, header.correlation_id);
+        Ok((Answer::Awaited { version, correlation_id, reply: receiver }, room))
     }
 }
+
+/// Where an answer comes from, and the room that it may take.
+type Answered = (Answer, Option<Room>);
 
 /// An answer that the engine was not asked for.
 fn ready(header: &RequestHeader, response: &Response) -> Result<Answer, Ending> {
@@ -398,22 +404,23 @@ async fn write_answers(
         }) else {
             return Ok(());
         };
-        let Pending { answer, _bytes, _slot } = next;
-        let mut written = vec![(_bytes, _slot)];
-        outgoing.push(answer.encoded().await?);
+        let Pending { answer, _bytes, _slot, mut room } = next;
+        outgoing.push(answer.encoded(&mut room).await?);
+        let mut written = vec![(_bytes, _slot, room)];
         while !outgoing.is_full() {
-            let Ok(Pending { answer, _bytes, _slot }) = answers.try_recv() else { break };
-            match answer.try_encoded() {
+            let Ok(Pending { answer, _bytes, _slot, mut room }) = answers.try_recv() else { break };
+            match answer.try_encoded(&mut room) {
                 Ok(frame) => outgoing.push(frame?),
                 Err(answer) => {
-                    held = Some(Pending { answer, _bytes, _slot });
+                    held = Some(Pending { answer, _bytes, _slot, room });
                     break;
                 }
             }
-            written.push((_bytes, _slot));
+            written.push((_bytes, _slot, room));
         }
         if !outgoing.is_empty() {
-            let bytes = outgoing.write(writer, wiring.times.write).await?;
+            let is_short = || wiring.answers.is_short();
+            let bytes = outgoing.write(writer, wiring.times.write, is_short).await?;
             wiring.counters.sent_bytes.fetch_add(bytes, Relaxed);
         }
     }

@@ -216,7 +216,7 @@ async fn a_peer_that_takes_no_answers_is_closed() {
                 call.reply.send(Some(millpond_wire::messages::Response::ApiVersions(fat.clone())));
         }
     });
-    assert!(matches!(served.await.unwrap(), Ending::Write(WriteFault::Slow)));
+    assert!(matches!(served.await.unwrap(), Ending::Write(WriteFault::Slow { .. })));
     engine.await.unwrap();
 }
 

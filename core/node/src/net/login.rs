@@ -4,6 +4,7 @@
 //! moment, so that guessing takes time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -46,6 +47,8 @@ pub(crate) struct Logins {
     decoy: Decoy,
     /// One for each password that may be hashed at the same time.
     checks: Arc<Semaphore>,
+    /// By mechanism, HTTP last: who was let in, and who was not.
+    tally: [[AtomicU64; 2]; Mechanism::ALL.len() + 1],
 }
 
 /// Why a connection ends at the door.
@@ -121,7 +124,26 @@ impl Logins {
             users: Arc::default(),
             decoy: Decoy::new(&random_bytes()?),
             checks: Arc::new(Semaphore::new(SASL_DERIVATIONS_MAX)),
+            tally: Default::default(),
         })
+    }
+
+    /// Log-ins since the start: mechanism, outcome, how many.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let names = Mechanism::ALL.iter().map(|mechanism| mechanism.name()).chain([HTTP]);
+        let rows = names.zip(&self.tally);
+        rows.flat_map(|(name, [proved, refused])| {
+            [(name, "proved", proved.load(Relaxed)), (name, "refused", refused.load(Relaxed))]
+        })
+        .collect()
+    }
+
+    /// Counts an end; `None`: of HTTP.
+    fn note(&self, mechanism: Option<Mechanism>, is_proved: bool) {
+        let at = mechanism.map_or(Mechanism::ALL.len(), |mechanism| {
+            Mechanism::ALL.iter().position(|one| *one == mechanism).unwrap_or_default()
+        });
+        self.tally[at][usize::from(!is_proved)].fetch_add(1, Relaxed);
     }
 
     /// The door of a new connection; none where nobody is asked.
@@ -141,6 +163,7 @@ impl Logins {
             Ok(Step::Challenge(_)) => Err(Refused::Over),
             Err(refused) => Err(refused),
         };
+        self.note(None, done.is_ok());
         if done.is_err() {
             tokio::time::sleep(Duration::from_millis(SASL_REFUSAL_DELAY_MS)).await;
         }
@@ -315,6 +338,10 @@ impl Door {
             Ok(Step::Challenge(challenge)) => Ok((challenge.into(), 0)),
             Err(refused) => Err(refused.into()),
         };
+        let is_over = step.is_err() || matches!(self.state, State::Waiting);
+        if is_over {
+            logins.note(Some(mechanism), step.is_ok());
+        }
         if step.is_err() {
             tokio::time::sleep(Duration::from_millis(SASL_REFUSAL_DELAY_MS)).await;
         }
@@ -354,6 +381,8 @@ fn wall_ms() -> i64 {
 
 /// Of a name that is not offered, in the log.
 const MECHANISM_CHARS_SHOWN: usize = 40;
+/// As metrics name whoever logs in with a request of HTTP.
+const HTTP: &str = "HTTP";
 
 #[cfg(test)]
 #[path = "login_tests.rs"]

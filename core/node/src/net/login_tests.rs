@@ -14,7 +14,7 @@ use millpond_wire::messages::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::Offer;
+use super::{Logins, Offer};
 use crate::config::Limits;
 use crate::metrics::Refusal;
 use crate::net::connection::Ending;
@@ -234,4 +234,20 @@ async fn oversized_tokens_and_tokens_out_of_order_are_refused() {
     handshake(&mut rig, "SCRAM-SHA-256").await;
     authenticate(&mut rig, "c=biws,r=abc,p=AAAA").await;
     closed(rig).await;
+}
+
+/// HTTP asks for a password with each request: it takes the same few turns as a login does.
+#[tokio::test(start_paused = true)]
+async fn passwords_of_http_wait_for_the_same_turns_and_refusals_are_held_back() {
+    let logins = Logins::new(Vec::new()).unwrap();
+    let turns = u32::try_from(limits::SASL_DERIVATIONS_MAX).unwrap();
+    let all = Arc::clone(&logins.checks).acquire_many_owned(turns).await.unwrap();
+    let asked = tokio::time::timeout(Duration::from_secs(3600), logins.password(b"\0ann\0guess"));
+    assert!(asked.await.is_err(), "it waits for a turn");
+    drop(all);
+    let begun = Instant::now();
+    assert!(logins.password(b"\0ann\0guess").await.is_err());
+    assert!(begun.elapsed() >= Duration::from_millis(limits::SASL_REFUSAL_DELAY_MS));
+    let told = logins.counts().into_iter().find(|row| (row.0, row.1) == ("HTTP", "refused"));
+    assert_eq!(told.map(|row| row.2), Some(1));
 }

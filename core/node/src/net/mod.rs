@@ -3,6 +3,7 @@
 //! requests go to the engine, replies come back in order.
 
 mod admission;
+mod answers;
 mod budget;
 pub(crate) mod certificates;
 mod complaint;
@@ -28,6 +29,7 @@ use millpond_wire::limits::SHUTDOWN_GRACE_MS_MAX;
 use tokio::sync::watch;
 
 pub(crate) use admission::Admission;
+pub(crate) use answers::Answers;
 pub(crate) use budget::Budget;
 pub(crate) use certificates::{Chain, Force, InForce, Revocable, certified, fallen};
 pub(crate) use complaint::Complaints;
@@ -39,7 +41,7 @@ pub(crate) use token_keys::TokenKeys;
 pub(crate) use users::KnownUsers;
 
 use crate::config::Limits;
-use crate::metrics::{ConnectionKind, Counters};
+use crate::metrics::{ConnectionKind, Counters, NetCounts};
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Wiring {
     pub(crate) requests_in_flight_max: usize,
     /// Bytes of requests in memory, over all connections.
     pub(crate) budget: Budget,
+    /// Bytes of answers in memory, over all connections.
+    pub(crate) answers: Answers,
     pub(crate) complaints: Complaints,
     pub(crate) logins: Logins,
     /// True once the node stops: no request is read any more.
@@ -105,10 +109,20 @@ impl Wiring {
             request_bytes_max: limits.request_bytes_max.as_usize(),
             requests_in_flight_max: limits.requests_in_flight_max,
             budget: Budget::new(limits.request_bytes_in_flight_max.as_usize()),
+            answers: Answers::new(limits.answer_bytes_in_flight_max.as_usize()),
             complaints: Complaints::default(),
             logins,
             stop,
             next_session: AtomicU64::new(1),
+        }
+    }
+
+    /// What a scrape tells of what is shared.
+    pub(crate) fn counts(&self) -> NetCounts {
+        NetCounts {
+            logins: self.logins.counts(),
+            answer_bytes: self.answers.held_bytes(),
+            answers_shed: self.answers.shed(),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::answers::Room;
 use super::budget::Taken;
 
 /// Answers that are ready are gathered up to this many bytes before they are written.
@@ -20,6 +21,8 @@ const GATHER_BYTES: usize = 64 * 1024;
 const SLICES_MAX: usize = 64;
 /// The slowest taker that is waited for, besides the time in which it must take something.
 const TAKE_BYTES_PER_S_MIN: u64 = 8 * 1024;
+/// The same while others wait for the room that its answer holds.
+const TAKE_BYTES_PER_S_PRESSED: u64 = 64 * 1024;
 
 /// A request that was read and is not answered yet. What it holds is given back when its answer is
 /// written.
@@ -27,6 +30,8 @@ pub(super) struct Pending {
     pub(super) answer: Answer,
     pub(super) _bytes: [Taken; 2],
     pub(super) _slot: Option<OwnedSemaphorePermit>,
+    /// Of its answer, where that may be large.
+    pub(super) room: Option<Room>,
 }
 
 /// Where an answer comes from.
@@ -47,8 +52,16 @@ pub(crate) enum WriteFault {
     #[error("an answer cannot be encoded: {0}")]
     Encode(String),
     /// The peer takes nothing, or too little.
-    #[error("the peer does not take its answers")]
-    Slow,
+    #[error(
+        "the peer does not take its answers: of {total} bytes {taken} were taken in {seconds} s \
+         (limits.write_ms)"
+    )]
+    Slow {
+        /// Of what was being written.
+        total: u64,
+        taken: u64,
+        seconds: u64,
+    },
     /// The line broke.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -56,23 +69,32 @@ pub(crate) enum WriteFault {
 
 impl Answer {
     /// The encoded answer; empty if there is none to give.
-    pub(super) async fn encoded(self) -> Result<Vec<Bytes>, WriteFault> {
+    pub(super) async fn encoded(self, room: &mut Option<Room>) -> Result<Vec<Bytes>, WriteFault> {
         match self {
             Self::Ready(frame) => Ok(frame),
-            Self::Awaited { version, correlation_id, reply } => match reply.await {
-                Ok(Some(response)) => encode(version, correlation_id, &response),
-                Ok(None) => Ok(Vec::new()),
-                Err(_) => Err(WriteFault::EngineGone),
-            },
+            Self::Awaited { version, correlation_id, mut reply } => {
+                let answered = match room {
+                    Some(room) => room.await_with(&mut reply).await,
+                    None => reply.await,
+                };
+                match answered {
+                    Ok(Some(response)) => encode(version, correlation_id, response, room),
+                    Ok(None) => Ok(Vec::new()),
+                    Err(_) => Err(WriteFault::EngineGone),
+                }
+            }
         }
     }
 
     /// The encoded answer if it is there already; else the answer back.
-    pub(super) fn try_encoded(self) -> Result<Result<Vec<Bytes>, WriteFault>, Self> {
+    pub(super) fn try_encoded(
+        self,
+        room: &mut Option<Room>,
+    ) -> Result<Result<Vec<Bytes>, WriteFault>, Self> {
         match self {
             Self::Ready(frame) => Ok(Ok(frame)),
             Self::Awaited { version, correlation_id, mut reply } => match reply.try_recv() {
-                Ok(Some(response)) => Ok(encode(version, correlation_id, &response)),
+                Ok(Some(response)) => Ok(encode(version, correlation_id, response, room)),
                 Ok(None) => Ok(Ok(Vec::new())),
                 Err(oneshot::error::TryRecvError::Closed) => Ok(Err(WriteFault::EngineGone)),
                 Err(oneshot::error::TryRecvError::Empty) => {
@@ -86,10 +108,18 @@ impl Answer {
 fn encode(
     version: i16,
     correlation_id: i32,
-    response: &Response,
+    mut response: Response,
+    room: &mut Option<Room>,
 ) -> Result<Vec<Bytes>, WriteFault> {
-    encode_response(version, correlation_id, response)
-        .map_err(|e| WriteFault::Encode(e.to_string()))
+    if let Some(room) = room {
+        room.settle(&mut response);
+    }
+    let frame = encode_response(version, correlation_id, &response)
+        .map_err(|e| WriteFault::Encode(e.to_string()))?;
+    if let Some(room) = room {
+        room.settle_encoded(frame.iter().map(Bytes::len).sum());
+    }
+    Ok(frame)
 }
 
 /// Bytes on their way out, in pieces.
@@ -113,16 +143,19 @@ impl Outgoing {
         self.bytes >= GATHER_BYTES
     }
 
-    /// Writes everything; each step within `patience`, the whole at a least rate. Gives the bytes
-    /// written.
+    /// Writes everything; each step within `patience`, the whole at a least rate, which is higher while
+    /// others wait for the room. Gives the bytes written.
     pub(super) async fn write(
         &mut self,
         out: &mut (impl AsyncWrite + Unpin),
         patience: Duration,
+        is_short: impl Fn() -> bool,
     ) -> Result<u64, WriteFault> {
         let total = self.bytes as u64;
-        let whole =
-            Instant::now() + patience + Duration::from_millis(total * 1000 / TAKE_BYTES_PER_S_MIN);
+        let begun = Instant::now();
+        let whole = begun + patience + Duration::from_millis(total * 1000 / TAKE_BYTES_PER_S_MIN);
+        let mut taken = 0;
+        let slow = |taken| WriteFault::Slow { total, taken, seconds: begun.elapsed().as_secs() };
         while !self.pieces.is_empty() {
             let slices: Vec<IoSlice<'_>> =
                 self.pieces.iter().take(SLICES_MAX).map(|p| IoSlice::new(p)).collect();
@@ -131,14 +164,19 @@ impl Outgoing {
                 .await
                 .ok()
                 .and_then(Result::ok)
-                .ok_or(WriteFault::Slow)??;
+                .ok_or_else(|| slow(taken))??;
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            taken += written as u64;
+            let pressed = patience + Duration::from_millis(taken * 1000 / TAKE_BYTES_PER_S_PRESSED);
+            if begun.elapsed() > pressed && is_short() {
+                return Err(slow(taken));
             }
             self.advance(written);
         }
         let flushed = timeout(patience, out.flush()).await;
-        flushed.map_err(|_| WriteFault::Slow)??;
+        flushed.map_err(|_| slow(taken))??;
         self.bytes = 0;
         Ok(total)
     }
@@ -170,7 +208,7 @@ mod tests {
         }
         let mut received = vec![0; 256];
         let (written, _) = tokio::join!(
-            outgoing.write(&mut ours, Duration::from_secs(1)),
+            outgoing.write(&mut ours, Duration::from_secs(1), || false),
             theirs.read_exact(&mut received)
         );
         assert_eq!((written.unwrap(), received), (256, text));
@@ -182,8 +220,8 @@ mod tests {
         let (mut ours, _theirs) = tokio::io::duplex(7);
         let mut outgoing = Outgoing::default();
         outgoing.push(vec![Bytes::from_static(&[0; 100])]);
-        let result = outgoing.write(&mut ours, Duration::from_secs(30)).await;
-        assert!(matches!(result, Err(WriteFault::Slow)));
+        let result = outgoing.write(&mut ours, Duration::from_secs(30), || false).await;
+        assert!(matches!(result, Err(WriteFault::Slow { .. })), "{result:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,9 +235,30 @@ mod tests {
             }
         });
         let begun = Instant::now();
-        let result = outgoing.write(&mut ours, Duration::from_secs(30)).await;
-        assert!(matches!(result, Err(WriteFault::Slow)));
+        let result = outgoing.write(&mut ours, Duration::from_secs(30), || false).await;
+        assert!(matches!(result, Err(WriteFault::Slow { .. })), "{result:?}");
         assert!(begun.elapsed() < Duration::from_secs(60));
+        drop(ours);
+        drip.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_is_given_up_sooner_while_others_wait_for_room() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let mut outgoing = Outgoing::default();
+        outgoing.push(vec![Bytes::from_static(&[0; 1 << 20])]);
+        // Twice as fast as must be while there is room for all.
+        let drip = tokio::spawn(async move {
+            let mut taken = [0; 16 * 1024];
+            while theirs.read_exact(&mut taken).await.is_ok() {
+                // Slow on purpose: a peer on a narrow line.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let begun = Instant::now();
+        let result = outgoing.write(&mut ours, Duration::from_secs(5), || true).await;
+        assert!(matches!(result, Err(WriteFault::Slow { .. })), "{result:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         drop(ours);
         drip.await.unwrap();
     }

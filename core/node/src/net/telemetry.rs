@@ -43,6 +43,9 @@ pub(crate) async fn serve_telemetry(
     let mut intake = Intake { who, user, wiring: &wiring, arrivals: Arrivals::default() };
     let mut next = Some(first);
     while let Some(datagram) = next {
+        // Before anything is gathered: many connections at once hold no more than the budget allows, and
+        // what comes meanwhile pushes out the oldest of its own connection.
+        let mut taken = wiring.budget.take(TELEMETRY_COMMIT_BYTES_MAX).await;
         let mut gathered = Gathered::default();
         intake.take(&datagram, &mut gathered);
         while !gathered.is_full()
@@ -50,6 +53,7 @@ pub(crate) async fn serve_telemetry(
         {
             intake.take(&more, &mut gathered);
         }
+        taken.keep(gathered.bytes);
         if intake.commit(gathered, &gateway).await.is_err() {
             break;
         }
@@ -120,7 +124,6 @@ impl Intake<'_> {
         if gathered.records == 0 {
             return Ok(());
         }
-        let _taken = self.wiring.budget.take(gathered.bytes).await;
         let records = gathered.records;
         let counts = gathered.counts();
         let (reply, answer) = oneshot::channel();

@@ -133,6 +133,7 @@ fn counts(engine: &Engine) -> EngineCounts {
         idle_jobs: counters.idle_jobs,
         throttled_requests: counters.requests_throttled,
         throttle_seconds: Duration::from_millis(counters.throttle_ms).as_secs_f64(),
+        denials: engine.denials().map(|(api, count)| (api.name(), count)).collect(),
         throttled_connections: throttled_connections as u64,
         held_requests: held_requests as u64,
         fetch_sessions: fetch_sessions as u64,

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use millpond_engine::transform::{AdminError, AdminResponse};
-use millpond_engine::{AdminId, Effect, Event, LoginRefused, Now, RequestId, SessionId, StatePage};
+use millpond_engine::{
+    AdminId, Effect, Engine, Event, LoginRefused, Now, RequestId, SessionId, StatePage,
+};
 use millpond_storage::disk::RealDisk;
 use millpond_storage::{DurableEngine, Shell};
 use millpond_wire::messages::{Request, Response};
@@ -188,7 +190,12 @@ impl LocalGateway {
         let Call { peer, request, version, reply } = call;
         let id = self.shell.next_id();
         self.shell.state.replies.borrow_mut().insert(id, reply);
+        let begun = self.engine.with_engine(Engine::measures_requests).then(Instant::now);
         self.decide(Event::Request { id: RequestId(id), peer, request, version });
+        if let Some(begun) = begun {
+            let spent_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.decide(Event::Spent(spent_us));
+        }
     }
 }
 

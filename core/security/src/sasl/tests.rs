@@ -313,3 +313,24 @@ fn damaged_tokens_never_panic_and_never_let_anybody_in() {
         assert!(!done, "round {round}: {:?} {:?}", first.escape_ascii(), last.escape_ascii());
     }
 }
+
+/// CVE-2021-38153: keys are compared in constant time (`subtle`), so that nobody learns from an answer, nor from
+/// when it comes, how much of a proof was right. What can be told here: every wrong proof is refused in the same
+/// words, wherever it is wrong, and no shorter one counts.
+#[test]
+fn cve_2021_38153_a_proof_that_is_wrong_anywhere_is_refused_alike() {
+    let node = Node::new();
+    let (without, proof) = FINAL.rsplit_once(",p=").unwrap();
+    let proof = BASE64.decode(proof).unwrap();
+    for at in 0..proof.len() {
+        let mut wrong = proof.clone();
+        wrong[at] ^= 1;
+        let mut talk = node.exchange(Mechanism::ScramSha256);
+        talk.challenge(FIRST);
+        let outcome = talk.say(format!("{without},p={}", BASE64.encode(&wrong))).map(|_| ());
+        assert_eq!(outcome, Err(Refused::Credentials { user: "user".to_owned() }), "byte {at}");
+        let mut talk = node.exchange(Mechanism::ScramSha256);
+        talk.challenge(FIRST);
+        malformed(talk.say(format!("{without},p={}", BASE64.encode(&proof[..at]))));
+    }
+}

@@ -83,11 +83,14 @@ fn set(fact: &SettingFact) -> String {
             };
             let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), |rate| rate.to_string());
             format!(
-                "quota of user {} client {}: producers {}, consumers {} bytes a second",
+                "quota of user {} client {}: producers {}, consumers {} bytes a second, the engine {} us a \
+                 second, partitions {} thousandths a second",
                 name(&entity.user),
                 name(&entity.client_id),
                 rate(quota.producer_byte_rate),
-                rate(quota.consumer_byte_rate)
+                rate(quota.consumer_byte_rate),
+                rate(quota.request_us_rate),
+                rate(quota.mutation_milli_rate)
             )
         }
         SettingFact::BrokerConfigured { scope, configs } => {

@@ -5,6 +5,7 @@ use super::assign::{Candidate, Input};
 use super::membership::{full, unknown};
 use super::{AWAY_EPOCH, Assignor, ConsumerGroup, MemberPlace, MemberWords};
 use super::{Refusal, Shares, World};
+use crate::acl::Principal;
 use crate::units::Peer;
 use millpond_wire::error_code::ErrorCode;
 use millpond_wire::limits;
@@ -186,7 +187,8 @@ impl ConsumerGroup {
         }
         let is_new = beat.is_join() && self.join(world, beat)?;
         let says_other = self.take_words(beat);
-        let is_other = self.seen_catalog != world.catalog_seq || is_new || says_other;
+        let is_stale = self.seen_catalog != world.catalog_seq || self.seen_rules != world.sight_seq;
+        let is_other = self.take_sender(world, beat) || is_stale || is_new || says_other;
         if is_other && (self.refresh(world) || is_new || says_other) {
             self.raise_epoch();
         }
@@ -207,6 +209,18 @@ impl ConsumerGroup {
 
     fn raise_epoch(&mut self) {
         self.epoch = self.epoch.saturating_add(1);
+    }
+
+    /// Who sends for a member. True: another than before, who may see other topics.
+    fn take_sender(&mut self, world: &World<'_>, beat: &Beat<'_>) -> bool {
+        let Some(member) = self.members.get_mut(&beat.member_id) else { return false };
+        let sender = world
+            .sight
+            .is_some()
+            .then(|| (Principal::user(beat.peer.user.as_deref()), beat.peer.host.clone()));
+        let is_other = member.words.regex.is_some() && member.sender != sender;
+        member.sender = sender;
+        is_other
     }
 
     /// What a member says of itself. True: others are touched by it.

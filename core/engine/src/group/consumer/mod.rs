@@ -17,6 +17,8 @@ pub(crate) use heartbeat::{Beat, refused};
 
 use super::roster::{MemberPlace, MemberWords, PlaceState};
 use super::{GroupState, Load};
+use crate::access::Sight;
+use crate::acl::Principal;
 use crate::config::EngineConfig;
 use crate::topic::Catalog;
 use crate::units::{EntrySeq, PartitionKey};
@@ -51,6 +53,8 @@ pub(crate) struct ConsumerGroup {
     topics: BTreeMap<Uuid, i32>,
     patterns: BTreeMap<String, subscription::Pattern>,
     seen_catalog: EntrySeq,
+    /// The rules that hold for what its patterns may find.
+    seen_rules: EntrySeq,
     last_serial: u64,
     /// More may be other than before than the member that spoke.
     has_news_of_all: bool,
@@ -73,6 +77,8 @@ pub(crate) struct ConsumerMember {
     topics_bytes: usize,
     /// What its subscription means now.
     reads: BTreeSet<Uuid>,
+    /// Who sent its last heartbeat, where rules are kept; not known yet after a restart.
+    sender: Option<(Principal, String)>,
     session_deadline_ms: u64,
     revoke_deadline_ms: Option<u64>,
 }
@@ -84,6 +90,10 @@ pub(crate) struct World<'a> {
     pub(crate) catalog: &'a Catalog,
     /// The last entry that changed the catalogue.
     pub(crate) catalog_seq: EntrySeq,
+    /// What members may see, where rules are kept.
+    pub(crate) sight: Option<Sight<'a>>,
+    /// The last entry that changed what may be seen.
+    pub(crate) sight_seq: EntrySeq,
 }
 
 /// Why a heartbeat was refused.

@@ -2,6 +2,7 @@
 //! against the catalogue. Patterns come from peers: their number has a cap too.
 
 use super::{ConsumerGroup, Refusal, World};
+use crate::acl::Principal;
 use crate::pattern;
 use crate::topic::Catalog;
 use millpond_wire::error_code::ErrorCode;
@@ -61,13 +62,15 @@ impl ConsumerGroup {
             }
             self.seen_catalog = world.catalog_seq;
         }
+        self.seen_rules = world.sight_seq;
         let mut topics = BTreeMap::new();
         let mut has_changed = false;
         for member in self.members.values_mut() {
             let named = member.words.topics.iter().filter_map(|name| world.catalog.by_name(name));
             let mut reads: BTreeSet<Uuid> = named.map(|topic| topic.id).collect();
             let pattern = member.words.regex.as_ref().and_then(|text| self.patterns.get(text));
-            reads.extend(pattern.into_iter().flat_map(|pattern| pattern.matches.iter().copied()));
+            let found = pattern.into_iter().flat_map(|pattern| pattern.matches.iter().copied());
+            reads.extend(found.filter(|id| may_find(world, member.sender.as_ref(), *id)));
             for id in &reads {
                 let count = world.catalog.by_id(*id).map_or(0, |topic| topic.partitions.len());
                 topics.insert(*id, i32::try_from(count).unwrap_or(i32::MAX));
@@ -84,6 +87,13 @@ impl ConsumerGroup {
     pub(crate) fn subscribes(&self, topic: Uuid) -> bool {
         self.topics.contains_key(&topic)
     }
+}
+
+/// Whether a pattern may find a topic for a member: whoever may not describe it does not learn of it by
+/// its name fitting (KIP-848). A member that was not heard since the start keeps what it has.
+fn may_find(world: &World<'_>, sender: Option<&(Principal, String)>, topic: Uuid) -> bool {
+    let (Some(sight), Some((principal, host))) = (&world.sight, sender) else { return true };
+    world.catalog.by_id(topic).is_some_and(|topic| sight.describes(principal, host, &topic.name))
 }
 
 #[cfg(test)]

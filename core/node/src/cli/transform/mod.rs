@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::http_client::HttpClient;
+use super::http_client::{HttpClient, HttpLogin};
 use super::table::Table;
 use super::{CliError, session, text};
 use crate::http::{
@@ -42,6 +42,8 @@ pub(super) struct TransformArgs {
     /// The node's HTTP address.
     #[arg(long, global = true, default_value = "http://127.0.0.1:9644", value_name = "URL")]
     http: String,
+    #[command(flatten)]
+    login: HttpLogin,
     #[command(subcommand)]
     command: TransformCommand,
 }
@@ -191,7 +193,7 @@ fn key_number(text: &str) -> Result<(String, u64), String> {
 
 /// Runs the command.
 pub(super) fn run(args: TransformArgs, json: bool) -> Result<(), CliError> {
-    let node = HttpClient::new(&args.http);
+    let node = HttpClient::new(&args.http).logged_in(&args.login)?;
     match args.command {
         TransformCommand::Deploy(args) => deploy(&node, *args, json),
         TransformCommand::List => list(&node.get::<Vec<Shown>>("/v1/transforms")?, json),
