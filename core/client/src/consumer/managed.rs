@@ -322,7 +322,10 @@ impl Member {
     pub(crate) async fn news(&mut self) {
         if self.is_puzzled {
             tokio::time::sleep(PAUSE).await;
-        } else if self.view.changed().await.is_err() {
+        } else if self.view.changed().await.is_ok() {
+            // It counts as seen from here on.
+            self.is_open = true;
+        } else {
             // The task is gone with its fault told.
             std::future::pending().await
         }
