@@ -57,6 +57,9 @@ async fn fill(broker: &Broker, from: usize, count: usize) {
     producer.close().await;
 }
 
+/// A rebalance as a sign, and the partitions it is about.
+type Event = (char, Vec<i32>);
+
 /// What was read of each partition.
 type Seen = BTreeMap<i32, Vec<usize>>;
 
@@ -127,7 +130,7 @@ async fn two_members_of_either_protocol_share_the_partitions_and_read_each_recor
 #[tokio::test]
 async fn a_member_that_comes_does_not_stop_what_the_others_keep() {
     let broker = broker();
-    let events: Arc<Mutex<Vec<(char, Vec<i32>)>>> = Arc::default();
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let noted = Arc::clone(&events);
     let tell = move |what: Rebalance<'_>| {
         let (sign, places) = match what {
@@ -225,7 +228,7 @@ async fn a_partition_that_is_held_back_rests_while_the_others_flow_also_over_a_r
     let before = seen[&rests].clone();
     let place: (Arc<str>, i32) = (TOPIC.into(), rests);
     reader.pause(std::slice::from_ref(&place)).unwrap();
-    assert_eq!(reader.paused(), [place.clone()]);
+    assert_eq!(reader.paused(), std::slice::from_ref(&place));
     let others = |seen: &Seen| count(seen) - seen[&rests].len();
     poll_until(&mut [&mut reader], &mut seen, |_, seen| others(seen) == 30).await;
     assert_eq!(seen[&rests], before);
