@@ -15,7 +15,7 @@ const UNSAFE_ALLOWED: [&str; 6] = [
     "core/storage/src/disk/uring/",
     "core/storage/src/disk/aligned.rs",
     "core/transform/src/artifact.rs",
-    "core/client/c/src/ffi.rs",
+    "core/client/c/src/ffi/",
     "wasm-sdk/src/",
     "guests/modules/",
 ];

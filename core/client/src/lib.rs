@@ -92,7 +92,9 @@ pub use certificate::ClientCertificate;
 pub use client::Client;
 pub use config::ClientConfig;
 pub use connection::{Connection, PendingCall};
-pub use consumer::{ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
+pub use consumer::{
+    ConsumedRecord, Consumer, ConsumerBuilder, GroupProtocol, OffsetReset, Rebalance,
+};
 pub use error::{CallError, ClientError, ConnectError};
 pub use login::{Login, LoginError, Mechanism};
 pub use millpond_wire::ErrorCode;

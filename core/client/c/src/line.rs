@@ -1,16 +1,19 @@
 //! A producer on a thread of its own, and the reports that it leaves for whoever asks. Holds bounded
-//! memory: bytes of records count from their taking until their report is taken.
+//! memory: bytes of records count from their taking until their report is taken. What is done to a
+//! transaction stands in one line with the records, so that each is on its side of it.
 
+use crate::bell::Bell;
+use crate::fault::{Fault, Kind};
+use crate::reader::Standing;
 use crate::settings::Made;
 use futures::stream::{FuturesUnordered, StreamExt};
 use millpond_client::{
-    Client, DeliveryError, DeliveryFuture, Producer, Record, SendError, Spill, SpillError,
+    Client, ClientConfig, DeliveryError, DeliveryFuture, Producer, ProducerBuilder, Record, Spill,
+    TransactionalProducer,
 };
 use millpond_wire::limits;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::RawFd;
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -33,7 +36,7 @@ pub(crate) struct Report {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) timestamp_ms: i64,
-    pub(crate) error: String,
+    pub(crate) fault: Fault,
     bytes: usize,
 }
 
@@ -52,10 +55,37 @@ pub(crate) enum Untaken {
     Closed,
 }
 
-struct Job {
-    record: Record,
-    tag: usize,
-    bytes: usize,
+/// What is done to a transaction.
+pub(crate) enum Act {
+    Begin,
+    Offsets(Standing),
+    Commit,
+    Abort,
+}
+
+/// Which of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Begin,
+    Offsets,
+    Commit,
+    Abort,
+}
+
+impl Act {
+    fn step(&self) -> Step {
+        match self {
+            Self::Begin => Step::Begin,
+            Self::Offsets(_) => Step::Offsets,
+            Self::Commit => Step::Commit,
+            Self::Abort => Step::Abort,
+        }
+    }
+}
+
+enum Job {
+    Send { record: Record, tag: usize, bytes: usize },
+    Do(Act),
 }
 
 #[derive(Default)]
@@ -66,54 +96,68 @@ struct Inbox {
     /// Records that are taken and whose report is not.
     records: usize,
     numbers: Numbers,
+    /// The step that was asked for, until its outcome is taken.
+    step: Option<Step>,
+    outcome: Option<Result<(), Fault>>,
     is_over: bool,
+}
+
+impl Inbox {
+    fn has_news(&self) -> bool {
+        !self.reports.is_empty() || self.outcome.is_some()
+    }
 }
 
 /// What the thread and the callers share.
 struct Shared {
     inbox: Mutex<Inbox>,
     news: Condvar,
-    /// Written when reports begin to wait; the other end is what callers poll.
-    bell: UnixStream,
+    /// Rung when something begins to wait.
+    bell: Bell,
 }
 
 /// See the module.
 pub(crate) struct Line {
     shared: Arc<Shared>,
     jobs: mpsc::UnboundedSender<Job>,
-    ear: UnixStream,
     buffer_bytes: usize,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     spill: Option<Spill>,
+    is_transactional: bool,
 }
 
 /// Where records go.
 enum Sink {
     Broker(Producer),
     Flash(Spill),
+    Transactions(Box<Transactions>),
+}
+
+/// A producer of transactions, made when the first one begins.
+struct Transactions {
+    builder: ProducerBuilder,
+    client: ClientConfig,
+    made: Option<TransactionalProducer>,
 }
 
 impl Line {
     /// Starts the thread; the error says what does not make sense.
     pub(crate) fn start(made: Made) -> Result<Self, String> {
-        let (ear, bell) = UnixStream::pair().map_err(|error| error.to_string())?;
-        for end in [&ear, &bell] {
-            end.set_nonblocking(true).map_err(|error| error.to_string())?;
-        }
+        let bell = Bell::new().map_err(|error| error.to_string())?;
         let (inbox, news) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { inbox, news, bell });
         let (jobs, taken) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std_mpsc::channel();
-        let buffer_bytes = made.buffer_bytes;
+        let (buffer_bytes, is_transactional) = (made.buffer_bytes, made.is_transactional);
         let at_work = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("millpond".to_owned());
         let thread = thread.spawn(move || work(made, &at_work, taken, stopped, &started));
         let thread = thread.map_err(|error| error.to_string())?;
         let spill = start.recv().map_err(|_| "the thread ended at once".to_owned())??;
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { shared, jobs, ear, buffer_bytes, stop, thread, spill })
+        Ok(Self { shared, jobs, buffer_bytes, stop, thread, spill, is_transactional })
     }
 
     /// Takes a record if there is room.
@@ -128,16 +172,50 @@ impl Line {
             return Err(Untaken::Full);
         }
         // Within the lock: records go in the order in which they are taken.
-        self.jobs.send(Job { record, tag, bytes }).map_err(|_| Untaken::Closed)?;
+        self.jobs.send(Job::Send { record, tag, bytes }).map_err(|_| Untaken::Closed)?;
         inbox.bytes += bytes;
         inbox.records += 1;
         inbox.numbers.accepted += 1;
         Ok(())
     }
 
-    /// What is readable while reports wait.
+    /// Does a step of a transaction, after all records that were taken before it. When the time is over
+    /// the step goes on; asking for the same again waits for it.
+    pub(crate) fn act(&self, act: Act, timeout: Option<Duration>) -> Result<(), Fault> {
+        if !self.is_transactional {
+            return Err(Fault::new(Kind::Invalid, "transactional_id: it must be set"));
+        }
+        {
+            let mut inbox = self.shared.inbox();
+            if inbox.is_over {
+                return Err(Fault::closed());
+            }
+            let step = act.step();
+            if inbox.step.is_none() {
+                self.jobs.send(Job::Do(act)).map_err(|_| Fault::closed())?;
+                inbox.step = Some(step);
+            } else if inbox.step != Some(step) {
+                let text = "another step of the transaction is under way: finish that first";
+                return Err(Fault::new(Kind::Invalid, text));
+            }
+        }
+        if !self.wait_until(timeout, |inbox| inbox.outcome.is_some()) {
+            let is_over = self.shared.inbox().is_over;
+            return Err(if is_over { Fault::closed() } else { Fault::timed_out() });
+        }
+        let mut inbox = self.shared.inbox();
+        // Another thread that waited for the same may have taken it.
+        let Some(outcome) = inbox.outcome.take() else { return Err(Fault::timed_out()) };
+        inbox.step = None;
+        if !inbox.has_news() {
+            self.shared.bell.silence();
+        }
+        outcome
+    }
+
+    /// What is readable while something waits.
     pub(crate) fn descriptor(&self) -> RawFd {
-        self.ear.as_raw_fd()
+        self.shared.bell.descriptor()
     }
 
     /// The next report.
@@ -148,9 +226,8 @@ impl Line {
             inbox.bytes = inbox.bytes.saturating_sub(report.bytes);
             inbox.records = inbox.records.saturating_sub(1);
         }
-        if inbox.reports.is_empty() {
-            let mut rung = [0; 64];
-            while matches!((&self.ear).read(&mut rung), Ok(count) if count > 0) {}
+        if !inbox.has_news() {
+            self.shared.bell.silence();
         }
         report
     }
@@ -215,11 +292,21 @@ impl Shared {
             Status::Delivered => inbox.numbers.delivered += 1,
             Status::Failed | Status::InDoubt => inbox.numbers.failed += 1,
         }
-        let was_empty = inbox.reports.is_empty();
+        let had_news = inbox.has_news();
         inbox.reports.push_back(report);
-        if was_empty {
-            // A bell that is full is rung already.
-            let _ = (&self.bell).write(&[1]);
+        self.wake(inbox, had_news);
+    }
+
+    fn acted(&self, outcome: Result<(), Fault>) {
+        let mut inbox = self.inbox();
+        let had_news = inbox.has_news();
+        inbox.outcome = Some(outcome);
+        self.wake(inbox, had_news);
+    }
+
+    fn wake(&self, inbox: MutexGuard<'_, Inbox>, had_news: bool) {
+        if !had_news {
+            self.bell.ring();
         }
         drop(inbox);
         self.news.notify_all();
@@ -238,7 +325,7 @@ fn work(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(async {
-            let sink = match sink(made) {
+            let mut sink = match sink(made) {
                 Ok(sink) => sink,
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -246,12 +333,12 @@ fn work(
                 }
             };
             let spill = match &sink {
-                Sink::Broker(_) => None,
+                Sink::Broker(_) | Sink::Transactions(_) => None,
                 Sink::Flash(spill) => Some(spill.clone()),
             };
             let _ = started.send(Ok(spill));
             tokio::select! {
-                () = serve(&sink, shared, jobs) => {}
+                () = serve(&mut sink, shared, jobs) => {}
                 _ = stopped => {}
             }
             if let Sink::Flash(spill) = sink {
@@ -267,6 +354,10 @@ fn work(
 }
 
 fn sink(made: Made) -> Result<Sink, String> {
+    if made.is_transactional {
+        let (builder, client) = (made.producer, made.client);
+        return Ok(Sink::Transactions(Box::new(Transactions { builder, client, made: None })));
+    }
     let client = Client::new(made.client);
     match made.spill {
         Some(spill) => spill.open(client).map(Sink::Flash).map_err(|error| error.to_string()),
@@ -274,22 +365,56 @@ fn sink(made: Made) -> Result<Sink, String> {
     }
 }
 
+impl Sink {
+    /// Takes a record: a delivery to wait for, or nothing more to come.
+    async fn send(&mut self, record: Record) -> Result<Option<DeliveryFuture>, Fault> {
+        match self {
+            Self::Broker(producer) => Ok(Some(producer.send(record).await?)),
+            Self::Flash(spill) => {
+                spill.send(record).await?;
+                Ok(None)
+            }
+            Self::Transactions(transactions) => match &transactions.made {
+                Some(producer) => Ok(Some(producer.send(record).await?)),
+                None => Err(Fault::new(Kind::Invalid, "no transaction is open: begin one")),
+            },
+        }
+    }
+
+    async fn act(&mut self, act: Act) -> Result<(), Fault> {
+        let Self::Transactions(transactions) = self else { return Ok(()) };
+        let producer = match &mut transactions.made {
+            Some(producer) => producer,
+            None => {
+                let Transactions { builder, client, .. } = &**transactions;
+                let made = builder.clone().connect_transactional(client.clone()).await?;
+                transactions.made.insert(made)
+            }
+        };
+        match act {
+            Act::Begin => producer.begin().await?,
+            Act::Commit => producer.commit().await?,
+            Act::Abort => producer.abort().await?,
+            Act::Offsets(at) => producer.send_offsets(&at.group, &at.places).await?,
+        }
+        Ok(())
+    }
+}
+
 /// Passes records on in their order, and reports whenever one of them is settled.
-async fn serve(sink: &Sink, shared: &Shared, mut jobs: mpsc::UnboundedReceiver<Job>) {
+async fn serve(sink: &mut Sink, shared: &Shared, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let (settling, mut settled) = mpsc::unbounded_channel();
     let feed = async {
-        while let Some(Job { record, tag, bytes }) = jobs.recv().await {
-            match sink {
-                Sink::Broker(producer) => match producer.send(record).await {
-                    Ok(delivery) => {
+        while let Some(job) = jobs.recv().await {
+            match job {
+                Job::Do(act) => shared.acted(sink.act(act).await),
+                Job::Send { record, tag, bytes } => match sink.send(record).await {
+                    Ok(Some(delivery)) => {
                         let _ = settling.send((delivery, tag, bytes));
                     }
-                    Err(error) => shared.report(unsent(tag, bytes, &error)),
+                    Ok(None) => shared.report(stored(tag, bytes)),
+                    Err(fault) => shared.report(without(tag, bytes, fault)),
                 },
-                Sink::Flash(spill) => {
-                    let outcome = spill.send(record).await;
-                    shared.report(stored(tag, bytes, outcome));
-                }
             }
         }
     };
@@ -317,7 +442,7 @@ async fn told(delivery: DeliveryFuture, tag: usize, bytes: usize) -> Report {
             partition,
             offset: delivery.offset.unwrap_or(-1),
             timestamp_ms: delivery.timestamp_ms,
-            error: String::new(),
+            fault: Fault::default(),
             bytes,
         },
         Err(error) => Report { partition, ..failed(tag, bytes, &error) },
@@ -326,21 +451,14 @@ async fn told(delivery: DeliveryFuture, tag: usize, bytes: usize) -> Report {
 
 fn failed(tag: usize, bytes: usize, error: &DeliveryError) -> Report {
     let status = if error.may_be_written() { Status::InDoubt } else { Status::Failed };
-    Report { status, ..without(tag, bytes, error.to_string()) }
+    Report { status, ..without(tag, bytes, error.into()) }
 }
 
-fn unsent(tag: usize, bytes: usize, error: &SendError) -> Report {
-    without(tag, bytes, error.to_string())
+fn stored(tag: usize, bytes: usize) -> Report {
+    Report { status: Status::Delivered, ..without(tag, bytes, Fault::default()) }
 }
 
-fn stored(tag: usize, bytes: usize, outcome: Result<(), SpillError>) -> Report {
-    match outcome {
-        Ok(()) => Report { status: Status::Delivered, ..without(tag, bytes, String::new()) },
-        Err(error) => without(tag, bytes, error.to_string()),
-    }
-}
-
-fn without(tag: usize, bytes: usize, error: String) -> Report {
+fn without(tag: usize, bytes: usize, fault: Fault) -> Report {
     let status = Status::Failed;
-    Report { tag, status, partition: -1, offset: -1, timestamp_ms: -1, error, bytes }
+    Report { tag, status, partition: -1, offset: -1, timestamp_ms: -1, fault, bytes }
 }

@@ -1,17 +1,19 @@
 //! Settings by name and text, as C gives them, and what they make. Believes no text.
 
 use millpond_client::{
-    ClientConfig, Codec, Login, Mechanism, Producer, ProducerBuilder, Spill, SpillBuilder, Trust,
-    WhenFull,
+    ClientCertificate, ClientConfig, Codec, Consumer, ConsumerBuilder, GroupProtocol, Login,
+    Mechanism, OffsetReset, Producer, ProducerBuilder, Spill, SpillBuilder, Trust, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Every name that there is.
-const NAMES: [&str; 16] = [
+const NAMES: &[&str] = &[
     "bootstrap",
     "fingerprint",
     "ca_pem",
+    "certificate_pem",
+    "private_key_pem",
     "client_id",
     "mechanism",
     "user",
@@ -25,6 +27,16 @@ const NAMES: [&str; 16] = [
     "spill_dir",
     "spill_bytes",
     "spill_full",
+    "transactional_id",
+    "transaction_timeout_ms",
+    "group",
+    "group_protocol",
+    "offset_reset",
+    "read_committed",
+    "auto_commit_ms",
+    "max_poll_records",
+    "fetch_wait_ms",
+    "rebalance_timeout_ms",
 ];
 
 /// What was set.
@@ -39,12 +51,21 @@ pub(crate) struct Made {
     pub(crate) producer: ProducerBuilder,
     pub(crate) spill: Option<SpillBuilder>,
     pub(crate) buffer_bytes: usize,
+    pub(crate) is_transactional: bool,
+}
+
+/// What settings mean for a consumer.
+pub(crate) struct Reading {
+    pub(crate) client: ClientConfig,
+    /// Without a group and without anything to read.
+    pub(crate) consumer: ConsumerBuilder,
+    pub(crate) group: Option<String>,
 }
 
 impl Settings {
     /// False: there is no such name.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> bool {
-        let Some(name) = NAMES.into_iter().find(|known| *known == name) else { return false };
+        let Some(name) = NAMES.iter().copied().find(|known| *known == name) else { return false };
         self.given.insert(name, value.to_owned());
         true
     }
@@ -58,18 +79,65 @@ impl Settings {
         self.get(name).map(parse).transpose()
     }
 
-    /// Makes of them what they mean; the error says which one does not make sense.
-    pub(crate) fn make(&self) -> Result<Made, String> {
+    fn client(&self) -> Result<ClientConfig, String> {
         let bootstrap = self.get("bootstrap").ok_or("bootstrap: it must be set")?;
         let mut client = ClientConfig::new(bootstrap).map_err(|error| error.to_string())?;
         client.trust = self.trust()?;
         client.login = self.login()?;
+        client.certificate = match (self.get("certificate_pem"), self.get("private_key_pem")) {
+            (Some(chain), Some(key)) => Some(ClientCertificate::new(chain.into(), key.into())),
+            (None, None) => None,
+            _ => return Err("certificate_pem and private_key_pem: set both or none".to_owned()),
+        };
         if let Some(id) = self.get("client_id") {
             id.clone_into(&mut client.client_id);
         }
         if let Some(ms) = self.number("connect_timeout_ms")? {
             client.connect_timeout = Duration::from_millis(ms);
         }
+        Ok(client)
+    }
+
+    /// Makes of them what they mean to a consumer; the error says which one does not make sense.
+    pub(crate) fn reading(&self) -> Result<Reading, String> {
+        let reset = match self.get("offset_reset") {
+            None | Some("latest") => OffsetReset::Latest,
+            Some("earliest") => OffsetReset::Earliest,
+            Some("fail") => OffsetReset::Fail,
+            Some(_) => return Err("offset_reset: it is earliest, latest or fail".to_owned()),
+        };
+        let protocol = match self.get("group_protocol") {
+            None | Some("auto") => GroupProtocol::Auto,
+            Some("consumer") => GroupProtocol::Consumer,
+            Some("classic") => GroupProtocol::Classic,
+            Some(_) => return Err("group_protocol: it is auto, consumer or classic".to_owned()),
+        };
+        let is_committed = match self.get("read_committed") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err("read_committed: it is true or false".to_owned()),
+        };
+        let mut consumer = Consumer::builder().offset_reset(reset).group_protocol(protocol);
+        consumer = consumer.read_committed(is_committed);
+        if let Some(ms) = self.number("auto_commit_ms")? {
+            consumer = consumer.auto_commit(Duration::from_millis(ms));
+        }
+        if let Some(records) = self.number("max_poll_records")? {
+            consumer = consumer.max_poll_records(usize::try_from(records).unwrap_or(usize::MAX));
+        }
+        if let Some(ms) = self.number("fetch_wait_ms")? {
+            consumer = consumer.fetch_wait(Duration::from_millis(ms));
+        }
+        if let Some(ms) = self.number("rebalance_timeout_ms")? {
+            consumer = consumer.rebalance_timeout(Duration::from_millis(ms));
+        }
+        let group = self.get("group").map(str::to_owned);
+        Ok(Reading { client: self.client()?, consumer, group })
+    }
+
+    /// Makes of them what they mean to a producer; the error says which one does not make sense.
+    pub(crate) fn make(&self) -> Result<Made, String> {
+        let client = self.client()?;
         let codec = self.codec()?;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let buffer = self.number("buffer_bytes")?.unwrap_or(4 * 1024 * 1024);
@@ -84,7 +152,18 @@ impl Settings {
         if let Some(ms) = self.number("delivery_timeout_ms")? {
             producer = producer.delivery_timeout(Duration::from_millis(ms));
         }
-        Ok(Made { client, producer, spill: self.spill(codec)?, buffer_bytes })
+        let spill = self.spill(codec)?;
+        let id = self.get("transactional_id");
+        if let Some(id) = id {
+            if spill.is_some() {
+                return Err("transactional_id: a spill sends without transactions".to_owned());
+            }
+            producer = producer.transactional_id(id);
+        }
+        if let Some(ms) = self.number("transaction_timeout_ms")? {
+            producer = producer.transaction_timeout(Duration::from_millis(ms));
+        }
+        Ok(Made { client, producer, spill, buffer_bytes, is_transactional: id.is_some() })
     }
 
     fn trust(&self) -> Result<Trust, String> {

@@ -69,14 +69,14 @@ impl Admin {
         check("listing rules".to_owned(), response.error_code, response.error_message)?;
         let mut acls = Vec::new();
         for of in response.resources {
-            acls.extend(of.acls.into_iter().map(|one| Acl {
-                resource: of.resource_type,
-                name: of.resource_name.clone(),
-                pattern: of.pattern_type,
-                principal: one.principal,
-                host: one.host,
-                operation: one.operation,
-                permission: one.permission_type,
+            let resource = (of.resource_type, of.resource_name, of.pattern_type);
+            acls.extend(of.acls.into_iter().map(|one| {
+                rule(
+                    resource.clone(),
+                    (one.principal, one.host),
+                    one.operation,
+                    one.permission_type,
+                )
             }));
         }
         acls.sort();
@@ -128,17 +128,19 @@ impl Admin {
         let mut acls = Vec::new();
         for result in response.filter_results {
             check("deleting rules".to_owned(), result.error_code, result.error_message)?;
-            acls.extend(result.matching_acls.into_iter().map(|one| Acl {
-                resource: one.resource_type,
-                name: one.resource_name,
-                pattern: one.pattern_type,
-                principal: one.principal,
-                host: one.host,
-                operation: one.operation,
-                permission: one.permission_type,
+            acls.extend(result.matching_acls.into_iter().map(|one| {
+                let resource = (one.resource_type, one.resource_name, one.pattern_type);
+                rule(resource, (one.principal, one.host), one.operation, one.permission_type)
             }));
         }
         acls.sort();
         Ok(acls)
     }
+}
+
+/// A rule as two messages tell it: `resource` is its kind, name and pattern; `who` the principal and the
+/// host.
+fn rule(resource: (i8, String, i8), who: (String, String), operation: i8, permission: i8) -> Acl {
+    let ((resource, name, pattern), (principal, host)) = (resource, who);
+    Acl { resource, name, pattern, principal, host, operation, permission }
 }

@@ -1,14 +1,16 @@
-//! Consumer groups: list, describe, committed offsets, delete.
+//! Consumer groups of either protocol: list, describe, committed offsets, delete.
 
 use super::{Admin, check};
 use crate::client::expect_response;
+use crate::connection::Connection;
 use crate::error::ClientError;
 use millpond_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use millpond_wire::messages::{
-    ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
-    Message, OffsetFetchRequest, OffsetFetchResponse, Request,
+    ConsumerGroupDescribeRequest, ConsumerProtocolAssignment, DeleteGroupsRequest,
+    DescribeGroupsRequest, ListGroupsRequest, Message, OffsetFetchRequest, OffsetFetchResponse,
+    Request,
 };
-use millpond_wire::{ErrorCode, Reader};
+use millpond_wire::{ApiKey, ErrorCode, Reader};
 use std::collections::BTreeMap;
 
 /// A group as a list shows it.
@@ -27,7 +29,8 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// Its id.
     pub group_id: String,
-    /// Its state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable` or `Dead`.
+    /// Its state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Assigning`, `Reconciling`,
+    /// `Stable` or `Dead`.
     pub state: String,
     /// What it is for; `consumer` for consumers.
     pub protocol_type: String,
@@ -89,7 +92,7 @@ impl Admin {
         Ok(groups)
     }
 
-    /// One group. A group that does not exist is `Dead`, as in Kafka.
+    /// One group, of either protocol. A group that does not exist is `Dead`, as in Kafka.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -102,6 +105,12 @@ impl Admin {
         let response = connection.call(request).await?;
         let response = expect_response!(connection, response, DescribeGroups);
         let group = response.groups.into_iter().next().ok_or_else(|| not_found(group_id))?;
+        // One whose assignments the broker computes is not known by that request.
+        let is_unknown =
+            group.error_code == ErrorCode::GroupIdNotFound.code() || group.group_state == "Dead";
+        if is_unknown && let Some(group) = describe_managed(&connection, group_id).await? {
+            return Ok(group);
+        }
         if group.error_code != ErrorCode::GroupIdNotFound.code() {
             check(format!("describing group `{group_id}`"), group.error_code, None)?;
         }
@@ -162,6 +171,45 @@ impl Admin {
         }
         Ok(())
     }
+}
+
+/// A group of the new protocol (KIP-848); `None`: there is none of that name, or the broker has no such
+/// groups.
+async fn describe_managed(
+    connection: &Connection,
+    group_id: &str,
+) -> Result<Option<GroupDescription>, ClientError> {
+    if connection.version(ApiKey::ConsumerGroupDescribe).is_none() {
+        return Ok(None);
+    }
+    let request = Request::ConsumerGroupDescribe(ConsumerGroupDescribeRequest {
+        group_ids: vec![group_id.to_owned()],
+        include_authorized_operations: false,
+    });
+    let response = connection.call(request).await?;
+    let response = expect_response!(connection, response, ConsumerGroupDescribe);
+    let group = response.groups.into_iter().next().ok_or_else(|| not_found(group_id))?;
+    if group.error_code == ErrorCode::GroupIdNotFound.code() {
+        return Ok(None);
+    }
+    check(format!("describing group `{group_id}`"), group.error_code, group.error_message)?;
+    let members = group.members.into_iter().map(|member| {
+        let topics = member.assignment.topic_partitions.into_iter();
+        GroupMember {
+            member_id: member.member_id,
+            group_instance_id: member.instance_id,
+            client_id: member.client_id,
+            host: member.client_host,
+            assignment: topics.map(|topic| (topic.topic_name, topic.partitions)).collect(),
+        }
+    });
+    Ok(Some(GroupDescription {
+        group_id: group.group_id,
+        state: group.group_state,
+        protocol_type: "consumer".to_owned(),
+        assignor: group.assignor_name,
+        members: members.collect(),
+    }))
 }
 
 /// The offsets in a response of any version: one group at the top, or a list of groups.

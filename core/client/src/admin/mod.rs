@@ -5,12 +5,14 @@
 
 mod acls;
 mod groups;
+mod offsets;
 mod topics;
 mod users;
 
 pub use acls::{Acl, AclFilter};
 pub(crate) use groups::committed;
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
+pub use offsets::PartitionLag;
 pub use topics::{NewTopic, OffsetSpec, PartitionOffset, Setting};
 pub(crate) use topics::{list_offsets_request, partition_offsets};
 pub use users::{NewCredential, ScramMechanism, User, UserCredential};

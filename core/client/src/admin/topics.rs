@@ -9,10 +9,13 @@ use millpond_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use millpond_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use millpond_wire::messages::delete_topics_request::DeleteTopicState;
 use millpond_wire::messages::describe_configs_request::DescribeConfigsResource;
+use millpond_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use millpond_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millpond_wire::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    ListOffsetsRequest, ListOffsetsResponse, Request, Uuid,
+    IncrementalAlterConfigsRequest, ListOffsetsRequest, ListOffsetsResponse, Request, Uuid,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -204,6 +207,37 @@ impl Admin {
     /// [`ClientError`].
     pub async fn broker_settings(&self, broker_id: i32) -> Result<Vec<Setting>, ClientError> {
         self.settings(RESOURCE_BROKER, &broker_id.to_string()).await
+    }
+
+    /// Changes settings of a topic, the others stay: a value, or `None` for the default.
+    ///
+    /// # Errors
+    /// [`ClientError::Broker`], for example with `InvalidConfig`; then nothing is changed.
+    pub async fn alter_topic_settings(
+        &self,
+        name: &str,
+        settings: &[(&str, Option<&str>)],
+    ) -> Result<(), ClientError> {
+        let config = |(name, value): &(&str, Option<&str>)| AlterableConfig {
+            name: (*name).to_owned(),
+            // Kafka: 0 sets, 1 deletes.
+            config_operation: i8::from(value.is_none()),
+            value: value.map(str::to_owned),
+        };
+        let request = Request::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: RESOURCE_TOPIC,
+                resource_name: name.to_owned(),
+                configs: settings.iter().map(config).collect(),
+            }],
+            validate_only: false,
+        });
+        let (connection, response) = self.ask(request).await?;
+        for result in expect_response!(connection, response, IncrementalAlterConfigs).responses {
+            let what = format!("changing the settings of topic `{name}`");
+            check(what, result.error_code, result.error_message)?;
+        }
+        Ok(())
     }
 
     async fn settings(&self, kind: i8, name: &str) -> Result<Vec<Setting>, ClientError> {

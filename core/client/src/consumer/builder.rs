@@ -20,10 +20,61 @@ pub enum OffsetReset {
     Fail,
 }
 
+/// How the members of a group come to an understanding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// The broker's part where it has one (KIP-848), the classic protocol where the broker, or a group
+    /// that has classic members, does not take it.
+    #[default]
+    Auto,
+    /// The broker computes who reads what: a member that comes or goes stops nobody else. The session
+    /// timeout and the time between heartbeats are the broker's.
+    Consumer,
+    /// JoinGroup and SyncGroup: one of the members computes, all of them stop meanwhile.
+    Classic,
+}
+
+/// What a rebalance does to a consumer; told within `poll`, before anything else is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebalance<'a> {
+    /// These are read from now on.
+    Assigned(&'a [(Arc<str>, i32)]),
+    /// These are given up now; with auto commit, what is done of them is committed.
+    Revoked(&'a [(Arc<str>, i32)]),
+    /// These were taken away, as the group did not hear of this member: others may have begun to read
+    /// them, and nothing of them can be committed any more.
+    Lost(&'a [(Arc<str>, i32)]),
+}
+
+/// Who is told of rebalances.
+type Listener = dyn Fn(Rebalance<'_>) + Send + Sync;
+
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Option<Arc<Listener>>);
+
+impl Listeners {
+    /// Nobody is told of nothing.
+    pub(super) fn tell(&self, what: Rebalance<'_>) {
+        let (Rebalance::Assigned(places) | Rebalance::Revoked(places) | Rebalance::Lost(places)) =
+            what;
+        if let (Some(listener), false) = (&self.0, places.is_empty()) {
+            listener(what);
+        }
+    }
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Listeners").field(&self.0.is_some()).finish()
+    }
+}
+
 /// Makes a [`Consumer`].
 #[derive(Clone, Debug)]
 pub struct ConsumerBuilder {
     pub(super) group: Option<String>,
+    pub(super) protocol: GroupProtocol,
+    pub(super) listeners: Listeners,
     pub(super) topics: Vec<Arc<str>>,
     pub(super) partitions: Vec<(Arc<str>, i32)>,
     pub(super) offset_reset: OffsetReset,
@@ -44,6 +95,8 @@ impl Default for ConsumerBuilder {
         let fetch = i32::try_from(limits::DEFAULT_CLIENT_FETCH_BYTES).unwrap_or(i32::MAX);
         Self {
             group: None,
+            protocol: GroupProtocol::Auto,
+            listeners: Listeners::default(),
             topics: Vec::new(),
             partitions: Vec::new(),
             offset_reset: OffsetReset::Latest,
@@ -66,6 +119,21 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
+        self
+    }
+
+    /// Sets by which protocol the group's members share the partitions. Default: the newest that the
+    /// broker and the group take.
+    #[must_use]
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Is told of rebalances, within [`Consumer::poll`]; it must not block.
+    #[must_use]
+    pub fn on_rebalance(mut self, tell: impl Fn(Rebalance<'_>) + Send + Sync + 'static) -> Self {
+        self.listeners = Listeners(Some(Arc::new(tell)));
         self
     }
 
@@ -135,17 +203,26 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets after what silence the group goes on without this member. Default: 30 s.
+    /// Sets after what silence the group goes on without this member, in the classic protocol. Default:
+    /// 30 s.
     #[must_use]
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = timeout;
         self
     }
 
-    /// Sets how often this member shows that it lives. Default: 3 s.
+    /// Sets how often this member shows that it lives, in the classic protocol. Default: 3 s.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = interval;
+        self
+    }
+
+    /// Sets within what time a member must give up what others are to have: the longest time between
+    /// two polls. Default: a minute.
+    #[must_use]
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.rebalance_timeout = timeout;
         self
     }
 

@@ -126,6 +126,17 @@ impl Fetcher {
         Ok(taken)
     }
 
+    /// Whether there is a record to take. It is left where it is.
+    pub(crate) fn is_ready(&mut self, positions: &mut Positions) -> Result<bool, ClientError> {
+        while self.ready.is_empty() {
+            if !self.open_next(positions)? {
+                return Ok(false);
+            }
+            self.note(positions, None);
+        }
+        Ok(true)
+    }
+
     /// Marks what `poll` is about to return.
     fn note(&mut self, positions: &mut Positions, last: Option<&ConsumedRecord>) {
         let Some((place, turn, after)) = &self.ready_of else { return };
@@ -173,7 +184,7 @@ impl Fetcher {
         for (place, position) in positions.iter() {
             let is_held = self.held.iter().any(|held| held.place == *place)
                 || self.ready_of.as_ref().is_some_and(|(of, ..)| of == place);
-            if position.next.is_none() || is_held {
+            if position.next.is_none() || is_held || positions.is_paused(place) {
                 continue;
             }
             match cluster.leader(&place.0, place.1) {

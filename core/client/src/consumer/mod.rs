@@ -4,26 +4,33 @@
 
 mod assignor;
 mod builder;
+mod classic;
 mod fetch;
-mod group;
 mod isolation;
+mod managed;
+mod membership;
+mod offsets;
 mod positions;
 mod record;
+mod steer;
 
-pub use builder::{ConsumerBuilder, OffsetReset};
+pub(crate) use offsets::commit as commit_offsets;
+
+pub use builder::{ConsumerBuilder, GroupProtocol, OffsetReset, Rebalance};
 pub use record::ConsumedRecord;
 
-use crate::admin::{OffsetSpec, list_offsets_request, partition_offsets};
-use crate::client::{Client, expect_response};
+use crate::admin::OffsetSpec;
+use crate::client::Client;
 use crate::error::ClientError;
 use fetch::{Fetcher, Trouble};
 use futures::future::BoxFuture;
-use group::Membership;
+use membership::Membership;
 use millpond_wire::ErrorCode;
 use positions::{Place, Positions};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use steer::wait_for_topics;
 use tokio::time::Instant;
 
 /// Pause before something retriable is tried again.
@@ -100,6 +107,7 @@ impl Consumer {
     /// What will not heal by itself, such as a topic that may not be read. Calling again goes on
     /// where it stopped.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
+        self.positions.mark_done();
         let deadline = Instant::now() + timeout;
         match tokio::time::timeout_at(deadline, self.poll_until_records()).await {
             Ok(outcome) => outcome,
@@ -115,23 +123,66 @@ impl Consumer {
             if !records.is_empty() {
                 return Ok(records);
             }
-            self.place_all().await?;
-            let leaderless = self.fetcher.start(&self.positions);
-            if !leaderless.is_empty() && self.learn_leaders(leaderless).await? {
-                continue;
+            self.fetch_more().await?;
+        }
+    }
+
+    /// Resolves when [`poll`](Self::poll) has records to return, and leaves them there; false after
+    /// `timeout`. Like `poll` it joins and rebalances, so that one who works long on what it has stays in
+    /// the group; unlike `poll` it does not say that what was returned is done.
+    ///
+    /// # Errors
+    /// As of [`poll`](Self::poll).
+    pub async fn ready(&mut self, timeout: Duration) -> Result<bool, ClientError> {
+        let deadline = Instant::now() + timeout;
+        let ready = async {
+            loop {
+                self.ensure_assigned().await?;
+                if self.fetcher.is_ready(&mut self.positions)? {
+                    return Ok(true);
+                }
+                self.fetch_more().await?;
             }
-            let over = async {
+        };
+        tokio::time::timeout_at(deadline, ready).await.unwrap_or(Ok(false))
+    }
+
+    /// Stays in the group for `time`, as [`poll`](Self::poll) does, and returns no records.
+    ///
+    /// # Errors
+    /// As of [`poll`](Self::poll).
+    pub async fn tend(&mut self, time: Duration) -> Result<(), ClientError> {
+        let deadline = Instant::now() + time;
+        let tend = async {
+            loop {
+                self.ensure_assigned().await?;
                 match &mut self.membership {
-                    Some(membership) => membership.over().await,
+                    Some(membership) => membership.news().await,
                     None => std::future::pending().await,
                 }
-            };
-            let troubles = tokio::select! {
-                troubles = self.fetcher.next(&mut self.positions) => troubles,
-                () = over => continue,
-            };
-            self.act_on(troubles).await?;
+            }
+        };
+        tokio::time::timeout_at(deadline, tend).await.unwrap_or(Ok(()))
+    }
+
+    /// Asks for records and waits until some came, or something else happened.
+    async fn fetch_more(&mut self) -> Result<(), ClientError> {
+        self.place_all().await?;
+        let leaderless = self.fetcher.start(&self.positions);
+        if !leaderless.is_empty() && self.learn_leaders(leaderless).await? {
+            return Ok(());
         }
+        let news = async {
+            match &mut self.membership {
+                Some(membership) => membership.news().await,
+                None => std::future::pending().await,
+            }
+        };
+        let troubles = tokio::select! {
+            troubles = self.fetcher.next(&mut self.positions) => troubles,
+            () = news => return Ok(()),
+        };
+        self.act_on(troubles).await
     }
 
     /// Asks for the metadata of `topics`. True if that told all their leaders. A member of a group
@@ -193,7 +244,7 @@ impl Consumer {
                 self.all_partitions()
             }
         };
-        self.positions.assign(places);
+        self.positions.add(places);
         self.is_assigned = true;
         Ok(())
     }
@@ -208,37 +259,79 @@ impl Consumer {
 
     async fn ensure_joined(&mut self) -> Result<(), ClientError> {
         if self.membership.as_ref().is_some_and(|membership| !membership.is_over()) {
-            return Ok(());
+            return self.reconcile().await;
         }
-        if let Some(membership) = self.membership.take() {
+        if let Some(membership) = &self.membership {
             // The last word of the generation; if it is refused, others will read again.
-            self.member_id = membership.member_id().to_owned();
-            let due = self.positions.uncommitted();
+            let due = self.positions.done_uncommitted();
             if self.settings.auto_commit.is_some() && !due.is_empty() {
                 let _ = membership.commit(&due).await;
             }
-            self.give_up_assignment();
+        }
+        match self.membership.take() {
+            Some(Membership::Classic(member)) => {
+                self.member_id = member.member_id().to_owned();
+                self.give_up_assignment(false);
+            }
+            Some(Membership::Managed(_)) => self.give_up_assignment(true),
+            None => {}
         }
         let joining = self.joining.get_or_insert_with(|| {
             let member_id = std::mem::take(&mut self.member_id);
-            Box::pin(group::join(self.client.clone(), self.settings.clone(), member_id))
+            Box::pin(membership::join(self.client.clone(), self.settings.clone(), member_id))
         });
         let joined = joining.await;
         self.joining = None;
         let membership = joined?;
-        let assignment = membership.assignment.iter();
-        let places = assignment.flat_map(|(topic, partitions)| {
-            let topic: Arc<str> = topic.as_str().into();
-            partitions.iter().map(move |partition| (Arc::clone(&topic), *partition))
-        });
-        self.positions.assign(places);
+        if let Membership::Classic(member) = &membership {
+            let places = member.places();
+            self.positions.add(places.iter().cloned());
+            self.settings.listeners.tell(Rebalance::Assigned(&places));
+        }
         self.membership = Some(membership);
+        self.reconcile().await
+    }
+
+    /// Makes of the assignment what the broker has said since: gives up first, then takes up. Another
+    /// member has what is given up only after this.
+    async fn reconcile(&mut self) -> Result<(), ClientError> {
+        let Some(Membership::Managed(member)) = &mut self.membership else { return Ok(()) };
+        if let Some(change) = member.change().await? {
+            let (revoked, is_lost) = (&change.revoked, change.is_lost);
+            if !is_lost && self.settings.auto_commit.is_some() {
+                let mut due = self.positions.done_uncommitted();
+                due.retain(|(place, _)| revoked.contains(place));
+                if !due.is_empty()
+                    && let Err(error) = member.commit(&due).await
+                {
+                    tracing::debug!(%error, "not committed; others will read it again");
+                }
+            }
+            // From here on nothing is waited for: a poll that is dropped leaves all or nothing.
+            for place in revoked {
+                self.fetcher.forget(place);
+                self.positions.remove(place);
+            }
+            let listeners = &self.settings.listeners;
+            listeners.tell(match is_lost {
+                true => Rebalance::Lost(revoked),
+                false => Rebalance::Revoked(revoked),
+            });
+            self.positions.add(change.added.iter().cloned());
+            listeners.tell(Rebalance::Assigned(&change.added));
+            member.settled(change);
+        }
         Ok(())
     }
 
-    fn give_up_assignment(&mut self) {
+    fn give_up_assignment(&mut self, is_lost: bool) {
+        let places: Vec<Place> = self.positions.places().cloned().collect();
+        self.settings.listeners.tell(match is_lost {
+            true => Rebalance::Lost(&places),
+            false => Rebalance::Revoked(&places),
+        });
         self.fetcher.forget_all();
-        self.positions.assign([]);
+        self.positions.clear();
     }
 
     /// Finds out where to begin, for every partition that has no position yet: at the group's
@@ -252,7 +345,17 @@ impl Consumer {
             let first_time: Vec<Place> =
                 unplaced.iter().filter(|p| self.is_new(p)).cloned().collect();
             if !first_time.is_empty() {
-                for offset in membership.committed(&first_time).await? {
+                let stable = self.settings.read_committed;
+                let offsets = match membership.committed(&first_time, stable).await {
+                    Ok(offsets) => offsets,
+                    Err(error) if error.is_retriable() => {
+                        tracing::debug!(%error, "committed offsets not known yet");
+                        tokio::time::sleep(PAUSE).await;
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                };
+                for offset in offsets {
                     let place = (offset.topic.as_str().into(), offset.partition);
                     self.positions.seek(&place, Some(offset.offset));
                     self.positions.committed(&place, offset.offset);
@@ -282,137 +385,9 @@ impl Consumer {
         self.positions.get(place).is_some_and(|position| position.committed.is_none())
     }
 
-    async fn reset_to(&mut self, spec: OffsetSpec) -> Result<(), ClientError> {
-        let mut topics: Vec<Arc<str>> =
-            self.positions.unplaced().into_iter().map(|(topic, _)| topic).collect();
-        topics.dedup();
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let cluster = self.client.refresh(&topics, false).await?;
-        let mut by_leader: BTreeMap<(i32, Arc<str>), Vec<i32>> = BTreeMap::new();
-        for (topic, partition) in self.positions.unplaced() {
-            let leader = cluster.leader(&topic, partition).ok_or_else(|| {
-                ClientError::NotFound { what: format!("the leader of {topic}/{partition}") }
-            })?;
-            by_leader.entry((leader, topic)).or_default().push(partition);
-        }
-        for ((leader, topic), partitions) in by_leader {
-            let lane = self.client.lane(leader).await?;
-            let request = list_offsets_request(&topic, &partitions, spec);
-            let response = lane.call(request).await?;
-            let response = expect_response!(lane, response, ListOffsets);
-            for found in partition_offsets(&topic, response)? {
-                self.positions.seek(&(Arc::clone(&topic), found.partition), Some(found.offset));
-            }
-        }
-        Ok(())
-    }
-
-    async fn commit_if_due(&mut self) {
-        let is_due = |every: Duration| self.last_commit.elapsed() >= every;
-        if self.settings.auto_commit.is_some_and(is_due)
-            && self.membership.as_ref().is_some_and(|membership| !membership.is_over())
-            && let Err(error) = self.commit().await
-        {
-            // What matters is that the next one succeeds; a rebalance is noticed elsewhere.
-            tracing::debug!(%error, "not committed");
-        }
-    }
-
-    /// Where this stands in its group, for offsets in a transaction
-    /// ([`TransactionalProducer::send_offsets`](crate::TransactionalProducer::send_offsets)); `None`
-    /// outside of one.
-    pub fn group_place(&self) -> Option<crate::GroupPlace> {
-        self.membership.as_ref().map(Membership::place)
-    }
-
-    /// Remembers for the group everything that `poll` has returned.
-    ///
-    /// # Errors
-    /// [`ClientError::Broker`] with `RebalanceInProgress` or `IllegalGeneration` if the group has
-    /// moved on: the records will be read again, by this member or another.
-    pub async fn commit(&mut self) -> Result<(), ClientError> {
-        let Some(membership) = &self.membership else {
-            return match self.settings.group {
-                Some(_) => Ok(()),
-                None => Err(ClientError::Config {
-                    setting: "group",
-                    reason: "only a group remembers offsets".to_owned(),
-                }),
-            };
-        };
-        self.last_commit = Instant::now();
-        let due = self.positions.uncommitted();
-        if due.is_empty() {
-            return Ok(());
-        }
-        membership.commit(&due).await?;
-        for (place, offset) in due {
-            self.positions.committed(&place, offset);
-        }
-        Ok(())
-    }
-
-    /// Goes to `offset` of a partition that this consumer reads.
-    ///
-    /// # Errors
-    /// [`ClientError::NotFound`] if it does not read that partition (yet: `poll` assigns).
-    pub fn seek(
-        &mut self,
-        topic: impl Into<Arc<str>>,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), ClientError> {
-        let place: Place = (topic.into(), partition);
-        self.fetcher.forget(&place);
-        match self.positions.seek(&place, Some(offset.max(0))) {
-            true => Ok(()),
-            false => Err(ClientError::NotFound {
-                what: format!("{}/{partition} in this consumer's assignment", place.0),
-            }),
-        }
-    }
-
-    /// The partitions that it reads now.
-    pub fn assignment(&self) -> Vec<(Arc<str>, i32)> {
-        self.positions.places().cloned().collect()
-    }
-
-    /// The offset that `poll` returns next of a partition, once that is known.
-    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.positions.get(&(topic.into(), partition))?.next
-    }
-
     /// The client below.
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// Commits (with auto commit) and leaves the group, so that the others go on at once.
-    ///
-    /// # Errors
-    /// What the last commit or the leaving failed with; the consumer is gone either way.
-    pub async fn close(mut self) -> Result<(), ClientError> {
-        let committed = match self.settings.auto_commit {
-            Some(_) => self.commit().await,
-            None => Ok(()),
-        };
-        if let Some(membership) = self.membership.take() {
-            membership.leave().await?;
-        }
-        committed
-    }
-}
-
-/// Not a method: a borrow of the whole consumer would tie `poll` to one thread.
-async fn wait_for_topics(client: &Client, topics: Vec<Arc<str>>) -> Result<(), ClientError> {
-    loop {
-        match client.refresh(&topics, false).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_retriable() => tokio::time::sleep(PAUSE).await,
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The partitions that a consumer reads, and how far it has come in each.
 //!
-//! Two marks per partition: what the next fetch asks for, and what `poll` returns next. Only the
-//! second is ever committed. Pure.
+//! Three marks per partition: what the next fetch asks for, what `poll` returns next, and up to where
+//! the caller is done because it came back for more. Only the last two are ever committed. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A partition's name.
@@ -14,6 +14,8 @@ pub(crate) type Place = (Arc<str>, i32);
 pub(crate) struct Position {
     /// The next offset that `poll` returns; `None` until it is known where to begin.
     pub(crate) next: Option<i64>,
+    /// What `next` was when the caller last came back for more: all before it is done.
+    pub(crate) done: Option<i64>,
     /// The next offset to ask for; ahead of `next` by what is held.
     pub(crate) fetch: i64,
     /// What was last committed.
@@ -26,17 +28,57 @@ pub(crate) struct Position {
 #[derive(Debug, Default)]
 pub(crate) struct Positions {
     by_place: BTreeMap<Place, Position>,
+    /// Partitions that are held back; they stay so over a rebalance that leaves them here.
+    paused: BTreeSet<Place>,
     turns: u64,
 }
 
 impl Positions {
-    /// Replaces the assignment; every partition starts without a position.
-    pub(crate) fn assign(&mut self, places: impl IntoIterator<Item = Place>) {
-        self.by_place.clear();
+    /// Takes up partitions; each starts without a position.
+    pub(crate) fn add(&mut self, places: impl IntoIterator<Item = Place>) {
         for place in places {
             self.turns += 1;
             let turn = self.turns;
             self.by_place.insert(place, Position { turn, ..Position::default() });
+        }
+        self.paused.retain(|place| self.by_place.contains_key(place));
+    }
+
+    /// Gives one up for good.
+    pub(crate) fn remove(&mut self, place: &Place) {
+        self.by_place.remove(place);
+        self.paused.remove(place);
+    }
+
+    /// Gives all up until it is known which come back.
+    pub(crate) fn clear(&mut self) {
+        self.by_place.clear();
+    }
+
+    /// Holds a partition back, or lets it flow again. False: it is not read here.
+    pub(crate) fn set_paused(&mut self, place: &Place, on: bool) -> bool {
+        if !self.by_place.contains_key(place) {
+            return false;
+        }
+        match on {
+            true => self.paused.insert(place.clone()),
+            false => self.paused.remove(place),
+        };
+        true
+    }
+
+    pub(crate) fn is_paused(&self, place: &Place) -> bool {
+        self.paused.contains(place)
+    }
+
+    pub(crate) fn paused(&self) -> impl Iterator<Item = &Place> {
+        self.paused.iter().filter(|place| self.by_place.contains_key(place))
+    }
+
+    /// The caller came back for more: it is done with all that it was given.
+    pub(crate) fn mark_done(&mut self) {
+        for position in self.by_place.values_mut() {
+            position.done = position.next;
         }
     }
 
@@ -88,10 +130,19 @@ impl Positions {
         unplaced.map(|(place, _)| place.clone()).collect()
     }
 
-    /// What a commit would write now: positions that are known and not committed yet.
+    /// What a commit of all that was returned would write now.
     pub(crate) fn uncommitted(&self) -> Vec<(Place, i64)> {
-        let changed = self.by_place.iter().filter(|(_, p)| p.next != p.committed);
-        changed.filter_map(|(place, p)| Some((place.clone(), p.next?))).collect()
+        self.beyond_commit(|position| position.next)
+    }
+
+    /// What a commit without the caller's word may write: what it came back from.
+    pub(crate) fn done_uncommitted(&self) -> Vec<(Place, i64)> {
+        self.beyond_commit(|position| position.done)
+    }
+
+    fn beyond_commit(&self, mark: impl Fn(&Position) -> Option<i64>) -> Vec<(Place, i64)> {
+        let changed = self.by_place.iter().filter(|(_, p)| mark(p) != p.committed);
+        changed.filter_map(|(place, p)| Some((place.clone(), mark(p)?))).collect()
     }
 
     pub(crate) fn committed(&mut self, place: &Place, offset: i64) {
@@ -109,7 +160,7 @@ mod tests {
     fn only_what_was_returned_is_committed() {
         let place: Place = ("t".into(), 0);
         let mut positions = Positions::default();
-        positions.assign([place.clone()]);
+        positions.add([place.clone()]);
         assert_eq!(positions.unplaced(), vec![place.clone()]);
         assert!(positions.seek(&place, Some(5)));
         positions.committed(&place, 5);
@@ -121,10 +172,40 @@ mod tests {
     }
 
     #[test]
+    fn what_the_caller_still_works_on_is_not_committed_without_its_word() {
+        let place: Place = ("t".into(), 0);
+        let mut positions = Positions::default();
+        positions.add([place.clone()]);
+        positions.seek(&place, Some(5));
+        positions.mark_done();
+        let turn = positions.get(&place).unwrap().turn;
+        positions.returned(&place, turn, 8);
+        assert_eq!(positions.done_uncommitted(), vec![(place.clone(), 5)]);
+        assert_eq!(positions.uncommitted(), vec![(place.clone(), 8)]);
+        positions.mark_done();
+        assert_eq!(positions.done_uncommitted(), vec![(place, 8)]);
+    }
+
+    #[test]
+    fn a_pause_outlives_a_rebalance_that_leaves_the_partition_here() {
+        let (stays, goes): (Place, Place) = (("t".into(), 0), ("t".into(), 1));
+        let mut positions = Positions::default();
+        assert!(!positions.set_paused(&stays, true), "it is not read yet");
+        positions.add([stays.clone(), goes.clone()]);
+        assert!(positions.set_paused(&stays, true) && positions.set_paused(&goes, true));
+        positions.clear();
+        assert_eq!(positions.paused().count(), 0);
+        positions.add([stays.clone()]);
+        assert_eq!(positions.paused().collect::<Vec<_>>(), [&stays]);
+        positions.add([goes.clone()]);
+        assert!(positions.is_paused(&stays) && !positions.is_paused(&goes));
+    }
+
+    #[test]
     fn what_was_asked_for_before_a_seek_is_thrown_away() {
         let place: Place = ("t".into(), 0);
         let mut positions = Positions::default();
-        positions.assign([place.clone()]);
+        positions.add([place.clone()]);
         positions.seek(&place, Some(5));
         let turn = positions.get(&place).unwrap().turn;
         positions.seek(&place, Some(0));

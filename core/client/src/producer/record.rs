@@ -56,6 +56,13 @@ impl Record {
         self
     }
 
+    /// Adds a header that has a name only.
+    #[must_use]
+    pub fn header_without_value(mut self, name: impl Into<Bytes>) -> Self {
+        self.headers.push((name.into(), None));
+        self
+    }
+
     /// Sets the time (ms since 1970); without it the time of `send` counts.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {

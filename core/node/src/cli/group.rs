@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use millpond_client::{Admin, ClientError, OffsetSpec};
+use millpond_client::{Admin, ClientError};
 use serde::Serialize;
 
 use super::table::Table;
@@ -113,30 +113,17 @@ struct Offset {
 
 async fn describe(admin: &Admin, name: &str) -> Result<DescribedGroup, ClientError> {
     let group = admin.describe_group(name).await?;
-    let committed = admin.committed_offsets(name).await?;
-    let mut ends: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
-    let mut offsets = Vec::with_capacity(committed.len());
-    for offset in committed {
-        if !ends.contains_key(&offset.topic) {
-            // A topic that was deleted meanwhile has no end.
-            let latest =
-                admin.list_offsets(&offset.topic, OffsetSpec::Latest).await.unwrap_or_default();
-            ends.insert(
-                offset.topic.clone(),
-                latest.iter().map(|p| (p.partition, p.offset)).collect(),
-            );
-        }
-        let end = ends.get(&offset.topic).and_then(|e| e.get(&offset.partition)).copied();
-        let next_offset = end.unwrap_or(offset.offset);
-        let lag = (next_offset - offset.offset).max(0);
-        offsets.push(Offset {
-            topic: offset.topic,
-            partition: offset.partition,
-            committed: offset.offset,
-            next_offset,
-            lag,
-        });
-    }
+    let lags = admin.group_lag(name).await?.into_iter();
+    let offsets = lags.filter_map(|lag| {
+        let records = lag.records();
+        Some(Offset {
+            topic: lag.topic,
+            partition: lag.partition,
+            committed: lag.committed?,
+            next_offset: lag.end,
+            lag: records,
+        })
+    });
     let members = group.members.into_iter().map(|m| Member {
         member: m.member_id,
         client: m.client_id,
@@ -148,7 +135,7 @@ async fn describe(admin: &Admin, name: &str) -> Result<DescribedGroup, ClientErr
         state: group.state,
         assignor: group.assignor,
         members: members.collect(),
-        offsets,
+        offsets: offsets.collect(),
     })
 }
 

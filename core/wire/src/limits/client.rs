@@ -22,6 +22,12 @@ pub const CLIENT_SPILL_PARTITIONS_MAX: usize = 4_096;
 pub const CLIENT_TRANSACTION_PARTITIONS_MAX: usize = 10_000;
 /// Reports that wait for a C program to take them; a program that takes none is refused records.
 pub const CLIENT_C_REPORTS_MAX: usize = 100_000;
+/// Questions to one consumer of a C program that wait for their answer.
+pub const CLIENT_C_ASKS_MAX: usize = 64;
+/// Headers of one record that a C program sends.
+pub const CLIENT_C_HEADERS_MAX: usize = 1_024;
+/// Topics or partitions that a C program names in one call.
+pub const CLIENT_C_PLACES_MAX: usize = 10_000;
 
 const _: () = {
     assert!(SCRAM_ITERATIONS_MAX <= CLIENT_SCRAM_ITERATIONS_MAX);

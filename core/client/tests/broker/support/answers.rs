@@ -2,10 +2,10 @@
 
 use super::{Fault, GroupState, NODE_ID, Partition, ProducerState, Seen, State, Stored};
 use bytes::Bytes;
-use millpond_wire::ErrorCode;
 use millpond_wire::frame::advertised_api_versions;
 use millpond_wire::messages::*;
 use millpond_wire::record::{Batch, BatchHeader, LogBatch, sequence_add};
+use millpond_wire::{ApiKey, ErrorCode};
 use std::sync::{Arc, Mutex};
 
 pub(crate) enum Reply {
@@ -35,7 +35,11 @@ pub(crate) async fn answer(request: Request, version: i16, state: &Arc<Mutex<Sta
     let mut state = state.lock().unwrap();
     Reply::Response(match request {
         Request::ApiVersions(_) => Response::ApiVersions(ApiVersionsResponse {
-            api_keys: advertised_api_versions(),
+            // It has no groups of the new protocol: consumers that would rather have them fall back.
+            api_keys: advertised_api_versions()
+                .into_iter()
+                .filter(|entry| entry.api_key != ApiKey::ConsumerGroupHeartbeat.code())
+                .collect(),
             ..Default::default()
         }),
         Request::Metadata(request) => Response::Metadata(metadata(&request, version, &mut state)),

@@ -1,30 +1,17 @@
-//! The boundary to C: `millpond_client.h` says what each function does.
-//!
-//! The only place of the SDK where pointers are believed. What C promises is in the header: pointers are
-//! null or point to what their type says, for as long as the call takes; what was freed is not used.
-//! Null is always survived, and no panic leaves.
+//! Producers and transactions, as the header says; see the module above for what is believed.
 
-#![allow(unsafe_code)]
-
-use crate::line::{Line, Report, Status, Untaken};
+use super::{
+    BROKEN, CError, CLOSED, ERROR_BYTES, FULL, INVALID, OK, TIMED_OUT, bytes, fill, guarded, made,
+    no_config, outcome, places, text, timeout,
+};
+use crate::batch::{CHeader, CPlace};
+use crate::line::{Act, Line, Report, Status, Untaken};
+use crate::reader::{Ask, Reader, Standing};
 use crate::settings::Settings;
 use millpond_client::Record;
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use millpond_wire::limits;
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
-use std::time::Duration;
-
-const OK: c_int = 0;
-const FULL: c_int = 1;
-const TIMED_OUT: c_int = 2;
-const INVALID: c_int = 3;
-const CLOSED: c_int = 4;
-const UNKNOWN_NAME: c_int = 5;
-const BROKEN: c_int = 6;
-
-const ERROR_BYTES: usize = 256;
-/// More of a record than any broker takes; a length beyond it is a mistake.
-const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// `mp_record`.
 #[repr(C)]
@@ -36,6 +23,8 @@ pub(crate) struct CRecord {
     value_bytes: usize,
     partition: i32,
     timestamp_ms: i64,
+    headers: *const CHeader,
+    header_count: usize,
 }
 
 /// `mp_report`.
@@ -46,6 +35,7 @@ pub(crate) struct CReport {
     partition: i32,
     offset: i64,
     timestamp_ms: i64,
+    code: i32,
     error: [c_char; ERROR_BYTES],
 }
 
@@ -58,82 +48,37 @@ pub(crate) struct CMetrics {
     waiting: u64,
 }
 
-/// A panic becomes an answer.
-fn guarded<T>(broken: T, act: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or(broken)
-}
-
-/// # Safety
-/// `text` is null or ends with a zero byte, and lives for `'a`.
-unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: not null; the rest is the caller's promise.
-    unsafe { CStr::from_ptr(text) }.to_str().ok()
-}
-
-/// The bytes at `start`; `Ok(None)` for null.
+/// A record with the headers at `start`, and their bytes.
 ///
 /// # Safety
-/// `start` is null or has `count` bytes behind it, for the time of the call.
-unsafe fn bytes(start: *const c_void, count: usize) -> Result<Option<Vec<u8>>, ()> {
-    if start.is_null() {
-        return Ok(None);
+/// `start` is null or has `count` of them behind it, whose pointers are null or what they say.
+unsafe fn with_headers(
+    mut record: Record,
+    start: *const CHeader,
+    count: usize,
+) -> Result<(Record, usize), ()> {
+    if start.is_null() || count == 0 {
+        return Ok((record, 0));
     }
-    if count > RECORD_BYTES_MAX {
+    if count > limits::CLIENT_C_HEADERS_MAX {
         return Err(());
     }
-    // SAFETY: not null, of a sane length; the rest is the caller's promise. The bytes are copied.
-    Ok(Some(unsafe { std::slice::from_raw_parts(start.cast::<u8>(), count) }.to_vec()))
-}
-
-/// Writes as much of `text` as fits, and a zero byte.
-fn fill(into: &mut [c_char], text: &str) {
-    let Some(room) = into.len().checked_sub(1) else { return };
-    let mut end = room.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    let mut size = 0;
+    // SAFETY: not null, of a sane length; the rest is the caller's promise.
+    for header in unsafe { std::slice::from_raw_parts(start, count) } {
+        // SAFETY: as the caller promises.
+        let (name, value) = unsafe { (text(header.name), bytes(header.value, header.value_bytes)) };
+        let (Some(name), Ok(value)) = (name, value) else { return Err(()) };
+        size += name.len() + value.as_ref().map_or(0, Vec::len);
+        record = match value {
+            Some(value) => record.header(name.to_owned(), value),
+            None => record.header_without_value(name.to_owned()),
+        };
     }
-    for (slot, byte) in into.iter_mut().zip(text.as_bytes()[..end].iter().chain([&0])) {
-        *slot = byte.cast_signed() as c_char;
-    }
-}
-
-fn timeout(ms: c_int) -> Option<Duration> {
-    u64::try_from(ms).ok().map(Duration::from_millis)
+    Ok((record, size))
 }
 
 // SAFETY of all exports: the names are our own (`mp_`), and no other library has them.
-
-#[unsafe(no_mangle)]
-extern "C" fn mp_config_new() -> *mut Settings {
-    guarded(ptr::null_mut(), || Box::into_raw(Box::default()))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn mp_config_set(
-    config: *mut Settings,
-    name: *const c_char,
-    value: *const c_char,
-) -> c_int {
-    guarded(BROKEN, || {
-        // SAFETY: null or ours (`mp_config_new`), and C strings, as the header demands.
-        let (config, name, value) = unsafe { (config.as_mut(), text(name), text(value)) };
-        let (Some(config), Some(name), Some(value)) = (config, name, value) else {
-            return INVALID;
-        };
-        if config.set(name, value) { OK } else { UNKNOWN_NAME }
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn mp_config_free(config: *mut Settings) {
-    if !config.is_null() {
-        // SAFETY: it came from `mp_config_new`, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(config) }));
-    }
-}
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_producer_new(
@@ -143,21 +88,10 @@ extern "C" fn mp_producer_new(
 ) -> *mut Line {
     guarded(ptr::null_mut(), || {
         // SAFETY: null or ours, as the header demands.
-        let made = match unsafe { config.as_ref() } {
-            Some(config) => config.make(),
-            None => Err("there is no configuration".to_owned()),
-        };
-        match made.and_then(Line::start) {
-            Ok(line) => Box::into_raw(Box::new(line)),
-            Err(reason) => {
-                if !error.is_null() {
-                    // SAFETY: not null; the caller says how many bytes are there.
-                    let into = unsafe { std::slice::from_raw_parts_mut(error, error_bytes) };
-                    fill(into, &reason);
-                }
-                ptr::null_mut()
-            }
-        }
+        let settings = unsafe { config.as_ref() }.ok_or_else(no_config);
+        let line = settings.and_then(Settings::make).and_then(Line::start);
+        // SAFETY: null or as long as C says.
+        unsafe { made(line, error, error_bytes) }
     })
 }
 
@@ -197,7 +131,10 @@ extern "C" fn mp_send(producer: *const Line, record: *const CRecord, tag: *mut c
         if given.timestamp_ms >= 0 {
             record = record.timestamp_ms(given.timestamp_ms);
         }
-        match line.send(record, size, tag.expose_provenance()) {
+        // SAFETY: null or as many as the record tells of.
+        let headed = unsafe { with_headers(record, given.headers, given.header_count) };
+        let Ok((record, more)) = headed else { return INVALID };
+        match line.send(record, size + more, tag.expose_provenance()) {
             Ok(()) => OK,
             Err(Untaken::Full) => FULL,
             Err(Untaken::Closed) => CLOSED,
@@ -238,13 +175,14 @@ fn seen(report: &Report) -> CReport {
         Status::InDoubt => 2,
     };
     let mut error = [0; ERROR_BYTES];
-    fill(&mut error, &report.error);
+    fill(&mut error, &report.fault.text);
     CReport {
         tag: ptr::with_exposed_provenance_mut(report.tag),
         status,
         partition: report.partition,
         offset: report.offset,
         timestamp_ms: report.timestamp_ms,
+        code: i32::from(report.fault.code),
         error,
     }
 }
@@ -287,5 +225,65 @@ extern "C" fn mp_producer_metrics(producer: *const Line, metrics: *mut CMetrics)
         // SAFETY: not null, and room for one, as the header demands.
         unsafe { metrics.write(seen) };
         OK
+    })
+}
+
+fn step(producer: *const Line, act: Act, timeout_ms: c_int, error: *mut CError) -> c_int {
+    guarded(BROKEN, || {
+        // SAFETY: null or ours, as the header demands.
+        let Some(line) = (unsafe { producer.as_ref() }) else { return INVALID };
+        // SAFETY: null or room for one.
+        unsafe { outcome(line.act(act, timeout(timeout_ms)), error) }
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mp_transaction_begin(
+    producer: *const Line,
+    timeout_ms: c_int,
+    error: *mut CError,
+) -> c_int {
+    step(producer, Act::Begin, timeout_ms, error)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mp_transaction_commit(
+    producer: *const Line,
+    timeout_ms: c_int,
+    error: *mut CError,
+) -> c_int {
+    step(producer, Act::Commit, timeout_ms, error)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mp_transaction_abort(
+    producer: *const Line,
+    timeout_ms: c_int,
+    error: *mut CError,
+) -> c_int {
+    step(producer, Act::Abort, timeout_ms, error)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mp_transaction_offsets(
+    producer: *const Line,
+    consumer: *const Reader,
+    start: *const CPlace,
+    count: usize,
+    timeout_ms: c_int,
+    error: *mut CError,
+) -> c_int {
+    guarded(BROKEN, || {
+        // SAFETY: null or ours, as the header demands.
+        let both = unsafe { (producer.as_ref(), consumer.as_ref()) };
+        let (Some(line), Some(reader)) = both else { return INVALID };
+        // SAFETY: null or as many as C says.
+        let Some(given) = (unsafe { places(start, count) }) else { return INVALID };
+        let done = reader.ask(timeout(timeout_ms), Ask::Stand).and_then(|standing| {
+            let places = if start.is_null() { standing.places } else { given };
+            line.act(Act::Offsets(Standing { places, ..standing }), timeout(timeout_ms))
+        });
+        // SAFETY: null or room for one.
+        unsafe { outcome(done, error) }
     })
 }

@@ -1,29 +1,20 @@
-//! Membership of a consumer group: join, be given partitions, show life, commit, leave.
-//!
-//! The classic protocol (JoinGroup, SyncGroup) with the range assignor, eager: all partitions are
-//! given back before a new round. It never commits for a generation that it is no longer part of.
+//! Membership of a group by the classic protocol (JoinGroup, SyncGroup) with the range assignor, eager:
+//! all partitions are given back before a new round. It never commits for a generation that it is no
+//! longer part of.
 
 use super::assignor::{Assignment, range};
 use super::builder::ConsumerBuilder;
 use super::positions::Place;
-use crate::admin::{CommittedOffset, committed};
 use crate::client::{Client, expect_response};
 use crate::connection::Connection;
 use crate::error::ClientError;
 use bytes::Bytes;
 use millpond_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use millpond_wire::messages::leave_group_request::MemberIdentity;
-use millpond_wire::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use millpond_wire::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
 use millpond_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use millpond_wire::messages::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, Message, OffsetCommitRequest, OffsetFetchRequest,
-    Request, SyncGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, Message, Request, SyncGroupRequest,
 };
 use millpond_wire::{ApiKey, ErrorCode, Reader, Writer};
 use std::collections::BTreeMap;
@@ -41,18 +32,18 @@ const JOIN_MARGIN: Duration = Duration::from_secs(10);
 
 /// A place in a group, for one generation.
 #[derive(Debug)]
-pub(crate) struct Membership {
+pub(crate) struct Member {
     lane: Connection,
     group: String,
     member_id: String,
     generation_id: i32,
-    pub(crate) assignment: Assignment,
+    assignment: Assignment,
     /// True once the group moves on without this generation.
     is_over: watch::Receiver<bool>,
     heartbeats: AbortHandle,
 }
 
-impl Drop for Membership {
+impl Drop for Member {
     fn drop(&mut self) {
         self.heartbeats.abort();
     }
@@ -63,11 +54,11 @@ pub(crate) async fn join(
     client: Client,
     settings: ConsumerBuilder,
     member_id: String,
-) -> Result<Membership, ClientError> {
+) -> Result<Member, ClientError> {
     let mut member_id = member_id;
     loop {
         let error = match join_once(&client, &settings, &mut member_id).await {
-            Ok(membership) => return Ok(membership),
+            Ok(member) => return Ok(member),
             Err(error) => error,
         };
         let again = match error.code() {
@@ -90,7 +81,7 @@ async fn join_once(
     client: &Client,
     settings: &ConsumerBuilder,
     member_id: &mut String,
-) -> Result<Membership, ClientError> {
+) -> Result<Member, ClientError> {
     let group = settings.group.clone().unwrap_or_default();
     let coordinator = client.group_coordinator(&group).await?;
     let lane = client.lane(coordinator).await?;
@@ -145,7 +136,7 @@ async fn join_once(
         settings.heartbeat_interval,
         over,
     );
-    Ok(Membership {
+    Ok(Member {
         lane,
         group,
         member_id: joined.member_id,
@@ -236,7 +227,7 @@ async fn beat(
     }
 }
 
-impl Membership {
+impl Member {
     /// For offsets in a transaction: a member that was replaced is refused.
     pub(crate) fn place(&self) -> crate::GroupPlace {
         crate::GroupPlace {
@@ -249,6 +240,16 @@ impl Membership {
     /// The name under which to join again.
     pub(crate) fn member_id(&self) -> &str {
         &self.member_id
+    }
+
+    /// The partitions that it was given.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        for (topic, partitions) in &self.assignment {
+            let topic: Arc<str> = topic.as_str().into();
+            places.extend(partitions.iter().map(|partition| (Arc::clone(&topic), *partition)));
+        }
+        places
     }
 
     /// Whether the group has moved on: join again.
@@ -265,77 +266,9 @@ impl Membership {
         }
     }
 
-    /// What the group has committed for `places`; absent where nothing is.
-    pub(crate) async fn committed(
-        &self,
-        places: &[Place],
-    ) -> Result<Vec<CommittedOffset>, ClientError> {
-        let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-        for (topic, partition) in places {
-            topics.entry(topic.to_string()).or_default().push(*partition);
-        }
-        let single = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopic {
-            name: name.clone(),
-            partition_indexes: partitions.clone(),
-        });
-        let grouped = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
-            name: name.clone(),
-            partition_indexes: partitions.clone(),
-            ..Default::default()
-        });
-        // Both forms: the version that is agreed on takes the one that it has.
-        let request = Request::OffsetFetch(OffsetFetchRequest {
-            group_id: self.group.clone(),
-            topics: Some(single.collect()),
-            groups: vec![OffsetFetchRequestGroup {
-                group_id: self.group.clone(),
-                topics: Some(grouped.collect()),
-                ..Default::default()
-            }],
-            ..Default::default()
-        });
-        let response = self.lane.call(request).await?;
-        let lane = &self.lane;
-        let response = expect_response!(lane, response, OffsetFetch);
-        let mut offsets = committed(&self.group, response)?;
-        offsets.retain(|offset| offset.offset >= 0);
-        Ok(offsets)
-    }
-
-    /// Commits for this generation.
-    pub(crate) async fn commit(&self, offsets: &[(Place, i64)]) -> Result<(), ClientError> {
-        let mut topics: BTreeMap<String, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-        for ((topic, partition), offset) in offsets {
-            topics.entry(topic.to_string()).or_default().push(OffsetCommitRequestPartition {
-                partition_index: *partition,
-                committed_offset: *offset,
-                ..Default::default()
-            });
-        }
-        let topic = |(name, partitions)| OffsetCommitRequestTopic {
-            name,
-            partitions,
-            ..Default::default()
-        };
-        let request = Request::OffsetCommit(OffsetCommitRequest {
-            group_id: self.group.clone(),
-            generation_id_or_member_epoch: self.generation_id,
-            member_id: self.member_id.clone(),
-            topics: topics.into_iter().map(topic).collect(),
-            ..Default::default()
-        });
-        let response = self.lane.call(request).await?;
-        let lane = &self.lane;
-        for topic in expect_response!(lane, response, OffsetCommit).topics {
-            for partition in topic.partitions {
-                let what = format!(
-                    "committing {}/{} for group `{}`",
-                    topic.name, partition.partition_index, self.group
-                );
-                check(what, partition.error_code)?;
-            }
-        }
-        Ok(())
+    /// The line to the coordinator.
+    pub(crate) fn lane(&self) -> &Connection {
+        &self.lane
     }
 
     /// Tells the group that this member goes, so that the others need not wait for its silence.
