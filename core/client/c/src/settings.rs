@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Every name that there is.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "bootstrap",
     "fingerprint",
     "ca_pem",
@@ -22,6 +22,8 @@ const NAMES: [&str; 16] = [
     "buffer_bytes",
     "delivery_timeout_ms",
     "connect_timeout_ms",
+    "congestion",
+    "keep_alive_ms",
     "spill_dir",
     "spill_bytes",
     "spill_full",
@@ -69,6 +71,13 @@ impl Settings {
         }
         if let Some(ms) = self.number("connect_timeout_ms")? {
             client.connect_timeout = Duration::from_millis(ms);
+        }
+        if let Some(name) = self.get("congestion") {
+            client.quic_congestion =
+                name.parse().map_err(|error| format!("congestion: {error}"))?;
+        }
+        if let Some(ms) = self.number("keep_alive_ms")? {
+            client.quic_keep_alive = (ms > 0).then(|| Duration::from_millis(ms));
         }
         let codec = self.codec()?;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);

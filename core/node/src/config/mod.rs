@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{CheckedListener, ClientAuth, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Access, Backend, ClientAuthMode, Groups, Http, Journal, Limits, Listener, Log, Node, Storage,
-    TcpMode, Topics, Transactions, Transforms,
+    Access, Backend, ClientAuthMode, CongestionChoice, Groups, Http, Journal, Limits, Listener,
+    Log, Node, Storage, TcpMode, Topics, Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 

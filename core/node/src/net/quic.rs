@@ -19,7 +19,8 @@ use rustls_pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Admission, Wiring, certified, serve_connection, serve_telemetry};
+use super::{Admission, Wiring, certified, quic_transport, serve_connection, serve_telemetry};
+use crate::config::CongestionChoice;
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -55,6 +56,8 @@ pub(crate) struct QuicSettings {
     pub(crate) streams_max: u32,
     /// How the certificate of a client names it.
     pub(crate) names: Option<Arc<CertificateNames>>,
+    /// By what it decides how fast to send.
+    pub(crate) congestion: CongestionChoice,
 }
 
 impl QuicDoor {
@@ -72,7 +75,9 @@ impl QuicDoor {
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         // Who has to log in does so on a stream; a datagram shows nobody.
         let takes_datagrams = wiring.logins.door(settings.id).is_none();
-        server.transport_config(Arc::new(transport(settings.streams_max, takes_datagrams)));
+        let mut transport = transport(settings.streams_max, takes_datagrams);
+        quic_transport::tune(&mut transport, settings.congestion);
+        server.transport_config(Arc::new(transport));
         server.max_incoming(INCOMING_MAX);
         server.migration(true);
         let endpoint =

@@ -17,7 +17,7 @@ use millpond_wire::limits::TOKEN_KEYS_BYTES_MAX;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::cli::CliError;
-use crate::config::{CheckedListener, ClientAuth, Config, TcpMode};
+use crate::config::{CheckedListener, ClientAuth, Config, CongestionChoice, TcpMode};
 use crate::net::Offer;
 
 /// Connections that the kernel holds until they are accepted.
@@ -42,6 +42,8 @@ pub(super) struct Bound {
     pub(super) offer: Option<Offer>,
     /// How the certificate of a client names it; none: it shows none.
     pub(super) names: Option<Arc<CertificateNames>>,
+    /// By what QUIC decides how fast to send.
+    pub(super) congestion: CongestionChoice,
 }
 
 /// A certificate ready for use.
@@ -111,7 +113,8 @@ fn bind_one(
     }
     let tcp_tls = listener.tcp == TcpMode::Tls;
     let names = listener.client_auth.map(|asked| asked.names);
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names })
+    let congestion = listener.congestion;
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names, congestion })
 }
 
 /// Reads the keys that tokens are checked with.
