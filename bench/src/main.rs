@@ -205,7 +205,8 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let words = ["figures", "produce", "ack-latency", "wear", "bulk", "packing", "history"];
-        for word in words.into_iter().chain(["recovery", "transform", "deploy", "hostile", "path"]) {
+        for word in words.into_iter().chain(["recovery", "transform", "deploy", "hostile", "path"])
+        {
             let line = format!("millpond-bench --quick {word} --json --rounds 2");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use millpond_client::{ClientConfig, Producer, Record, Trust};
 use millpond_tests::broker::{Broker, KAFKA_HERE, PATIENCE, Setup};
 use millpond_tests::dice::Dice;
-use millpond_tests::kafka::Kafka;
+use millpond_tests::kafka::{Found, Kafka};
 use millpond_tests::path::{GATEWAY_ADDRESS, Path, Weather};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -69,10 +69,10 @@ impl Scene {
     }
 
     fn config(&self, scheme: &str) -> ClientConfig {
-        let ca = self.broker.data_dir().join("tls/development-certificate.pem");
-        let pem = std::fs::read(&ca).unwrap_or_else(|error| panic!("{ca:?}: {error}"));
+        let shown = |line: &str| Trust::fingerprint(line.split_once("fingerprint=")?.1).ok();
+        let trust = self.broker.log().wait_until(PATIENCE, shown).expect("a fingerprint");
         let config = ClientConfig::new(&format!("{scheme}://{GATEWAY_ADDRESS}:{PORT}")).unwrap();
-        config.trust(Trust::CaPem(pem)).request_timeout(Duration::from_secs(15))
+        config.trust(trust).request_timeout(Duration::from_secs(15))
     }
 
     fn strike(&mut self, blow: Blow) {
@@ -107,9 +107,10 @@ impl Scene {
             let mut kafka = Kafka::connect(self.broker.kafka(), PATIENCE).unwrap();
             for partition in 0..PARTITIONS {
                 let found = kafka.read(TOPIC, partition as i32, 0).unwrap();
-                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-                let found: Vec<String> =
-                    found.into_iter().map(|r| text(r.value.unwrap_or_default())).collect();
+                let text = |found: Found| {
+                    String::from_utf8_lossy(&found.value.unwrap_or_default()).into_owned()
+                };
+                let found: Vec<String> = found.into_iter().map(text).collect();
                 let wanted = (0..sent).filter(|n| n % PARTITIONS == partition);
                 let wanted: Vec<String> = wanted.map(|n| n.to_string()).collect();
                 assert_eq!(found.len(), wanted.len(), "partition {partition}");
@@ -120,10 +121,13 @@ impl Scene {
 
     #[track_caller]
     fn expect_bad_weather(&self) {
-        for tally in self.path.tallies() {
-            let all = [tally.lost, tally.doubled, tally.overtaken];
-            assert!(all.iter().all(|count| *count > 0), "{tally:?}");
-        }
+        let [to, back] = self.path.tallies();
+        let is_both = |one: u64, other: u64| one > 0 && other > 0;
+        assert!(is_both(to.lost, back.lost), "{to:?} {back:?}");
+        assert!(
+            is_both(to.doubled + back.doubled, to.overtaken + back.overtaken),
+            "{to:?} {back:?}"
+        );
     }
 
     /// Streams that the gateway has accepted over QUIC in its life.

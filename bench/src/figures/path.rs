@@ -116,7 +116,8 @@ fn available(path: &Path) -> Outcome<Vec<usize>> {
         namespace.sysctl("tcp_no_metrics_save", "1").context("a namespace")?;
     }
     let is_there = |way: &Way| {
-        let is_there = way.scheme == "quic" || known.split_whitespace().any(|n| n == way.congestion);
+        let is_there =
+            way.scheme == "quic" || known.split_whitespace().any(|n| n == way.congestion);
         if !is_there {
             progress(&format!("path: this kernel has no {} for TCP: left out", way.congestion));
         }
@@ -161,12 +162,13 @@ fn measure(
 }
 
 fn config(home: &TempDir, way: Way) -> Outcome<ClientConfig> {
-    let ca = home.path().join("data/tls/development-certificate.pem");
-    let pem = std::fs::read(&ca).context("the broker's certificate")?;
+    let log = std::fs::read_to_string(home.path().join("broker.log")).context("its log")?;
+    let shown = log.lines().find_map(|line| line.split_once("fingerprint="));
+    let trust = Trust::fingerprint(shown.context("a fingerprint in its log")?.1).context("it")?;
     let url = format!("{}://{GATEWAY_ADDRESS}:{PORT}", way.scheme);
     let congestion: Congestion = way.congestion.parse().context("a controller")?;
     let config = ClientConfig::new(&url).context("an address")?;
-    Ok(config.trust(Trust::CaPem(pem)).quic_congestion(congestion))
+    Ok(config.trust(trust).quic_congestion(congestion))
 }
 
 /// As many as are under way at most, all the time; the acknowledgements of the second part.
