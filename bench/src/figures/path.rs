@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use millpond_client::{ClientConfig, Congestion, Producer, Record, Trust};
+use millpond_client::{ClientConfig, Producer, Record, Trust};
 use millpond_tests::path::{GATEWAY_ADDRESS, Path, Rate, Weather};
 use tempfile::TempDir;
 
@@ -44,18 +44,22 @@ struct Way {
     congestion: &'static str,
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 6] = [
     Way { name: "QUIC, bbr", scheme: "quic", congestion: "bbr" },
-    Way { name: "TLS, cubic", scheme: "tls", congestion: "cubic" },
-    Way { name: "QUIC, cubic", scheme: "quic", congestion: "cubic" },
     Way { name: "TLS, bbr", scheme: "tls", congestion: "bbr" },
+    Way { name: "QUIC, cubic", scheme: "quic", congestion: "cubic" },
+    Way { name: "TLS, cubic", scheme: "tls", congestion: "cubic" },
+    Way { name: "QUIC, newreno", scheme: "quic", congestion: "newreno" },
+    Way { name: "TLS, reno", scheme: "tls", congestion: "reno" },
 ];
 
 /// Ours and theirs, by their places in [`WAYS`].
-const PAIRS: [(usize, usize, &str); 3] = [
-    (0, 1, "QUIC by bbr / TLS by cubic, each one's default"),
-    (0, 3, "QUIC / TLS, both by bbr"),
-    (2, 1, "QUIC / TLS, both by cubic"),
+const PAIRS: [(usize, usize, &str); 5] = [
+    (0, 3, "QUIC by bbr / TLS by cubic"),
+    (0, 5, "QUIC by bbr / TLS by reno"),
+    (0, 1, "QUIC / TLS, both by bbr"),
+    (2, 3, "QUIC / TLS, both by cubic"),
+    (4, 5, "QUIC / TLS, both by reno"),
 ];
 
 /// What was measured of a way, a round after the other.
@@ -84,7 +88,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
     for lost_per_mille in LOSSES_PER_MILLE {
         let weather = Weather { lost_per_mille, ..weather };
         path.set_weather(weather, weather);
-        let mut samples: [Samples; 4] = Default::default();
+        let mut samples: [Samples; WAYS.len()] = Default::default();
         for round in 1..=bench.rounds {
             for at in &ways {
                 let way = WAYS[*at];
@@ -108,22 +112,33 @@ fn broker(bench: &Bench, path: &Path) -> Outcome<(Broker, TempDir)> {
     Ok((path.gateway().run(start)?, home))
 }
 
-/// The places of the ways that this kernel has the controllers for.
+/// The places of the ways that this kernel has the controllers for, and lets a namespace have.
 fn available(path: &Path) -> Outcome<Vec<usize>> {
-    let file = "/proc/sys/net/ipv4/tcp_available_congestion_control";
-    let known = std::fs::read_to_string(file).context(file)?;
     for namespace in [path.device(), path.gateway()] {
         namespace.sysctl("tcp_no_metrics_save", "1").context("a namespace")?;
     }
-    let is_there = |way: &Way| {
-        let is_there =
-            way.scheme == "quic" || known.split_whitespace().any(|n| n == way.congestion);
-        if !is_there {
-            progress(&format!("path: this kernel has no {} for TCP: left out", way.congestion));
+    let is_there = |way: &Way| match set_controller(path, *way) {
+        Ok(()) => true,
+        Err(error) => {
+            progress(&format!(
+                "{} is left out: {error} (the machine's net.ipv4.tcp_allowed_congestion_control \
+                 says which are free)",
+                way.name
+            ));
+            false
         }
-        is_there
     };
     Ok((0..WAYS.len()).filter(|at| is_there(&WAYS[*at])).collect())
+}
+
+/// TCP's is a setting of the namespaces, QUIC's one of the client.
+fn set_controller(path: &Path, way: Way) -> Outcome<()> {
+    if way.scheme == "tls" {
+        for namespace in [path.device(), path.gateway()] {
+            namespace.sysctl("tcp_congestion_control", way.congestion).context("a controller")?;
+        }
+    }
+    Ok(())
 }
 
 fn measure(
@@ -133,11 +148,7 @@ fn measure(
     way: Way,
     into: &mut Samples,
 ) -> Outcome<()> {
-    if way.scheme == "tls" {
-        for namespace in [path.device(), path.gateway()] {
-            namespace.sysctl("tcp_congestion_control", way.congestion).context("a namespace")?;
-        }
-    }
+    set_controller(path, way)?;
     let config = config(home, way)?;
     let (warm, full, rest) = (bench.seconds(2.0), bench.seconds(6.0), bench.seconds(6.0));
     let (loaded, calm) = path.device().run(|| {
@@ -166,9 +177,11 @@ fn config(home: &TempDir, way: Way) -> Outcome<ClientConfig> {
     let shown = log.lines().find_map(|line| line.split_once("fingerprint="));
     let trust = Trust::fingerprint(shown.context("a fingerprint in its log")?.1).context("it")?;
     let url = format!("{}://{GATEWAY_ADDRESS}:{PORT}", way.scheme);
-    let congestion: Congestion = way.congestion.parse().context("a controller")?;
-    let config = ClientConfig::new(&url).context("an address")?;
-    Ok(config.trust(trust).quic_congestion(congestion))
+    let config = ClientConfig::new(&url).context("an address")?.trust(trust);
+    Ok(match way.scheme {
+        "quic" => config.quic_congestion(way.congestion.parse().context("a controller")?),
+        _ => config,
+    })
 }
 
 /// As many as are under way at most, all the time; the acknowledgements of the second part.
@@ -224,7 +237,7 @@ async fn send(producer: &Producer, partition: usize, bytes: usize) -> Outcome<()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a thousand at most")]
-fn lines(figure: &mut Figure, lost_per_mille: u64, samples: &[Samples; 4]) {
+fn lines(figure: &mut Figure, lost_per_mille: u64, samples: &[Samples; WAYS.len()]) {
     let loss = format!("{} % lost", lost_per_mille as f64 / 10.0);
     for (way, taken) in WAYS.iter().zip(samples) {
         let mut line = |what: &str, samples: &[f64], unit: &'static str| {
