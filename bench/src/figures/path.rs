@@ -22,6 +22,8 @@ const PARTITIONS: usize = 8;
 /// Records under way in each partition.
 const UNDER_WAY: usize = 64;
 const VALUE_BYTES: usize = 1_024;
+/// Of the closed loop: where one batch crawls, so do few records.
+const BATCH_BYTES: usize = 16 * 1_024;
 /// At rest: a small record to each partition, so often.
 const PACE: Duration = Duration::from_millis(100);
 const REST_VALUE_BYTES: usize = 200;
@@ -150,11 +152,12 @@ fn measure(
 ) -> Outcome<()> {
     set_controller(path, way)?;
     let config = config(home, way)?;
-    let (warm, full, rest) = (bench.seconds(2.0), bench.seconds(6.0), bench.seconds(6.0));
+    let (warm, full, rest) = (bench.seconds(2.0), bench.seconds(8.0), bench.seconds(4.0));
     let (loaded, calm) = path.device().run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("a runtime")?.block_on(async {
-            let producer = Producer::builder().connect(config.clone()).await;
+            let producer =
+                Producer::builder().batch_bytes(BATCH_BYTES).connect(config.clone()).await;
             let producer = producer.context("connecting")?;
             let calm = at_rest(&producer, rest).await?;
             let loaded = full_load(&producer, warm, full).await?;

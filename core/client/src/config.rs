@@ -28,8 +28,10 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Age at which topic metadata is asked for anew.
     pub metadata_max_age: Duration,
-    /// How often a quiet QUIC connection shows that it lives (keeps NAT mappings open). `None`:
-    /// never, which costs nothing and lets it go after the idle timeout.
+    /// How often a quiet QUIC connection shows that it lives. Translators of addresses should keep a
+    /// UDP flow for two minutes (RFC 4787, REQ-5) and many keep it for 30 s; the default also fits
+    /// twice into the idle timeout. `None`: never, which costs nothing and lets the connection go
+    /// after the idle timeout.
     pub quic_keep_alive: Option<Duration>,
     /// Silence after which a QUIC connection counts as dead.
     pub quic_idle_timeout: Duration,

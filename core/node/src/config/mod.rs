@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_names_the_congestion_controller_of_its_quic() {
+        let chosen = |text: &str| parse(text).unwrap().checked_listeners().unwrap()[0].congestion;
+        assert_eq!(chosen("[[listeners]]"), CongestionChoice::Bbr);
+        assert_eq!(chosen("[[listeners]]\nquic_congestion = \"cubic\""), CongestionChoice::Cubic);
+        let text = error("[[listeners]]\nquic_congestion = \"vegas\"");
+        assert!(text.contains("newreno"), "{text}");
+    }
+
+    #[test]
     fn beyond_loopback_a_listener_needs_tls_or_an_explicit_word() {
         let open = "[[listeners]]\naddress = \"0.0.0.0:9092\"\nadvertised = \"gw:9092\"";
         assert!(error(open).contains("insecure = true"));
