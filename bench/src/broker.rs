@@ -39,7 +39,17 @@ impl Broker {
 
     /// The same with a configuration, as TOML.
     pub(crate) fn start_with(binary: &Path, home: &Path, config: &str) -> Outcome<Self> {
-        let broker = Self::spawn_with(binary, home, config)?;
+        Self::start_at(binary, home, config, free_address()?)
+    }
+
+    /// The same, with Kafka at an address that the caller chose.
+    pub(crate) fn start_at(
+        binary: &Path,
+        home: &Path,
+        config: &str,
+        kafka: SocketAddr,
+    ) -> Outcome<Self> {
+        let broker = Self::spawn_at(binary, home, config, kafka)?;
         let give_up = Instant::now() + PATIENCE;
         while Instant::now() < give_up {
             if broker.get("/readyz").is_ok() {
@@ -52,11 +62,11 @@ impl Broker {
 
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(binary: &Path, home: &Path) -> Outcome<Self> {
-        Self::spawn_with(binary, home, "")
+        Self::spawn_at(binary, home, "", free_address()?)
     }
 
-    fn spawn_with(binary: &Path, home: &Path, config: &str) -> Outcome<Self> {
-        let (kafka, http) = (free_address()?, free_address()?);
+    fn spawn_at(binary: &Path, home: &Path, config: &str, kafka: SocketAddr) -> Outcome<Self> {
+        let http = free_address()?;
         let log = home.join("broker.log");
         let out = File::create(&log).context(format!("making {}", log.display()))?;
         let err = out.try_clone().context("the broker's log")?;

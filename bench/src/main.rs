@@ -85,6 +85,8 @@ enum Command {
     Groups,
     /// From the end of a transaction to its records at a consumer.
     Visible,
+    /// QUIC against TLS over TCP where packets are lost. Needs root and /dev/net/tun; not in `figures`.
+    Path,
     /// Memory, size, start to first acknowledgement.
     Footprint,
 }
@@ -123,6 +125,7 @@ impl Command {
             Self::Requests => vec![figures::requests::figure],
             Self::Groups => vec![figures::groups::figure],
             Self::Visible => vec![figures::visible::figure],
+            Self::Path => vec![figures::path::figure],
             Self::Footprint => vec![figures::footprint::figure],
         }
     }
@@ -202,7 +205,8 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let words = ["figures", "produce", "ack-latency", "wear", "bulk", "packing", "history"];
-        for word in words.into_iter().chain(["recovery", "transform", "deploy", "hostile"]) {
+        for word in words.into_iter().chain(["recovery", "transform", "deploy", "hostile", "path"])
+        {
             let line = format!("millpond-bench --quick {word} --json --rounds 2");
             assert!(Cli::try_parse_from(line.split(' ')).unwrap().json, "{word}");
         }

@@ -24,6 +24,7 @@ pub mod jvm;
 pub mod kafka;
 pub mod load;
 pub mod log;
+pub mod path;
 pub mod ports;
 pub mod running;
 pub mod sasl;

@@ -9,6 +9,7 @@ pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod packing;
+pub(crate) mod path;
 pub(crate) mod produce;
 pub(crate) mod recovery;
 pub(crate) mod requests;

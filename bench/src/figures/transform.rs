@@ -158,7 +158,7 @@ impl Inline {
             if let Ran::Rejected { message, .. } = report.outcome {
                 return Err(BenchError::new("the threshold module", message));
             }
-            guest += report.stages.iter().map(|stage| stage.cpu).sum();
+            guest += report.stages.iter().map(|stage| stage.cpu).sum::<Duration>();
             batches += 1;
             self.first_input += SHAPE.records as u64;
         }

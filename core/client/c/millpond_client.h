@@ -103,6 +103,8 @@ typedef struct {
  *   user, password
  *   compression    none, gzip, snappy, lz4 or zstd
  *   linger_ms, batch_bytes, buffer_bytes, delivery_timeout_ms, connect_timeout_ms
+ *   congestion     what QUIC sends by: bbr (the default), cubic or newreno
+ *   keep_alive_ms  how often a quiet QUIC connection keeps NAT open (8000); 0: never
  *   spill_dir      a directory: records go to storage there first and survive a power cut
  *   spill_bytes    the spill's room
  *   spill_full     refuse (the default) or drop_oldest

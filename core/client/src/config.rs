@@ -3,6 +3,7 @@
 //! Values only; nothing is connected or resolved here.
 
 use crate::certificate::ClientCertificate;
+use crate::congestion::Congestion;
 use crate::login::Login;
 use crate::quic::QuicSocket;
 use crate::trust::Trust;
@@ -27,11 +28,15 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Age at which topic metadata is asked for anew.
     pub metadata_max_age: Duration,
-    /// How often a quiet QUIC connection shows that it lives (keeps NAT mappings open). `None`:
-    /// never, which costs nothing and lets it go after the idle timeout.
+    /// How often a quiet QUIC connection shows that it lives. Translators of addresses should keep a
+    /// UDP flow for two minutes (RFC 4787, REQ-5) and many keep it for 30 s; the default also fits
+    /// twice into the idle timeout. `None`: never, which costs nothing and lets the connection go
+    /// after the idle timeout.
     pub quic_keep_alive: Option<Duration>,
     /// Silence after which a QUIC connection counts as dead.
     pub quic_idle_timeout: Duration,
+    /// By what QUIC decides how fast to send. TCP's is the system's.
+    pub quic_congestion: Congestion,
     /// For `millpond://`: how long QUIC is tried alone before TLS over TCP is tried too.
     pub quic_head_start: Duration,
     /// For `millpond://`: the first pause before QUIC is tried again while TLS over TCP serves; it
@@ -60,6 +65,7 @@ impl ClientConfig {
             metadata_max_age: Duration::from_secs(300),
             quic_keep_alive: Some(Duration::from_secs(8)),
             quic_idle_timeout: Duration::from_secs(20),
+            quic_congestion: Congestion::default(),
             quic_head_start: Duration::from_millis(750),
             quic_probe_interval: Duration::from_secs(30),
             quic_socket: None,
@@ -113,6 +119,13 @@ impl ClientConfig {
     #[must_use]
     pub fn quic_socket(mut self, socket: QuicSocket) -> Self {
         self.quic_socket = Some(socket);
+        self
+    }
+
+    /// Sets by what QUIC decides how fast to send.
+    #[must_use]
+    pub fn quic_congestion(mut self, congestion: Congestion) -> Self {
+        self.quic_congestion = congestion;
         self
     }
 

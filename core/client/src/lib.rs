@@ -69,6 +69,7 @@ pub mod admin;
 pub mod certificate;
 pub mod client;
 pub mod config;
+pub mod congestion;
 pub mod connection;
 pub mod consumer;
 pub mod error;
@@ -91,6 +92,7 @@ pub use admin::{
 pub use certificate::ClientCertificate;
 pub use client::Client;
 pub use config::ClientConfig;
+pub use congestion::Congestion;
 pub use connection::{Connection, PendingCall};
 pub use consumer::{
     ConsumedRecord, Consumer, ConsumerBuilder, GroupProtocol, OffsetReset, Rebalance,

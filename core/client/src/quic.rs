@@ -215,6 +215,7 @@ fn transport(config: &ClientConfig) -> Result<TransportConfig, String> {
         .send_window(SEND_WINDOW_BYTES)
         // None would forbid sending too. What a broker sends is dropped: it has nothing to say so.
         .datagram_receive_buffer_size(Some(0))
+        .congestion_controller_factory(config.quic_congestion.factory())
         .initial_rtt(Duration::from_millis(100));
     Ok(transport)
 }

@@ -418,6 +418,9 @@ pub const DEFAULT_CLIENT_BATCH_BYTES: usize = 64 * KIB;
 pub const DEFAULT_CLIENT_LINGER_MS: u64 = 5;
 /// Requests under way on one connection; with idempotence at most five keep their order.
 pub const CLIENT_REQUESTS_IN_FLIGHT_MAX: usize = 5;
+/// Streams that a producer uses to one broker over QUIC: partitions on different ones do not wait for
+/// each other's lost packets.
+pub const CLIENT_LANES_MAX: usize = 8;
 /// Time within which a record must be delivered, retries included (`delivery.timeout.ms`).
 pub const DEFAULT_CLIENT_DELIVERY_MS: u64 = 120_000;
 /// Time within which a request must be answered (`request.timeout.ms`).
@@ -518,6 +521,7 @@ const _: () = {
     assert!(TELEMETRY_COMMIT_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= CONNECTION_REQUESTS_IN_FLIGHT_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT);
+    assert!(CLIENT_LANES_MAX * 4 <= QUIC_STREAMS_PER_CONNECTION_MAX as usize);
     // Client.
     assert!(DEFAULT_CLIENT_BATCH_BYTES <= DEFAULT_MAX_MESSAGE_BYTES);
     assert!(DEFAULT_MAX_MESSAGE_BYTES <= DEFAULT_CLIENT_BUFFER_BYTES);

@@ -24,6 +24,8 @@ const NAMES: &[&str] = &[
     "buffer_bytes",
     "delivery_timeout_ms",
     "connect_timeout_ms",
+    "congestion",
+    "keep_alive_ms",
     "spill_dir",
     "spill_bytes",
     "spill_full",
@@ -94,6 +96,13 @@ impl Settings {
         }
         if let Some(ms) = self.number("connect_timeout_ms")? {
             client.connect_timeout = Duration::from_millis(ms);
+        }
+        if let Some(name) = self.get("congestion") {
+            client.quic_congestion =
+                name.parse().map_err(|error| format!("congestion: {error}"))?;
+        }
+        if let Some(ms) = self.number("keep_alive_ms")? {
+            client.quic_keep_alive = (ms > 0).then(|| Duration::from_millis(ms));
         }
         Ok(client)
     }

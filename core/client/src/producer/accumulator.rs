@@ -10,6 +10,7 @@
 
 use super::batch::{Batch, ProducerId, Stamp};
 use super::delivery::{DeliveryError, DeliveryFuture, Promise, Settled};
+use super::lane::{Lane, LaneId, Leader};
 use super::queue::Queue;
 use super::record::Record;
 use super::verdict::Verdict;
@@ -68,7 +69,7 @@ pub(crate) struct Parcel {
 /// One request: at most one batch of a partition.
 #[derive(Debug)]
 pub(crate) struct Shipment {
-    pub(crate) broker: i32,
+    pub(crate) lane: LaneId,
     pub(crate) parcels: Vec<Parcel>,
 }
 
@@ -78,21 +79,10 @@ pub(crate) struct Drained {
     pub(crate) shipments: Vec<Shipment>,
     /// Topics with something to send whose leader is not known.
     pub(crate) leaderless: BTreeSet<Arc<str>>,
-    /// Brokers with something to send and no line.
-    pub(crate) unreached: BTreeSet<i32>,
+    /// Lanes that something is to be sent on and that are not there.
+    pub(crate) unreached: BTreeSet<LaneId>,
     /// A producer id must be asked for.
     pub(crate) wants_identity: bool,
-}
-
-/// Whether something can be sent to a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// So many more requests.
-    Open(usize),
-    /// There is none; one is wanted.
-    Wanted,
-    /// There is none, and it is not to be asked for now.
-    Waiting,
 }
 
 /// What has happened so far.
@@ -249,23 +239,23 @@ impl Accumulator {
         &mut self,
         now_ms: u64,
         pressed: bool,
-        leader: impl Fn(&str, i32) -> Option<i32>,
-        lane: impl Fn(i32) -> Lane,
+        leader: impl Fn(&str, i32) -> Option<Leader>,
+        lane: impl Fn(LaneId) -> Lane,
     ) -> Drained {
         let mut drained = Drained::default();
-        let mut slots: BTreeMap<i32, usize> = BTreeMap::new();
+        let mut slots: BTreeMap<LaneId, usize> = BTreeMap::new();
         let mut shut: BTreeSet<usize> = BTreeSet::new();
         loop {
             let round_start = drained.shipments.len();
             for at in self.ready(now_ms, pressed, &shut) {
-                let Some(broker) = self.leader_of(at, &leader, &mut drained) else {
+                let Some(id) = self.lane_of(at, &leader, &mut drained) else {
                     shut.insert(at);
                     continue;
                 };
-                let open = slots.entry(broker).or_insert_with(|| match lane(broker) {
+                let open = slots.entry(id).or_insert_with(|| match lane(id) {
                     Lane::Open(open) => open,
                     Lane::Wanted => {
-                        drained.unreached.insert(broker);
+                        drained.unreached.insert(id);
                         0
                     }
                     Lane::Waiting => 0,
@@ -273,7 +263,7 @@ impl Accumulator {
                 if self.identity == Identity::Wanted {
                     drained.wants_identity = true;
                     shut.insert(at);
-                } else if !self.load(at, broker, open, round_start, &mut drained.shipments) {
+                } else if !self.load(at, id, open, round_start, &mut drained.shipments) {
                     shut.insert(at);
                 }
             }
@@ -285,36 +275,38 @@ impl Accumulator {
         drained
     }
 
-    fn leader_of(
+    /// The lane of a queue; none if its leader is not known, or if what is under way goes another
+    /// way: that is answered first.
+    fn lane_of(
         &self,
         at: usize,
-        leader: impl Fn(&str, i32) -> Option<i32>,
+        leader: impl Fn(&str, i32) -> Option<Leader>,
         drained: &mut Drained,
-    ) -> Option<i32> {
+    ) -> Option<LaneId> {
         let queue = self.queues.get(at)?;
-        let broker = leader(&queue.topic, queue.partition);
-        if broker.is_none() {
+        let Some(leader) = leader(&queue.topic, queue.partition) else {
             drained.leaderless.insert(Arc::clone(&queue.topic));
-        }
-        broker
+            return None;
+        };
+        Some(leader.lane_of(at)).filter(|lane| queue.may_go_by(*lane))
     }
 
-    /// Puts the next batch of a queue on this round's request to `broker`, or on a new one if
+    /// Puts the next batch of a queue on this round's request on `lane`, or on a new one if
     /// there is a slot. False: nothing more of this queue can go now.
     fn load(
         &mut self,
         at: usize,
-        broker: i32,
+        lane: LaneId,
         open: &mut usize,
         round_start: usize,
         shipments: &mut Vec<Shipment>,
     ) -> bool {
         let round = shipments.get_mut(round_start..).unwrap_or_default();
-        if let Some(shipment) = round.iter_mut().find(|shipment| shipment.broker == broker) {
+        if let Some(shipment) = round.iter_mut().find(|shipment| shipment.lane == lane) {
             let is_retiring = matches!(self.identity, Identity::Retiring { .. });
             let size = self.queues.get(at).map_or(0, |queue| queue.next_bytes(is_retiring));
             if shipment.bytes() + size <= self.policy.request_bytes {
-                let parcel = self.ship(at);
+                let parcel = self.ship(at, lane);
                 let shipped = parcel.is_some();
                 shipment.parcels.extend(parcel);
                 return shipped;
@@ -325,10 +317,10 @@ impl Accumulator {
         if *open == 0 {
             return false;
         }
-        let Some(parcel) = self.ship(at) else { return false };
+        let Some(parcel) = self.ship(at, lane) else { return false };
         *open -= 1;
         let parcels = vec![parcel];
-        shipments.push(Shipment { broker, parcels });
+        shipments.push(Shipment { lane, parcels });
         true
     }
 
@@ -348,7 +340,7 @@ impl Accumulator {
     }
 
     /// Stamps, encodes and takes the next batch of a queue.
-    fn ship(&mut self, at: usize) -> Option<Parcel> {
+    fn ship(&mut self, at: usize, lane: LaneId) -> Option<Parcel> {
         let is_retiring = matches!(self.identity, Identity::Retiring { .. });
         let queue = self.queues.get_mut(at)?;
         let next = queue.next(is_retiring)?;
@@ -379,6 +371,7 @@ impl Accumulator {
             batch: batch.id,
             bytes,
         };
+        queue.lane = Some(lane);
         queue.in_flight.push_back(batch);
         Some(parcel)
     }

@@ -1,13 +1,15 @@
 //! The accumulator against a broker that loses answers, refuses, changes its mind and lets old
-//! requests arrive late. A seed makes a run; a failing run prints it.
+//! requests arrive late, over one lane or several that overtake each other. A seed makes a run; a
+//! failing run prints it.
 //!
 //! What must hold, whatever happens: what is said to be delivered stands in the log once, where it
 //! was said to stand; what is said not to be written does not stand there; nothing stands there
 //! twice; what is delivered of a partition stands in the order in which it was sent.
 
-use super::accumulator::{Accumulator, Lane, Parcel, Policy, Shipment};
+use super::accumulator::{Accumulator, Parcel, Policy, Shipment};
 use super::batch::ProducerId;
 use super::delivery::{DeliveryError, DeliveryFuture};
+use super::lane::{Lane, LaneId, Leader};
 use super::record::Record;
 use super::verdict::Verdict;
 use crate::producer::delivery::Written;
@@ -117,7 +119,9 @@ struct Sim {
     accumulator: Accumulator,
     broker: Broker,
     /// Requests on the present connection, in order.
-    line: VecDeque<Shipment>,
+    /// How many lanes there may be; a client that falls back from QUIC has one from then on.
+    lanes: usize,
+    lines: BTreeMap<LaneId, VecDeque<Shipment>>,
     /// Requests of lost connections that may still arrive, in the order of each connection.
     ghosts: Vec<VecDeque<Parcel>>,
     sent: Vec<(i32, u64, DeliveryFuture)>,
@@ -132,7 +136,8 @@ impl Sim {
             now_ms: 0,
             accumulator: Accumulator::new(policy()),
             broker: Broker::default(),
-            line: VecDeque::new(),
+            lanes: 2,
+            lines: BTreeMap::new(),
             ghosts: Vec::new(),
             sent: Vec::new(),
             next_number: 0,
@@ -153,19 +158,29 @@ impl Sim {
     fn pump(&mut self) {
         self.accumulator.expire(self.now_ms);
         self.accumulator.finish_reset();
-        let open = 3usize.saturating_sub(self.line.len());
-        let drained =
-            self.accumulator.drain(self.now_ms, false, |_, _| Some(BROKER), |_| Lane::Open(open));
+        let leader = Leader { broker: BROKER, lanes: self.lanes };
+        let lane =
+            |id| Lane::Open(3usize.saturating_sub(self.lines.get(&id).map_or(0, VecDeque::len)));
+        let drained = self.accumulator.drain(self.now_ms, false, |_, _| Some(leader), lane);
         if drained.wants_identity {
             self.next_producer += 1;
             self.accumulator.set_identity(ProducerId { id: self.next_producer, epoch: 0 });
         }
-        self.line.extend(drained.shipments);
+        for shipment in drained.shipments {
+            self.lines.entry(shipment.lane).or_default().push_back(shipment);
+        }
     }
 
-    /// The broker takes the oldest request and answers, or the line breaks at some point of that.
+    /// The broker takes the oldest request of some lane and answers, or the lane breaks at some point
+    /// of that.
     fn answer(&mut self, calm: bool) {
-        let Some(shipment) = self.line.pop_front() else { return };
+        let busy = self.lines.iter().filter(|(_, line)| !line.is_empty());
+        let busy: Vec<LaneId> = busy.map(|(id, _)| *id).collect();
+        if busy.is_empty() {
+            return;
+        }
+        let id = busy[usize::try_from(self.rng.below(busy.len() as u64)).unwrap()];
+        let Some(shipment) = self.lines.get_mut(&id).and_then(VecDeque::pop_front) else { return };
         if !calm && self.rng.one_in(12) {
             return self.break_line(shipment);
         }
@@ -184,8 +199,14 @@ impl Sim {
         }
     }
 
+    /// What was sent first on the first lane.
+    fn oldest(&mut self) -> Shipment {
+        self.lines.get_mut(&LaneId::first(BROKER)).and_then(VecDeque::pop_front).unwrap()
+    }
+
     fn break_line(&mut self, first: Shipment) {
-        let lost: Vec<Shipment> = std::iter::once(first).chain(self.line.drain(..)).collect();
+        let rest = self.lines.remove(&first.lane).unwrap_or_default();
+        let lost: Vec<Shipment> = std::iter::once(first).chain(rest).collect();
         let mut ghost = VecDeque::new();
         for parcel in lost.into_iter().flat_map(|shipment| shipment.parcels) {
             let why = "line broke".into();
@@ -218,6 +239,7 @@ impl Sim {
                 4..=5 => self.answer(false),
                 6 => self.haunt(),
                 7 if self.rng.one_in(40) => self.now_ms += 4_000,
+                8 if self.rng.one_in(20) => self.lanes = 1 + self.lanes % 3,
                 _ => self.now_ms += self.rng.below(20),
             }
             self.pump();
@@ -284,11 +306,11 @@ fn an_unanswered_batch_is_left_undecided_when_the_broker_forgets_the_producer() 
     sim.now_ms = 10;
     sim.pump();
     sim.pump();
-    let first = sim.line.pop_front().unwrap();
+    let first = sim.oldest();
     sim.break_line(first);
     sim.now_ms += 200;
     sim.pump();
-    let parcel = sim.line.pop_front().unwrap().parcels.pop().unwrap();
+    let parcel = sim.oldest().parcels.pop().unwrap();
     let why: Arc<str> = "forgotten".into();
     let verdict = Verdict::ProducerUnknown { why };
     sim.accumulator.settle(sim.now_ms, parcel.queue, parcel.batch, verdict);

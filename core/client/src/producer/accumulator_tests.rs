@@ -1,8 +1,9 @@
 //! The accumulator step by step: when batches close, go, wait, and free their memory.
 
-use super::accumulator::{Accumulator, Drained, Identity, Lane, Policy};
+use super::accumulator::{Accumulator, Drained, Identity, Policy};
 use super::batch::ProducerId;
 use super::delivery::{DeliveryError, DeliveryFuture, Written};
+use super::lane::{Lane, LaneId, Leader};
 use super::record::Record;
 use super::verdict::Verdict;
 use futures::FutureExt;
@@ -10,6 +11,7 @@ use millpond_wire::ErrorCode;
 use millpond_wire::record::{Batch, Codec};
 
 const BROKER: i32 = 1;
+const LEADER: Leader = Leader { broker: BROKER, lanes: 1 };
 
 fn policy() -> Policy {
     Policy {
@@ -47,7 +49,7 @@ fn push(
 fn drain(accumulator: &mut Accumulator, now_ms: u64) -> Drained {
     accumulator.expire(now_ms);
     accumulator.finish_reset();
-    accumulator.drain(now_ms, false, |_, _| Some(BROKER), |_| Lane::Open(5))
+    accumulator.drain(now_ms, false, |_, _| Some(LEADER), |_| Lane::Open(5))
 }
 
 fn deliver(base_offset: i64) -> Verdict {
@@ -83,7 +85,7 @@ fn a_batch_lingers_until_its_time_or_until_it_is_full() {
 fn pressure_and_flush_end_the_linger() {
     let mut acc = accumulator(policy());
     let _one = push(&mut acc, 0, 0, 10);
-    let drained = acc.drain(0, true, |_, _| Some(BROKER), |_| Lane::Open(5));
+    let drained = acc.drain(0, true, |_, _| Some(LEADER), |_| Lane::Open(5));
     assert_eq!(drained.shipments.len(), 1);
     let _two = push(&mut acc, 0, 1, 10);
     acc.close_open_batches();
@@ -108,12 +110,40 @@ fn no_more_requests_than_the_lane_has_room_for() {
     let mut acc = accumulator(policy());
     let _all: Vec<_> = (0..10).map(|_| push(&mut acc, 0, 0, 900)).collect();
     acc.close_open_batches();
-    let two = acc.drain(0, false, |_, _| Some(BROKER), |_| Lane::Open(2));
+    let two = acc.drain(0, false, |_, _| Some(LEADER), |_| Lane::Open(2));
     assert_eq!(two.shipments.len(), 2);
-    let none = acc.drain(0, false, |_, _| Some(BROKER), |_| Lane::Wanted);
-    assert!(none.shipments.is_empty() && none.unreached.contains(&BROKER));
+    let none = acc.drain(0, false, |_, _| Some(LEADER), |_| Lane::Wanted);
+    assert!(none.shipments.is_empty() && none.unreached.contains(&LaneId::first(BROKER)));
     let leaderless = acc.drain(0, false, |_, _| None, |_| Lane::Open(2));
     assert_eq!(leaderless.leaderless.len(), 1);
+}
+
+#[test]
+fn partitions_on_different_lanes_do_not_wait_for_each_other() {
+    let mut acc = accumulator(policy());
+    let _all: Vec<_> = (0..3).map(|partition| push(&mut acc, 0, partition, 900)).collect();
+    acc.close_open_batches();
+    let leader = Leader { lanes: 2, ..LEADER };
+    let stuck = LaneId::first(BROKER);
+    let lane = |id| if id == stuck { Lane::Waiting } else { Lane::Open(5) };
+    let sent = acc.drain(0, false, |_, _| Some(leader), lane);
+    assert_eq!(sequences(&sent), [(0, 0)], "the second partition only");
+    assert_eq!(sent.shipments[0].lane, LaneId { slot: 1, ..stuck });
+}
+
+#[test]
+fn a_partition_changes_its_lane_only_when_nothing_of_it_is_under_way() {
+    let mut acc = accumulator(policy());
+    let _all: Vec<_> = [0, 1, 1].map(|partition| push(&mut acc, 0, partition, 900)).into();
+    let before =
+        acc.drain(10, false, |_, _| Some(Leader { lanes: 2, ..LEADER }), |_| Lane::Open(1));
+    assert_eq!(before.shipments.len(), 2);
+    assert!(drain(&mut acc, 20).shipments.is_empty(), "its first batch is still on the other lane");
+    let parcel = &before.shipments[1].parcels[0];
+    acc.settle(30, parcel.queue, parcel.batch, deliver(0));
+    let after = drain(&mut acc, 30);
+    assert_eq!(after.shipments[0].lane, LaneId::first(BROKER));
+    assert_eq!(sequences(&after), [(0, 1)]);
 }
 
 #[test]

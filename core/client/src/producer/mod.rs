@@ -13,6 +13,7 @@ mod accumulator_tests;
 mod batch;
 mod builder;
 mod delivery;
+mod lane;
 mod metrics;
 mod partitioner;
 mod queue;

@@ -6,6 +6,7 @@
 use super::accumulator::Policy;
 use super::batch::Batch;
 use super::delivery::DeliveryError;
+use super::lane::LaneId;
 use millpond_wire::ErrorCode;
 use millpond_wire::record::BuildError;
 use std::collections::VecDeque;
@@ -19,6 +20,8 @@ pub(crate) struct Queue {
     /// In the order of their ids; only the last one may still be open.
     pub(crate) waiting: VecDeque<Batch>,
     pub(crate) in_flight: VecDeque<Batch>,
+    /// The lane of what is under way, or was last.
+    pub(crate) lane: Option<LaneId>,
     pub(crate) next_sequence: i32,
     /// A stamped batch of this epoch was given up: the broker may miss its sequence numbers.
     pub(crate) has_gap: bool,
@@ -35,6 +38,7 @@ impl Queue {
             partition,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
+            lane: None,
             next_sequence: 0,
             has_gap: false,
             resume_at_ms: 0,
@@ -45,6 +49,11 @@ impl Queue {
     /// Every batch that is not settled.
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
         self.in_flight.iter().chain(&self.waiting)
+    }
+
+    /// Whether a batch may go by `lane` now: not past another one that is under way elsewhere.
+    pub(crate) fn may_go_by(&self, lane: LaneId) -> bool {
+        self.in_flight.is_empty() || self.lane == Some(lane)
     }
 
     /// The batch that takes records.

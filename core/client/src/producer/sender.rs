@@ -1,12 +1,13 @@
 //! The one task of a producer: gives batches to brokers and takes answers in.
 //!
-//! All decisions are the accumulator's; this moves bytes, keeps one lane per broker, and asks for
+//! All decisions are the accumulator's; this moves bytes, keeps the lanes to each broker, and asks for
 //! metadata and for the producer id. It never holds a lock across a wait, and never starts a
-//! second request to a broker before the first stands in line, so that order is kept.
+//! second request on a lane before the first stands in line, so that order is kept.
 
 use super::Shared;
-use super::accumulator::{Drained, Lane, Parcel, Shipment};
+use super::accumulator::{Drained, Parcel, Shipment};
 use super::batch::ProducerId;
+use super::lane::{Lane, LaneId, Leader, lanes_over};
 use super::verdict::Verdict;
 use crate::client::{Client, expect_response};
 
@@ -53,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 struct Sender {
     shared: Arc<Shared>,
-    lanes: HashMap<i32, LaneState>,
+    lanes: HashMap<LaneId, LaneState>,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     refresh: Errand,
     identity: Errand,
@@ -62,7 +63,7 @@ struct Sender {
     refreshed_ms: u64,
 }
 
-/// The line to one broker.
+/// A line to a broker.
 enum LaneState {
     Connecting { failures: u32 },
     Open { connection: Connection, in_flight: usize },
@@ -100,11 +101,11 @@ impl Errand {
 /// What a job came to.
 enum Done {
     Connected {
-        broker: i32,
+        id: LaneId,
         lane: Result<Connection, ClientError>,
     },
     Answered {
-        broker: i32,
+        id: LaneId,
         connection: Connection,
         parcels: Vec<Parcel>,
         answer: Result<Response, CallError>,
@@ -127,8 +128,8 @@ impl Sender {
         for shipment in drained.shipments {
             self.ship(now_ms, shipment);
         }
-        for broker in drained.unreached {
-            self.connect(broker);
+        for id in drained.unreached {
+            self.connect(id);
         }
         self.stale_topics.extend(drained.leaderless);
         self.start_refresh(now_ms);
@@ -145,20 +146,29 @@ impl Sender {
         let cluster = self.shared.client.cluster();
         let leader = |topic: &str, partition| match self.stale_topics.contains(topic) {
             true => None,
-            false => cluster.leader(topic, partition),
+            false => cluster
+                .leader(topic, partition)
+                .map(|broker| Leader { broker, lanes: self.lanes_to(broker) }),
         };
         let mut accumulator = self.shared.accumulator();
         accumulator.expire(now_ms);
         accumulator.finish_reset();
-        let drained =
-            accumulator.drain(now_ms, pressed, leader, |broker| self.lane(now_ms, broker));
+        let drained = accumulator.drain(now_ms, pressed, leader, |id| self.lane(now_ms, id));
         let released_bytes = accumulator.take_released_bytes();
         (drained, released_bytes, accumulator.next_wake_ms(now_ms))
     }
 
-    fn lane(&self, now_ms: u64, broker: i32) -> Lane {
+    /// How many lanes there may be to a broker: the first one tells.
+    fn lanes_to(&self, broker: i32) -> usize {
+        match self.lanes.get(&LaneId::first(broker)) {
+            Some(LaneState::Open { connection, .. }) => lanes_over(connection.over()),
+            _ => 1,
+        }
+    }
+
+    fn lane(&self, now_ms: u64, id: LaneId) -> Lane {
         let max_in_flight = self.shared.settings.max_in_flight;
-        match self.lanes.get(&broker) {
+        match self.lanes.get(&id) {
             Some(LaneState::Open { connection, in_flight }) if !connection.is_closed() => {
                 Lane::Open(max_in_flight.saturating_sub(*in_flight))
             }
@@ -170,16 +180,16 @@ impl Sender {
         }
     }
 
-    fn connect(&mut self, broker: i32) {
-        let failures = match self.lanes.get(&broker) {
+    fn connect(&mut self, id: LaneId) {
+        let failures = match self.lanes.get(&id) {
             Some(LaneState::Broken(errand)) => errand.failures,
             _ => 0,
         };
-        self.lanes.insert(broker, LaneState::Connecting { failures });
+        self.lanes.insert(id, LaneState::Connecting { failures });
         let client = self.shared.client.clone();
         self.jobs.push(Box::pin(async move {
-            let lane = client.lane(broker).await;
-            Done::Connected { broker, lane }
+            let lane = client.lane(id.broker).await;
+            Done::Connected { id, lane }
         }));
     }
 
@@ -204,9 +214,9 @@ impl Sender {
 
     /// Puts one request in line.
     fn ship(&mut self, now_ms: u64, shipment: Shipment) {
-        let Shipment { broker, parcels } = shipment;
+        let Shipment { lane: id, parcels } = shipment;
         let timeout = self.shared.client.config().request_timeout;
-        let Some(LaneState::Open { connection, in_flight }) = self.lanes.get_mut(&broker) else {
+        let Some(LaneState::Open { connection, in_flight }) = self.lanes.get_mut(&id) else {
             return;
         };
         let connection = connection.clone();
@@ -218,8 +228,8 @@ impl Sender {
         let version = connection.version_up_to(api, newest);
         let batches = parcels.iter().map(|p| (&p.topic, p.partition, &p.bytes));
         let settings = &self.shared.settings;
-        let id = settings.transactional_id.as_deref();
-        let request = produce(id, settings.acks.to_wire(), timeout, batches);
+        let transaction = settings.transactional_id.as_deref();
+        let request = produce(transaction, settings.acks.to_wire(), timeout, batches);
         let begun = match version {
             Some(version) => connection.begin(Request::Produce(request), version, timeout),
             None => Err(CallError::Unsupported { broker: connection.broker().clone(), api }),
@@ -229,7 +239,7 @@ impl Sender {
                 *in_flight += 1;
                 self.jobs.push(Box::pin(async move {
                     let answer = call.wait().await;
-                    Done::Answered { broker, connection, parcels, answer }
+                    Done::Answered { id, connection, parcels, answer }
                 }));
             }
             Err(error) => {
@@ -263,7 +273,7 @@ impl Sender {
     fn take(&mut self, done: Done) {
         let now_ms = self.shared.now_ms();
         match done {
-            Done::Connected { broker, lane } => self.connected(now_ms, broker, lane),
+            Done::Connected { id, lane } => self.connected(now_ms, id, lane),
             Done::Identified(Ok(producer)) => {
                 self.identity.succeeded(now_ms);
                 self.shared.accumulator().set_identity(producer);
@@ -282,18 +292,18 @@ impl Sender {
                 // What is still in the picture may be right; what is not shows as leaderless.
                 self.stale_topics.retain(|topic| !topics.contains(topic));
             }
-            Done::Answered { broker, connection, parcels, answer } => {
-                self.answered(now_ms, broker, &connection, &parcels, answer);
+            Done::Answered { id, connection, parcels, answer } => {
+                self.answered(now_ms, id, &connection, &parcels, answer);
             }
         }
     }
 
-    fn connected(&mut self, now_ms: u64, broker: i32, lane: Result<Connection, ClientError>) {
+    fn connected(&mut self, now_ms: u64, id: LaneId, lane: Result<Connection, ClientError>) {
         let state = match lane {
             Ok(connection) => LaneState::Open { connection, in_flight: 0 },
             Err(error) => {
-                tracing::debug!(broker, %error, "no line");
-                let failures = match self.lanes.get(&broker) {
+                tracing::debug!(broker = id.broker, %error, "no line");
+                let failures = match self.lanes.get(&id) {
                     Some(LaneState::Connecting { failures }) => *failures,
                     _ => 0,
                 };
@@ -304,18 +314,18 @@ impl Sender {
                 LaneState::Broken(errand)
             }
         };
-        self.lanes.insert(broker, state);
+        self.lanes.insert(id, state);
     }
 
     fn answered(
         &mut self,
         now_ms: u64,
-        broker: i32,
+        id: LaneId,
         connection: &Connection,
         parcels: &[Parcel],
         answer: Result<Response, CallError>,
     ) {
-        if let Some(LaneState::Open { in_flight, .. }) = self.lanes.get_mut(&broker) {
+        if let Some(LaneState::Open { in_flight, .. }) = self.lanes.get_mut(&id) {
             *in_flight = in_flight.saturating_sub(1);
         }
         match answer {
@@ -325,7 +335,7 @@ impl Sender {
                 self.settle_all(now_ms, parcels, &Verdict::of_failed_call(&error));
             }
             Err(error) => {
-                tracing::debug!(broker, %error, "produce failed");
+                tracing::debug!(broker = id.broker, %error, "produce failed");
                 self.stale_topics.extend(parcels.iter().map(|parcel| Arc::clone(&parcel.topic)));
                 self.settle_all(now_ms, parcels, &Verdict::of_failed_call(&error));
             }

@@ -11,7 +11,7 @@ use millpond_security::sasl::Mechanism;
 use millpond_security::{ListenerLine, ListenerStanding, check_listener};
 use millpond_wire::limits as caps;
 
-use super::{ByteSize, ClientAuthMode, Config, ConfigError, Listener, TcpMode};
+use super::{ByteSize, ClientAuthMode, Config, ConfigError, CongestionChoice, Listener, TcpMode};
 use crate::net::Offer;
 
 /// A listener with its addresses parsed.
@@ -24,6 +24,7 @@ pub(crate) struct CheckedListener {
     pub(crate) advertised: Option<HostPort>,
     pub(crate) tcp: TcpMode,
     pub(crate) quic: bool,
+    pub(crate) congestion: CongestionChoice,
     /// Files of the certificate chain and its key; none: the development certificate.
     pub(crate) certificate: Option<(String, String)>,
     /// Reachable from other machines without an operator's certificate, because the configuration
@@ -138,6 +139,7 @@ pub(super) fn listener(index: usize, listener: &Listener) -> Result<CheckedListe
         advertised,
         tcp: listener.tcp,
         quic: listener.quic,
+        congestion: listener.quic_congestion,
         certificate,
         insecure_by_wish: standing == ListenerStanding::InsecureByWish,
         tokens: offer

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::{CheckedListener, ClientAuth, is_loopback};
 pub(crate) use reference::reference;
 pub(crate) use sections::{
-    Access, Backend, ClientAuthMode, Devices, Groups, Http, Journal, Limits, Listener, Log, Node,
-    Storage, TcpMode, Topics, Transactions, Transforms,
+    Access, Backend, ClientAuthMode, CongestionChoice, Devices, Groups, Http, Journal, Limits,
+    Listener, Log, Node, Storage, TcpMode, Topics, Transactions, Transforms,
 };
 pub(crate) use units::ByteSize;
 
@@ -246,6 +246,15 @@ mod tests {
     fn a_wrong_type_names_the_line() {
         let text = error("[limits]\n\nidle_ms = \"soon\"");
         assert!(text.contains("line 3"), "{text}");
+    }
+
+    #[test]
+    fn a_listener_names_the_congestion_controller_of_its_quic() {
+        let chosen = |text: &str| parse(text).unwrap().checked_listeners().unwrap()[0].congestion;
+        assert_eq!(chosen("[[listeners]]"), CongestionChoice::Bbr);
+        assert_eq!(chosen("[[listeners]]\nquic_congestion = \"cubic\""), CongestionChoice::Cubic);
+        let text = error("[[listeners]]\nquic_congestion = \"vegas\"");
+        assert!(text.contains("newreno"), "{text}");
     }
 
     #[test]

@@ -36,6 +36,9 @@ section! {
         tcp: TcpMode = TcpMode::Plain,
         /// Whether the UDP side speaks QUIC (always encrypted).
         quic: bool = true,
+        /// By what QUIC decides how fast to send: "bbr", which loss alone does not slow down, "cubic" or
+        /// "newreno". What devices send goes by their own choice; TCP's is the system's.
+        quic_congestion: CongestionChoice = CongestionChoice::Bbr,
         /// PEM file of the certificate chain for TLS and QUIC; empty: a development certificate is
         /// made.
         certificate: String = String::new(),
@@ -323,6 +326,18 @@ pub(crate) enum TcpMode {
     Tls,
     /// Nothing: QUIC alone.
     Off,
+}
+
+/// By what a QUIC connection decides how fast to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CongestionChoice {
+    /// RFC 9002's own.
+    NewReno,
+    /// RFC 9438.
+    Cubic,
+    /// By what the path was seen to deliver.
+    Bbr,
 }
 
 /// How modules run.

@@ -11,6 +11,7 @@ mod connection;
 mod gateway;
 mod login;
 pub(crate) mod quic;
+mod quic_transport;
 mod responses;
 pub(crate) mod tcp;
 mod telemetry;

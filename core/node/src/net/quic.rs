@@ -20,8 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{
-    Admission, Chain, Force, Wiring, certified, fallen, serve_connection, serve_telemetry,
+    Admission, Chain, Force, Wiring, certified, fallen, quic_transport, serve_connection,
+    serve_telemetry,
 };
+use crate::config::CongestionChoice;
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -61,6 +63,8 @@ pub(crate) struct QuicSettings {
     pub(crate) streams_max: u32,
     /// How the certificate of a client names it.
     pub(crate) names: Option<Arc<CertificateNames>>,
+    /// By what it decides how fast to send.
+    pub(crate) congestion: CongestionChoice,
 }
 
 impl QuicDoor {
@@ -76,7 +80,9 @@ impl QuicDoor {
     ) -> std::io::Result<Self> {
         // Who has to log in does so on a stream; a datagram shows nobody.
         let takes_datagrams = wiring.logins.door(settings.id).is_none();
-        let transport = Arc::new(transport(settings.streams_max, takes_datagrams));
+        let mut transport = transport(settings.streams_max, takes_datagrams);
+        quic_transport::tune(&mut transport, settings.congestion);
+        let transport = Arc::new(transport);
         let mut force = settings.force;
         let server = server_config(&mut force, &transport)?;
         let endpoint =

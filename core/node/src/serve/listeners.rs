@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::credentials::{Own, Source, Stamps, token_rules};
 use super::reload::Kept;
 use crate::cli::CliError;
-use crate::config::{CheckedListener, Config, TcpMode};
+use crate::config::{CheckedListener, Config, CongestionChoice, TcpMode};
 use crate::net::{Force, Offer, TokenKeys};
 
 /// Connections that the kernel holds until they are accepted.
@@ -44,6 +44,8 @@ pub(super) struct Bound {
     pub(super) names: Option<Arc<CertificateNames>>,
     /// What of it is read anew when files change.
     pub(super) kept: Vec<Kept>,
+    /// By what QUIC decides how fast to send.
+    pub(super) congestion: CongestionChoice,
 }
 
 /// A certificate ready for use.
@@ -119,7 +121,8 @@ fn bind_one(
     }
     let tcp_tls = listener.tcp == TcpMode::Tls;
     let names = listener.client_auth.map(|asked| asked.names);
-    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names, kept })
+    let congestion = listener.congestion;
+    Ok(Bound { id, address, advertised, tcp, udp, tcp_tls, tls, offer, names, kept, congestion })
 }
 
 type Sockets = (Option<TcpListener>, Option<UdpSocket>, SocketAddr);

@@ -439,6 +439,7 @@ impl Doors {
                     connections_max: limits.quic_connections_max,
                     streams_max: limits.quic_streams_max,
                     names: bound.names,
+                    congestion: bound.congestion,
                 };
                 let door = QuicDoor::new(socket, settings, Arc::clone(&quic), Arc::clone(wiring));
                 doors
