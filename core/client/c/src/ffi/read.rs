@@ -221,6 +221,8 @@ extern "C" fn mp_seek_time(
     })
 }
 
+// SAFETY of the exports below: the same as above, the names are our own.
+
 #[unsafe(no_mangle)]
 extern "C" fn mp_pause(
     consumer: *const Reader,

@@ -34,14 +34,9 @@ pub(crate) async fn answer(request: Request, version: i16, state: &Arc<Mutex<Sta
     }
     let mut state = state.lock().unwrap();
     Reply::Response(match request {
-        Request::ApiVersions(_) => Response::ApiVersions(ApiVersionsResponse {
-            // It has no groups of the new protocol: consumers that would rather have them fall back.
-            api_keys: advertised_api_versions()
-                .into_iter()
-                .filter(|entry| entry.api_key != ApiKey::ConsumerGroupHeartbeat.code())
-                .collect(),
-            ..Default::default()
-        }),
+        Request::ApiVersions(_) => {
+            Response::ApiVersions(ApiVersionsResponse { api_keys: served(), ..Default::default() })
+        }
         Request::Metadata(request) => Response::Metadata(metadata(&request, version, &mut state)),
         Request::InitProducerId(_) => {
             state.next_producer_id += 1;
@@ -420,4 +415,10 @@ fn committed(request: OffsetFetchRequest, state: &State) -> OffsetFetchResponse 
         }
     });
     OffsetFetchResponse { groups: groups.collect(), ..Default::default() }
+}
+
+/// It has no groups of the new protocol: consumers that would rather have them fall back.
+fn served() -> Vec<api_versions_response::ApiVersion> {
+    let heartbeat = ApiKey::ConsumerGroupHeartbeat.code();
+    advertised_api_versions().into_iter().filter(|entry| entry.api_key != heartbeat).collect()
 }
