@@ -124,7 +124,7 @@ pub(super) mod made {
     }
 
     /// A packet from one place to another.
-    pub(crate) fn packet(protocol: u8, from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
+    pub(in crate::path) fn packet(protocol: u8, from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
         let (from, to): (SocketAddrV4, SocketAddrV4) = (from.parse().unwrap(), to.parse().unwrap());
         let (length, checksum_at) = if protocol == TCP { (20, 36) } else { (8, 26) };
         let mut bytes = vec![0; 20 + length];
