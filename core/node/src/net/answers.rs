@@ -302,8 +302,7 @@ mod tests {
             let answered = room.await_with(&mut answer).await;
             (room, answered)
         });
-        tokio::time::advance(2 * GIVE_BACK_AFTER).await;
-        tokio::task::yield_now().await;
+        tokio::time::sleep(2 * GIVE_BACK_AFTER).await;
         assert_eq!(answers.held_bytes(), 0);
         reply.send(7).unwrap();
         let (mut room, answered) = waiting.await.unwrap();
