@@ -145,11 +145,9 @@ fn limit_a_client(node: &Node) {
             entity_type: "client-id".to_owned(),
             entity_name: Some("greedy".to_owned()),
         }],
-        ops: vec![OpData {
-            key: "producer_byte_rate".to_owned(),
-            value: 65_536.0.into(),
-            remove: false,
-        }],
+        ops: [("producer_byte_rate", 65_536.0), ("request_percentage", 12.5)]
+            .map(|(key, value)| OpData { key: key.to_owned(), value: value.into(), remove: false })
+            .into(),
     };
     let request = AlterClientQuotasRequest { entries: vec![entry], validate_only: false };
     let Response::AlterClientQuotas(answer) = node.call(Request::AlterClientQuotas(request), 1)
