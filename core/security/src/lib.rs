@@ -26,6 +26,7 @@ pub mod quic;
 pub mod random;
 pub mod sasl;
 pub mod server;
+pub mod sessions;
 
 mod der;
 mod files;
@@ -40,3 +41,4 @@ pub use pem::{PemError, load_certificates, load_identity, load_private_key};
 pub use quic::quic_endpoint_config;
 pub use random::{NoRandom, nonce, random_bytes};
 pub use server::{ALPN_KAFKA, ClientCertificates, ServerTlsError, server_tls};
+pub use sessions::with_early_data;

@@ -14,6 +14,6 @@ mod storage;
 mod transforms;
 pub(crate) mod wear;
 
-pub(crate) use counters::{ConnectionKind, Counters, Refusal};
+pub(crate) use counters::{ConnectionKind, Counters, EarlyCounters, Refusal};
 pub(crate) use render::render;
 pub(crate) use snapshot::{DeriveState, Snapshot};
