@@ -172,9 +172,10 @@ impl Plant {
 
     async fn wait(&self, what: &str, mut is_there: impl FnMut() -> bool) {
         let give_up = Instant::now() + PATIENCE;
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
         while !is_there() {
             assert!(Instant::now() < give_up, "in vain for {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            looks.tick().await;
         }
     }
 
@@ -193,6 +194,7 @@ impl Plant {
         while self.failed_handshakes() == before {
             assert!(Instant::now() < give_up, "in vain for the end of its handshake");
             self.play(flight).await;
+            // Slow on purpose: a recording is played now and then.
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
@@ -286,9 +288,10 @@ async fn hold_back(plant: &Plant) -> Vec<Vec<u8>> {
     plant.relay.mute_device(true);
     let recorded = || !plant.relay.state.recorded.lock().unwrap().is_empty();
     plant.wait("a first flight", recorded).await;
-    // What belongs to it comes in the same breath; the device gives up after two seconds.
+    // Slow on purpose: a path that takes a whole flight and gives nothing back.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let flight = plant.relay.recorded();
+    // Slow on purpose: the device gives up after two seconds.
     tokio::time::sleep(Duration::from_millis(1700)).await;
     plant.relay.mute_device(false);
     flight
