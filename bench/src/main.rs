@@ -87,6 +87,10 @@ enum Command {
     Visible,
     /// Memory, size, start to first acknowledgement.
     Footprint,
+    /// Memory and processor time of 10,000 idle devices over QUIC.
+    Devices,
+    /// QUIC handshakes: full, resumed, 0-RTT; 2,000 of them beside an ingest.
+    Handshakes,
 }
 
 type Measure = fn(&Bench) -> Outcome<Figure>;
@@ -109,6 +113,8 @@ impl Command {
                 figures::groups::figure,
                 figures::visible::figure,
                 figures::footprint::figure,
+                figures::devices::figure,
+                figures::handshakes::figure,
             ],
             Self::Produce => vec![figures::produce::figure],
             Self::AckLatency => vec![figures::ack_latency::figure],
@@ -124,6 +130,8 @@ impl Command {
             Self::Groups => vec![figures::groups::figure],
             Self::Visible => vec![figures::visible::figure],
             Self::Footprint => vec![figures::footprint::figure],
+            Self::Devices => vec![figures::devices::figure],
+            Self::Handshakes => vec![figures::handshakes::figure],
         }
     }
 }
