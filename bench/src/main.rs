@@ -89,6 +89,10 @@ enum Command {
     Path,
     /// Memory, size, start to first acknowledgement.
     Footprint,
+    /// Memory and processor time of 10,000 idle devices over QUIC.
+    Devices,
+    /// QUIC handshakes: full, resumed, 0-RTT; 2,000 of them beside an ingest.
+    Handshakes,
 }
 
 type Measure = fn(&Bench) -> Outcome<Figure>;
@@ -111,6 +115,8 @@ impl Command {
                 figures::groups::figure,
                 figures::visible::figure,
                 figures::footprint::figure,
+                figures::devices::figure,
+                figures::handshakes::figure,
             ],
             Self::Produce => vec![figures::produce::figure],
             Self::AckLatency => vec![figures::ack_latency::figure],
@@ -127,6 +133,8 @@ impl Command {
             Self::Visible => vec![figures::visible::figure],
             Self::Path => vec![figures::path::figure],
             Self::Footprint => vec![figures::footprint::figure],
+            Self::Devices => vec![figures::devices::figure],
+            Self::Handshakes => vec![figures::handshakes::figure],
         }
     }
 }

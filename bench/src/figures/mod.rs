@@ -4,8 +4,10 @@
 pub(crate) mod ack_latency;
 pub(crate) mod bulk;
 pub(crate) mod deploy;
+pub(crate) mod devices;
 pub(crate) mod footprint;
 pub(crate) mod groups;
+pub(crate) mod handshakes;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod packing;

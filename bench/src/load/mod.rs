@@ -2,6 +2,7 @@
 //! nothing of Millpond, so that any broker that speaks it can be put under the same load.
 
 pub(crate) mod conversation;
+pub(crate) mod dials;
 pub(crate) mod fleet;
 pub(crate) mod frames;
 pub(crate) mod member;

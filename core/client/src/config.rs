@@ -42,6 +42,10 @@ pub struct ClientConfig {
     /// For `millpond://`: the first pause before QUIC is tried again while TLS over TCP serves; it
     /// doubles, up to 32 times that.
     pub quic_probe_interval: Duration,
+    /// Whether a dial to a broker that was reached before over QUIC sends its first requests with its
+    /// first packets (0-RTT). The broker serves those of them at once that change nothing when
+    /// somebody sends a recording of them, and the others a round trip later. Without a login only.
+    pub quic_early_data: bool,
     /// The UDP socket to use, where many clients of one process share one; `None`: an own one.
     pub quic_socket: Option<QuicSocket>,
     /// The certificate that this client shows over TLS and QUIC where it is asked for one.
@@ -68,6 +72,7 @@ impl ClientConfig {
             quic_congestion: Congestion::default(),
             quic_head_start: Duration::from_millis(750),
             quic_probe_interval: Duration::from_secs(30),
+            quic_early_data: true,
             quic_socket: None,
             certificate: None,
         })
@@ -126,6 +131,13 @@ impl ClientConfig {
     #[must_use]
     pub fn quic_congestion(mut self, congestion: Congestion) -> Self {
         self.quic_congestion = congestion;
+        self
+    }
+
+    /// Sets whether requests may go with the first packets of a dial (0-RTT).
+    #[must_use]
+    pub fn quic_early_data(mut self, is_wished: bool) -> Self {
+        self.quic_early_data = is_wished;
         self
     }
 

@@ -12,7 +12,7 @@ use crate::url::{BrokerUrl, Scheme};
 use bytes::Bytes;
 use millpond_wire::frame::{FrameDecoder, decode_response, encode_request};
 use millpond_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, Request, Response};
-use millpond_wire::{ApiKey, DecodeError, ErrorCode, limits};
+use millpond_wire::{ApiKey, DecodeError, Early, ErrorCode, limits};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 /// The version of ApiVersions that every broker is asked in first (KIP-511: an older one says so).
 const FIRST_API_VERSIONS: i16 = 3;
+
+/// The versions of each API that a broker speaks: from, to.
+pub(crate) type Versions = HashMap<ApiKey, (i16, i16)>;
 
 /// A connection to one broker. Clones share it; it closes with the last of them.
 #[derive(Clone, Debug)]
@@ -44,7 +47,7 @@ struct Shared {
     broker: BrokerUrl,
     client_id: String,
     request_timeout: Duration,
-    versions: OnceLock<HashMap<ApiKey, (i16, i16)>>,
+    versions: OnceLock<Arc<Versions>>,
     lane: Mutex<Lane>,
     /// Something to write.
     outgoing: Notify,
@@ -67,6 +70,8 @@ struct Lane {
     pending: VecDeque<Pending>,
     /// Encoded requests that wait for the line.
     chunks: Vec<Bytes>,
+    /// Whether one of them is more than asking or delivering: it waits until the broker has answered.
+    waits: bool,
     /// Callers of requests that have no response (acks = 0), told once the bytes are written.
     unanswered: Vec<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     closed: Option<Arc<str>>,
@@ -134,11 +139,12 @@ impl Connection {
     ) -> Result<Self, ConnectError> {
         let open = async {
             let halves = connector.open(broker).await?;
+            let known = halves.versions.clone();
             let connection = Self::start(config, broker, halves);
-            connection.negotiate().await.map_err(|source| ConnectError::Negotiation {
-                broker: broker.clone(),
-                source: Box::new(source),
-            })?;
+            match known {
+                Some(known) => drop(connection.shared.versions.set(known)),
+                None => connection.ask_versions(connector).await?,
+            }
             if let Some(login) = &config.login {
                 let held = log_in(&connection, login).await.map_err(|source| {
                     ConnectError::Login { broker: broker.clone(), source: Box::new(source) }
@@ -161,7 +167,7 @@ impl Connection {
     }
 
     fn start(config: &ClientConfig, broker: &BrokerUrl, halves: Halves) -> Self {
-        let Halves { read, write, over, outdated } = halves;
+        let Halves { read, write, over, outdated, .. } = halves;
         let in_flight_max = limits::CONNECTION_REQUESTS_IN_FLIGHT_MAX;
         let shared = Arc::new(Shared {
             broker: broker.clone(),
@@ -181,6 +187,18 @@ impl Connection {
         Self { _closes: Arc::new(ClosesOnDrop(Arc::clone(&shared))), shared }
     }
 
+    async fn ask_versions(&self, connector: &Connector) -> Result<(), ConnectError> {
+        let broker = &self.shared.broker;
+        self.negotiate().await.map_err(|source| ConnectError::Negotiation {
+            broker: broker.clone(),
+            source: Box::new(source),
+        })?;
+        if let (Scheme::Quic, Some(versions)) = (self.shared.over, self.shared.versions.get()) {
+            connector.learned(broker, versions);
+        }
+        Ok(())
+    }
+
     async fn negotiate(&self) -> Result<(), CallError> {
         let mut version = FIRST_API_VERSIONS;
         for _ in 0..2 {
@@ -193,7 +211,7 @@ impl Connection {
                 _ => return Err(self.unexpected(ApiKey::ApiVersions, "another API's response")),
             };
             if ErrorCode::from_code(response.error_code) == Some(ErrorCode::None) {
-                let _ = self.shared.versions.set(version_table(&response));
+                let _ = self.shared.versions.set(Arc::new(version_table(&response)));
                 return Ok(());
             }
             version = served_by(&response).unwrap_or(0).clamp(0, FIRST_API_VERSIONS - 1);
@@ -307,6 +325,7 @@ impl Connection {
             .map_err(|_| self.unexpected(api, "the request is too large for a frame"))?;
         lane.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
         lane.chunks.extend(frame);
+        lane.waits |= api.early() == Early::Never;
         if no_response {
             lane.unanswered.push((answer, permit));
         } else {
@@ -452,14 +471,17 @@ async fn drive(shared: Arc<Shared>, read: ReadHalf, write: WriteHalf) {
 async fn write_requests(shared: &Shared, mut write: WriteHalf) -> String {
     let mut chunks = Vec::new();
     loop {
-        let unanswered = {
+        let (unanswered, waits) = {
             let mut lane = shared.lane();
             chunks.append(&mut lane.chunks);
-            std::mem::take(&mut lane.unanswered)
+            (std::mem::take(&mut lane.unanswered), std::mem::take(&mut lane.waits))
         };
         if chunks.is_empty() {
             shared.outgoing.notified().await;
             continue;
+        }
+        if waits {
+            write.confirmed().await;
         }
         if let Err(error) = write.write_all(&mut chunks).await {
             return format!("writing failed: {error}");
@@ -524,7 +546,7 @@ fn decode(api: ApiKey, version: i16, frame: Bytes) -> Result<(i32, Response), De
     decode_response(api, if is_old { 0 } else { version }, frame)
 }
 
-fn version_table(response: &ApiVersionsResponse) -> HashMap<ApiKey, (i16, i16)> {
+fn version_table(response: &ApiVersionsResponse) -> Versions {
     let known = |entry: &millpond_wire::messages::api_versions_response::ApiVersion| {
         let api = ApiKey::from_code(entry.api_key)?;
         Some((api, (entry.min_version, entry.max_version)))

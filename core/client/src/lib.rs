@@ -77,6 +77,7 @@ pub mod login;
 pub mod metadata;
 pub mod producer;
 pub mod quic;
+mod resumption;
 pub mod spill;
 pub mod telemetry;
 pub mod trust;

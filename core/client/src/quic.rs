@@ -1,12 +1,13 @@
 //! Kafka over QUIC: one UDP socket per client (or shared by many), one QUIC connection per broker,
 //! one bidirectional stream per lane, so that a slow partition never blocks another.
 //!
-//! It never sends early data and never lets the broker open streams of its own.
+//! It never lets the broker open streams of its own; what it sends before the broker answers is
+//! `resumption`'s business.
 
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
-use crate::url::BrokerUrl;
-use quinn::crypto::rustls::QuicClientConfig;
+use crate::resumption::{Gate, Resumption};
+use crate::url::{BrokerUrl, Scheme};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -23,6 +24,9 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What is kept unacknowledged for one connection.
 const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+
+/// How long a broker may take to answer early data where TLS over TCP is another way.
+const ANSWER_WITHIN_HEAD_STARTS: u32 = 4;
 
 /// A UDP socket for QUIC. Clones share it; it binds (to any free port) when it is first used, on
 /// the runtime that uses it first.
@@ -107,12 +111,21 @@ fn socket(local: SocketAddr) -> io::Result<Socket> {
 #[derive(Debug)]
 pub(crate) struct QuicLines {
     socket: QuicSocket,
-    config: quinn::ClientConfig,
+    resumption: Arc<Resumption>,
+    /// How long a broker may take to answer, once something was sent before its answer.
+    answer_within: Duration,
     lines: Mutex<HashMap<BrokerUrl, Line>>,
 }
 
 /// One broker's connection; the lock is held while it is dialled, so that lanes share one dial.
-type Line = Arc<tokio::sync::Mutex<Option<quinn::Connection>>>;
+type Line = Arc<tokio::sync::Mutex<Option<Reached>>>;
+
+/// A broker was reached, or (`gate`) is believed to be where it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    pub(crate) connection: quinn::Connection,
+    pub(crate) gate: Option<Gate>,
+}
 
 impl QuicLines {
     /// Lines with the trust in `tls` and the timers in `config`.
@@ -120,12 +133,19 @@ impl QuicLines {
         config: &ClientConfig,
         tls: Arc<rustls::ClientConfig>,
     ) -> Result<Self, String> {
-        let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
-        let mut quic = quinn::ClientConfig::new(Arc::new(crypto));
-        quic.transport_config(Arc::new(transport(config)?));
+        // A login goes to nobody who has not answered.
+        let is_wished = config.quic_early_data && config.login.is_none();
+        let resumption = Resumption::new(tls, transport(config)?, is_wished)?;
+        // Where there is another way, a path that is blocked must not hold it up for long.
+        let is_only_way = config.bootstrap.iter().all(|broker| broker.scheme == Scheme::Quic);
+        let answer_within = match is_only_way {
+            true => config.connect_timeout,
+            false => config.quic_head_start * ANSWER_WITHIN_HEAD_STARTS,
+        };
         Ok(Self {
             socket: config.quic_socket.clone().unwrap_or_default(),
-            config: quic,
+            resumption: Arc::new(resumption),
+            answer_within,
             lines: Mutex::default(),
         })
     }
@@ -135,45 +155,73 @@ impl QuicLines {
         &self,
         broker: &BrokerUrl,
         addresses: &[SocketAddr],
-    ) -> Result<(quinn::SendStream, quinn::RecvStream), ConnectError> {
-        let connection = self.connection(broker, addresses).await?;
-        connection.open_bi().await.map_err(|error| fault(broker, &error))
+    ) -> Result<(quinn::SendStream, quinn::RecvStream, Reached), ConnectError> {
+        let reached = self.reached(broker, addresses).await?;
+        let opened = reached.connection.open_bi().await;
+        let (write, read) = opened.map_err(|error| fault(broker, &error))?;
+        Ok((write, read, reached))
     }
 
-    /// The connection to `broker`, dialled if there is no live one.
+    /// The connection to `broker`, dialled if there is no live one. It has answered.
     pub(crate) async fn connection(
         &self,
         broker: &BrokerUrl,
         addresses: &[SocketAddr],
     ) -> Result<quinn::Connection, ConnectError> {
+        let Reached { connection, gate } = self.reached(broker, addresses).await?;
+        if let Some(mut gate) = gate {
+            gate.answer().await;
+        }
+        Ok(connection)
+    }
+
+    async fn reached(
+        &self,
+        broker: &BrokerUrl,
+        addresses: &[SocketAddr],
+    ) -> Result<Reached, ConnectError> {
         let line = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry(broker.clone()).or_default())
         };
         let mut line = line.lock().await;
-        if let Some(live) = line.as_ref().filter(|live| live.close_reason().is_none()) {
+        if let Some(live) = line.as_ref().filter(|live| live.connection.close_reason().is_none()) {
             return Ok(live.clone());
         }
         let dial = |address| self.dial(broker, address);
-        let connection = crate::transport::race(broker, addresses, dial).await?;
-        *line = Some(connection.clone());
-        Ok(connection)
+        let reached = crate::transport::race(broker, addresses, dial).await?;
+        *line = Some(reached.clone());
+        Ok(reached)
     }
 
-    async fn dial(
-        &self,
-        broker: &BrokerUrl,
-        address: SocketAddr,
-    ) -> Result<quinn::Connection, ConnectError> {
+    async fn dial(&self, broker: &BrokerUrl, address: SocketAddr) -> Result<Reached, ConnectError> {
         let endpoint = self.socket.endpoint(address).map_err(|source| ConnectError::Io {
             broker: broker.clone(),
             source: Arc::new(source),
         })?;
-        let connecting =
-            endpoint.connect_with(self.config.clone(), address, &broker.host).map_err(|error| {
-                ConnectError::Handshake { broker: broker.clone(), reason: error.to_string() }
-            })?;
-        connecting.await.map_err(|error| fault(broker, &error))
+        let (config, may_be_early) = self.resumption.dial(broker, address);
+        let connecting = endpoint.connect_with(config, address, &broker.host).map_err(|error| {
+            ConnectError::Handshake { broker: broker.clone(), reason: error.to_string() }
+        })?;
+        let connecting = match may_be_early {
+            false => connecting,
+            true => match connecting.into_0rtt() {
+                Ok((connection, accepted)) => {
+                    let within = self.answer_within;
+                    let gate = Gate::watch(&self.resumption, broker, &connection, accepted, within);
+                    return Ok(Reached { connection, gate: Some(gate) });
+                }
+                Err(connecting) => connecting,
+            },
+        };
+        let connection = connecting.await.map_err(|error| fault(broker, &error))?;
+        self.resumption.began(broker, address);
+        Ok(Reached { connection, gate: None })
+    }
+
+    /// What is kept of brokers.
+    pub(crate) fn resumption(&self) -> &Resumption {
+        &self.resumption
     }
 
     /// Drops the connection to `broker`; lanes that still use it keep it until they end.
@@ -189,8 +237,8 @@ impl QuicLines {
             lines.drain().map(|(_, line)| line).collect()
         };
         for line in lines {
-            if let Some(connection) = line.lock().await.take() {
-                connection.close(VarInt::from_u32(0), b"client closed");
+            if let Some(reached) = line.lock().await.take() {
+                reached.connection.close(VarInt::from_u32(0), b"client closed");
             }
         }
     }

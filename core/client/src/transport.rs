@@ -4,9 +4,11 @@
 //! It knows nothing of frames, and never falls back from a protected line to a plain one.
 
 use crate::config::ClientConfig;
+use crate::connection::Versions;
 use crate::error::ConnectError;
 use crate::path::{Paths, Patience, Way};
-use crate::quic::QuicLines;
+use crate::quic::{QuicLines, Reached};
+use crate::resumption::{EarlyRead, EarlyWrite, early_lane};
 use crate::url::{BrokerUrl, Scheme};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::Either;
@@ -68,11 +70,13 @@ pub(crate) struct Halves {
     pub(crate) over: Scheme,
     /// Becomes true when there is a better way to this broker.
     pub(crate) outdated: Arc<AtomicBool>,
+    /// What the broker speaks, where that is known without asking.
+    pub(crate) versions: Option<Arc<Versions>>,
 }
 
 impl Halves {
     fn new(over: Scheme, read: ReadHalf, write: WriteHalf) -> Self {
-        Self { read, write, over, outdated: Arc::default() }
+        Self { read, write, over, outdated: Arc::default(), versions: None }
     }
 }
 
@@ -132,6 +136,13 @@ impl Connector {
             if self.lines.config.quic_socket.is_none() {
                 lines.socket().wait_idle().await;
             }
+        }
+    }
+
+    /// What `broker` speaks, for dials to come.
+    pub(crate) fn learned(&self, broker: &BrokerUrl, versions: &Arc<Versions>) {
+        if let Some(lines) = self.lines.quic.get() {
+            lines.resumption().learned(broker, versions);
         }
     }
 
@@ -200,8 +211,16 @@ impl Lines {
         addresses: &[SocketAddr],
     ) -> Result<Halves, ConnectError> {
         let lines = self.quic.get_or_try_init(|| self.quic_lines(broker)).await?;
-        let (write, read) = lines.open(broker, addresses).await?;
-        Ok(Halves::new(Scheme::Quic, ReadHalf::Quic(read), WriteHalf::Quic(write)))
+        let (write, read, reached) = lines.open(broker, addresses).await?;
+        let Reached { connection, gate } = reached;
+        // Of a stream that was opened before the answer all is void if that is a refusal, of another nothing.
+        let Some(gate) = gate.filter(|_| read.is_0rtt()) else {
+            return Ok(Halves::new(Scheme::Quic, ReadHalf::Quic(read), WriteHalf::Quic(write)));
+        };
+        let (read, write) = early_lane(connection, gate, (write, read));
+        let (read, write) = (ReadHalf::Early(read), WriteHalf::Early(write));
+        let versions = lines.resumption().versions(broker);
+        Ok(Halves { versions, ..Halves::new(Scheme::Quic, read, write) })
     }
 
     async fn over_tls(
@@ -357,6 +376,8 @@ pub(crate) enum ReadHalf {
     Tcp(OwnedReadHalf),
     Tls(tokio::io::ReadHalf<TlsStream<TcpStream>>),
     Quic(quinn::RecvStream),
+    /// The same, opened before the broker answered.
+    Early(EarlyRead),
 }
 
 impl ReadHalf {
@@ -366,6 +387,7 @@ impl ReadHalf {
             Self::Tcp(half) => half.read_buf(buffer).await,
             Self::Tls(half) => half.read_buf(buffer).await,
             Self::Quic(half) => half.read_buf(buffer).await,
+            Self::Early(half) => half.read_into(buffer).await,
         }
     }
 }
@@ -376,9 +398,18 @@ pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
     Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
     Quic(quinn::SendStream),
+    /// The same, opened before the broker answered.
+    Early(EarlyWrite),
 }
 
 impl WriteHalf {
+    /// Waits until the broker has answered.
+    pub(crate) async fn confirmed(&mut self) {
+        if let Self::Early(half) = self {
+            half.confirmed().await;
+        }
+    }
+
     /// Writes all of `chunks`, in order. Not cancellation-safe: drop the line with the future.
     pub(crate) async fn write_all(&mut self, chunks: &mut Vec<Bytes>) -> io::Result<()> {
         match self {
@@ -390,6 +421,7 @@ impl WriteHalf {
                 half.flush().await?;
             }
             Self::Quic(half) => half.write_all_chunks(chunks).await?,
+            Self::Early(half) => half.write_all(chunks).await?,
         }
         chunks.clear();
         Ok(())

@@ -31,6 +31,7 @@ pub mod random;
 pub mod revocation;
 pub mod sasl;
 pub mod server;
+pub mod sessions;
 
 mod der;
 mod files;
@@ -50,3 +51,4 @@ pub use quic::quic_endpoint_config;
 pub use random::{NoRandom, nonce, random_bytes};
 pub use revocation::{RevocationError, RevocationLists};
 pub use server::{ALPN_KAFKA, ServerTlsError, server_tls};
+pub use sessions::with_early_data;

@@ -5,6 +5,7 @@
 //! that follows from the bytes received, and every cap stands in [`limits`].
 
 pub mod api;
+pub mod early;
 pub mod error_code;
 pub mod float;
 pub mod frame;
@@ -23,6 +24,7 @@ pub mod uuid;
 pub mod writer;
 
 pub use api::{ApiKey, ApiSpec};
+pub use early::Early;
 pub use error_code::ErrorCode;
 pub use float::F64;
 pub use message::Message;

@@ -364,6 +364,28 @@ pub const QUIC_STREAMS_PER_CONNECTION_MAX: u32 = 64;
 pub const QUIC_STREAM_WINDOW_BYTES: u32 = 512 * KIB as u32;
 /// Flow-control window of one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 2 * MIB as u32;
+/// TLS sessions that a QUIC listener remembers, so that sleeping devices come back in one flight.
+pub const QUIC_SESSIONS_MAX: usize = 16_384;
+/// The same, in bytes: a session holds the certificates that its client showed.
+pub const QUIC_SESSIONS_BYTES_MAX: usize = 32 * MIB;
+/// One of them; larger ones are not remembered.
+pub const QUIC_SESSION_BYTES_MAX: usize = 16 * KIB;
+/// QUIC handshakes under way; above it new ones wait their turn.
+pub const QUIC_HANDSHAKES_MAX: usize = 2_048;
+/// QUIC handshakes that wait their turn; above it new ones are refused.
+pub const QUIC_INCOMING_MAX: usize = 2_048;
+/// First packets of QUIC handshakes that wait their turn.
+pub const QUIC_INCOMING_BYTES_MAX: u64 = 8 * MIB as u64;
+/// QUIC handshakes under way above which new peers must prove their address first (RFC 9000,
+/// section 8.1.2).
+pub const QUIC_HANDSHAKES_UNPROVED_MAX: usize = 256;
+/// Addresses whose rate of new connections is kept in mind; above it further ones share one.
+pub const RATED_ADDRESSES_MAX: usize = 16_384;
+/// New connections a second from one address.
+pub const CONNECTIONS_PER_ADDRESS_PER_SECOND: u32 = 1_000;
+/// An address that was quiet may make so many seconds' worth of connections at once: a site whose
+/// devices come back together behind one address.
+pub const CONNECTION_BURST_SECONDS: u32 = 10;
 /// Telemetry datagrams of one QUIC connection that came and are not read; above it the oldest go.
 pub const TELEMETRY_WAITING_BYTES_MAX: usize = 128 * KIB;
 /// Telemetry of one QUIC connection that is committed together.

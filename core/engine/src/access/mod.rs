@@ -6,6 +6,7 @@
 
 mod cluster;
 mod configs;
+mod early;
 mod fetch;
 mod gate;
 mod groups;

@@ -383,6 +383,7 @@ fn limits(config: &Config) -> Result<(), ConfigError> {
     at_most("connections_per_ip_max", limits.connections_per_ip_max as u64, 1 << 20)?;
     at_most("quic_connections_max", limits.quic_connections_max as u64, 1 << 20)?;
     at_most("quic_streams_max", limits.quic_streams_max.into(), 4096)?;
+    within("limits.quic_sessions_max", limits.quic_sessions_max as u64, 0, 1 << 20)?;
     at_most("requests_in_flight_max", limits.requests_in_flight_max as u64, 4096)?;
     let hour_ms = 3_600_000;
     at_most("handshake_ms", limits.handshake_ms, hour_ms)?;

@@ -270,6 +270,9 @@ section! {
         connections_max: usize = limits::CONNECTIONS_MAX,
         /// Most connections from one address, over TCP and TLS, and again over QUIC.
         connections_per_ip_max: usize = limits::CONNECTIONS_PER_ADDRESS_MAX,
+        /// Most new connections a second from one address, over TCP and TLS, and again over QUIC; ten
+        /// seconds' worth may come at once. 0: no limit. Kafka's max.connection.creation.rate, by address.
+        connections_per_ip_per_second: u32 = limits::CONNECTIONS_PER_ADDRESS_PER_SECOND,
         /// Largest request.
         request_bytes_max: ByteSize = ByteSize(limits::FRAME_BYTES_MAX as u64),
         /// Most requests of one connection that wait for their answers.
@@ -292,6 +295,11 @@ section! {
         quic_connections_max: usize = limits::QUIC_CONNECTIONS_MAX,
         /// Most streams of one QUIC connection at a time.
         quic_streams_max: u32 = limits::QUIC_STREAMS_PER_CONNECTION_MAX,
+        /// Sessions of QUIC clients that are remembered, so that a device that slept delivers with its
+        /// first packets (0-RTT). What such packets ask is served before the handshake only where
+        /// a recording of it would change nothing, and waits for its end otherwise; so this is on. A
+        /// listener that asks for a login takes none. 0: off.
+        quic_sessions_max: usize = limits::QUIC_SESSIONS_MAX,
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum ConnectionKind {
 pub(crate) enum Refusal {
     /// A limit on connections was reached.
     Limit,
+    /// Too many new connections came from one address.
+    Rate,
     /// What came is not the Kafka protocol.
     Malformed,
     /// The peer was too slow to send or to receive.
@@ -45,12 +47,19 @@ impl ConnectionKind {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Limit, Self::Malformed, Self::Slow, Self::Handshake, Self::Authentication];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Limit,
+        Self::Rate,
+        Self::Malformed,
+        Self::Slow,
+        Self::Handshake,
+        Self::Authentication,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit",
+            Self::Rate => "rate",
             Self::Malformed => "malformed",
             Self::Slow => "slow",
             Self::Handshake => "handshake",
@@ -76,6 +85,17 @@ pub(crate) struct TelemetryCounters {
     pub(crate) refused: AtomicU64,
 }
 
+/// What became of requests that came before the end of a handshake.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyCounters {
+    /// Served at once: a repetition would change nothing.
+    pub(crate) served: AtomicU64,
+    /// Held until the end of the handshake.
+    pub(crate) held: AtomicU64,
+    /// Those of them whose handshake did not come to its end.
+    pub(crate) dropped: AtomicU64,
+}
+
 /// Everything that is counted on the way.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -86,6 +106,7 @@ pub(crate) struct Counters {
     refused: [AtomicU64; Refusal::ALL.len()],
     requests: Vec<AtomicU64>,
     pub(crate) telemetry: TelemetryCounters,
+    pub(crate) early: EarlyCounters,
     pub(crate) received_bytes: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
     /// HTTP requests that a rule of access refused.
@@ -101,6 +122,7 @@ impl Default for Counters {
             requests: APIS.iter().map(|_| AtomicU64::new(0)).collect(),
             certificates: CertificateBoard::default(),
             telemetry: TelemetryCounters::default(),
+            early: EarlyCounters::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             http_denials: AtomicU64::new(0),

@@ -16,6 +16,6 @@ mod transforms;
 pub(crate) mod wear;
 
 pub(crate) use certificates::CertificateState;
-pub(crate) use counters::{ConnectionKind, Counters, Refusal};
+pub(crate) use counters::{ConnectionKind, Counters, EarlyCounters, Refusal};
 pub(crate) use render::render;
 pub(crate) use snapshot::{DeriveState, NetCounts, Snapshot};

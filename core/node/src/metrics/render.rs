@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::activity::activity;
 use super::certificates;
-use super::counters::{ConnectionKind, Counters, Refusal, TelemetryCounters};
+use super::counters::{ConnectionKind, Counters, EarlyCounters, Refusal, TelemetryCounters};
 use super::exposition::Exposition;
 use super::process;
 use super::snapshot::{EngineCounts, GroupState, NetCounts, PartitionState, Snapshot};
@@ -225,6 +225,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         requests.add_count(&[("api", api)], n);
     }
     telemetry(out, &counters.telemetry);
+    early(out, &counters.early);
     out.counter("millpond_received_bytes_total", "Bytes of requests.")
         .count(counters.received_bytes.load(Relaxed));
     out.counter("millpond_sent_bytes_total", "Bytes of responses.")
@@ -246,6 +247,18 @@ fn telemetry(out: &mut Exposition, counters: &TelemetryCounters) {
         out.counter("millpond_telemetry_records_total", "Records of telemetry datagrams.");
     for (fate, n) in [("stored", &counters.stored), ("refused", &counters.refused)] {
         records.add_count(&[("fate", fate)], n.load(Relaxed));
+    }
+}
+
+fn early(out: &mut Exposition, counters: &EarlyCounters) {
+    let mut requests = out.counter(
+        "millpond_early_requests_total",
+        "Requests in the first flight of resumed QUIC connections (0-RTT), by their fate.",
+    );
+    for (fate, n) in
+        [("served", &counters.served), ("held", &counters.held), ("dropped", &counters.dropped)]
+    {
+        requests.add_count(&[("fate", fate)], n.load(Relaxed));
     }
 }
 

@@ -1,8 +1,13 @@
-//! Who may connect at all: a cap on all connections and on those from one address. Never waits.
+//! Who may connect at all: a cap on all connections, on those from one address, and on how fast those
+//! come. Never waits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::rate::Rate;
+use crate::metrics::Refusal;
 
 /// Counts connections against the caps.
 #[derive(Debug)]
@@ -11,6 +16,10 @@ pub(crate) struct Admission {
     per_ip_max: usize,
     /// Addresses with a connection; at most `max` of them, since each holds one at least.
     open: Mutex<Open>,
+    per_second_max: u32,
+    rate: Mutex<Rate>,
+    /// What the rate counts its time from.
+    started: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +35,20 @@ pub(crate) enum Refused {
     Total(usize),
     #[error("{0} connections from this address are open, which is the limit")]
     PerIp(usize),
+    #[error("more than {0} connections a second come from this address, which is the limit")]
+    Rate(u32),
+    #[error("too many connections come from this address by those who may have forged it")]
+    Unproved,
+}
+
+impl Refused {
+    /// As what it is counted.
+    pub(crate) fn kind(self) -> Refusal {
+        match self {
+            Self::Total(_) | Self::PerIp(_) => Refusal::Limit,
+            Self::Rate(_) | Self::Unproved => Refusal::Rate,
+        }
+    }
 }
 
 /// A connection that was admitted; its place is free again when this is dropped.
@@ -36,13 +59,26 @@ pub(crate) struct Place {
 }
 
 impl Admission {
-    pub(crate) fn new(max: usize, per_ip_max: usize) -> Arc<Self> {
-        Arc::new(Self { max, per_ip_max, open: Mutex::default() })
+    /// `per_second_max`: new connections of one address; 0 is no limit.
+    pub(crate) fn new(max: usize, per_ip_max: usize, per_second_max: u32) -> Arc<Self> {
+        let rate = Mutex::new(Rate::new(per_second_max));
+        let (open, started) = (Mutex::default(), Instant::now());
+        Arc::new(Self { max, per_ip_max, open, per_second_max, rate, started })
     }
 
     /// Takes a place for a peer at `ip`; an IPv4 address written as IPv6 counts as the IPv4 one.
-    pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Place, Refused> {
+    /// `is_proved`: the peer has shown that it is there.
+    pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr, is_proved: bool) -> Result<Place, Refused> {
         let ip = ip.to_canonical();
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rate.take(ip, is_proved, now_ms) {
+            return Err(match is_proved {
+                true => Refused::Rate(self.per_second_max),
+                false => Refused::Unproved,
+            });
+        }
+        drop(rate);
         let mut open = self.lock();
         if open.total >= self.max {
             return Err(Refused::Total(self.max));
@@ -80,17 +116,30 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_total_and_by_address_and_come_back() {
-        let admission = Admission::new(3, 2);
+        let admission = Admission::new(3, 2, 0);
         let a: IpAddr = "10.0.0.1".parse().unwrap();
         let a_as_v6: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
         let b: IpAddr = "10.0.0.2".parse().unwrap();
-        let first = admission.admit(a).unwrap();
-        let _second = admission.admit(a_as_v6).unwrap();
-        assert_eq!(admission.admit(a).unwrap_err(), Refused::PerIp(2));
-        let third = admission.admit(b).unwrap();
-        assert_eq!(admission.admit(b).unwrap_err(), Refused::Total(3));
+        let first = admission.admit(a, true).unwrap();
+        let _second = admission.admit(a_as_v6, true).unwrap();
+        assert_eq!(admission.admit(a, true).unwrap_err(), Refused::PerIp(2));
+        let third = admission.admit(b, true).unwrap();
+        assert_eq!(admission.admit(b, true).unwrap_err(), Refused::Total(3));
         drop((first, third));
-        let _fourth = admission.admit(a).unwrap();
+        let _fourth = admission.admit(a, true).unwrap();
         assert_eq!(admission.lock().by_ip.len(), 1);
+    }
+
+    #[test]
+    fn who_comes_too_fast_is_refused_and_takes_no_place() {
+        let admission = Admission::new(1 << 20, 1 << 20, 1);
+        let ip: IpAddr = "10.0.0.1".parse().unwrap();
+        let refused = loop {
+            if let Err(refused) = admission.admit(ip, true) {
+                break refused;
+            }
+        };
+        assert_eq!((refused, refused.kind()), (Refused::Rate(1), Refusal::Rate));
+        assert_eq!(admission.lock().total, 0);
     }
 }

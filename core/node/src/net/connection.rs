@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use millpond_engine::{LoginRefused, Peer};
 use millpond_wire::ApiKey;
@@ -28,15 +28,20 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers::{Room, Turns};
 use super::budget::{Budget, Taken};
+use super::early::{NotTaken, Unconfirmed, hand_over};
 use super::gateway::{Call, EngineGone, Gateway};
 use super::login::{Door, Passage, Unproved};
 use super::responses::{Answer, Outgoing, Pending, WriteFault};
 use super::{Who, Wiring};
-use crate::metrics::Refusal;
+use crate::metrics::{ConnectionKind, Refusal};
 
 /// A frame above this size waits for its budget before the rest of it is read; smaller ones are
 /// charged when whole.
 const CHARGE_EARLY_BYTES: usize = 16 * 1024;
+
+/// What a stream of QUIC keeps to read into while it waits for a request: thousands of devices wait,
+/// and what comes for them is in memory already, so that a short first read costs little.
+const IDLE_BUFFER_BYTES: usize = 1024;
 
 /// Waiting for a turn to be checked is part of the time that a login has.
 const LATE: Ending = Ending::Unproved(Unproved::Slow);
@@ -74,6 +79,9 @@ pub(crate) enum Ending {
     /// Answers cannot be written.
     #[error("{0}")]
     Write(WriteFault),
+    /// What came was no harmless repetition, and the handshake that would have shown that it is none did not end.
+    #[error("the handshake did not come to its end: what came before that was not served")]
+    Unconfirmed,
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,
@@ -82,6 +90,15 @@ pub(crate) enum Ending {
 impl From<EngineGone> for Ending {
     fn from(_: EngineGone) -> Self {
         Self::Stopping
+    }
+}
+
+impl From<NotTaken> for Ending {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::EngineGone => Self::Stopping,
+            NotTaken::Unconfirmed => Self::Unconfirmed,
+        }
     }
 }
 
@@ -99,12 +116,21 @@ impl Ending {
     }
 }
 
+/// What a line shows of its peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// Who it is by its certificate.
+    pub(crate) certified: Option<Arc<str>>,
+    /// The handshake of the line, where that is still under way.
+    pub(crate) unconfirmed: Option<Unconfirmed>,
+}
+
 /// Serves a connection until it ends; counts it and logs its end.
 pub(crate) async fn serve_connection<R, W, G>(
     reader: R,
     writer: W,
     who: Who,
-    certified: Option<Arc<str>>,
+    shown: Shown,
     gateway: G,
     wiring: Arc<Wiring>,
 ) -> Ending
@@ -114,7 +140,7 @@ where
     G: Gateway,
 {
     wiring.counters.opened(who.kind);
-    let ending = both_ways(reader, writer, who, certified, &gateway, &wiring).await;
+    let ending = both_ways(reader, writer, who, shown, &gateway, &wiring).await;
     gateway.close(who.session).await;
     if let Ending::Unproved(why) = &ending {
         let host = who.host();
@@ -142,7 +168,7 @@ async fn both_ways<R, W, G>(
     reader: R,
     mut writer: W,
     who: Who,
-    certified: Option<Arc<str>>,
+    shown: Shown,
     gateway: &G,
     wiring: &Wiring,
 ) -> Ending
@@ -163,7 +189,8 @@ where
         own: Budget::new(CONNECTION_REQUEST_BYTES_MAX),
         turns: Turns::new(),
         door: wiring.logins.door(who.listener),
-        certified,
+        certified: shown.certified,
+        unconfirmed: shown.unconfirmed,
     };
     let ending = {
         let read = pin!(incoming.run());
@@ -194,7 +221,8 @@ struct Incoming<'a, R, G> {
     who: Who,
     gateway: &'a G,
     wiring: &'a Wiring,
-    pending: mpsc::Sender<Pending>,
+    /// Boxed: the queue has room for many from the start, and most connections wait most of the time.
+    pending: mpsc::Sender<Box<Pending>>,
     /// One for each request that may be under way.
     slots: Arc<Semaphore>,
     /// This connection's share of the budget.
@@ -205,6 +233,8 @@ struct Incoming<'a, R, G> {
     door: Option<Door>,
     /// Who it is by its certificate.
     certified: Option<Arc<str>>,
+    /// What is to end before everything is served.
+    unconfirmed: Option<Unconfirmed>,
 }
 
 impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
@@ -227,7 +257,8 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                 Err(ending) => return ending,
             };
             let is_login = first && self.door.is_some();
-            let request = self.request(frame, taken);
+            // Boxed: what takes a request in is large, and most connections wait for one most of the time.
+            let request = Box::pin(self.request(frame, taken));
             let done = match is_login {
                 true => timeout_at(first_by, request).await.unwrap_or(Err(LATE)),
                 false => request.await,
@@ -259,6 +290,9 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
                     None => self.charge(frame.len()).await,
                 };
                 return Ok((frame, taken));
+            }
+            if self.who.kind == ConnectionKind::Quic && decoder.buffered_bytes() == 0 {
+                *decoder.space() = BytesMut::with_capacity(IDLE_BUFFER_BYTES);
             }
             let declared = declared_bytes(decoder);
             if declared > CHARGE_EARLY_BYTES && taken.is_none() {
@@ -324,7 +358,7 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             _ => self.answer(frame).await?,
         };
         // The channel has room for every slot; it is closed only when the other half has ended.
-        let pending = Pending { answer, _bytes: taken, _slot: slot, room };
+        let pending = Box::new(Pending { answer, _bytes: taken, _slot: slot, room });
         self.pending.send(pending).await.map_err(|_| Ending::Closed)?;
         let Some(why) = end else { return Ok(()) };
         // Clients that see an answer and the end of the connection at once may only look at the end.
@@ -361,7 +395,11 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
     }
 
     /// Gives a request to the engine, once there is room for its answer.
-    async fn submit(&self, header: RequestHeader, request: Request) -> Result<Answered, Ending> {
+    async fn submit(
+        &mut self,
+        header: RequestHeader,
+        request: Request,
+    ) -> Result<Answered, Ending> {
         let mut request = request;
         let room = self.wiring.answers.room(&mut request, &self.turns).await;
         let (reply, receiver) = oneshot::channel();
@@ -373,7 +411,9 @@ impl<R: AsyncRead + Unpin, G: Gateway> Incoming<'_, R, G> {
             // A name that was logged in with stands above that of the line.
             user: self.door.as_ref().and_then(Door::user).or_else(|| self.certified.clone()),
         };
-        self.gateway.submit(Call { peer, request, version: header.version, reply }).await?;
+        let call = Call { peer, request, version: header.version, reply, early: None };
+        let early = &self.wiring.counters.early;
+        hand_over(self.gateway, call, &mut self.unconfirmed, early).await?;
         let (version, correlation_id) = (header.version, header.correlation_id);
         Ok((Answer::Awaited { version, correlation_id, reply: receiver }, room))
     }
@@ -392,10 +432,10 @@ fn ready(header: &RequestHeader, response: &Response) -> Result<Answer, Ending> 
 /// The half that writes: answers in the order of their requests, as many at once as are there.
 async fn write_answers(
     writer: &mut (impl AsyncWrite + Unpin),
-    mut answers: mpsc::Receiver<Pending>,
+    mut answers: mpsc::Receiver<Box<Pending>>,
     wiring: &Wiring,
 ) -> Result<(), WriteFault> {
-    let mut held: Option<Pending> = None;
+    let mut held: Option<Box<Pending>> = None;
     let mut outgoing = Outgoing::default();
     loop {
         let Some(next) = (match held.take() {
@@ -404,15 +444,16 @@ async fn write_answers(
         }) else {
             return Ok(());
         };
-        let Pending { answer, _bytes, _slot, mut room } = next;
+        let Pending { answer, _bytes, _slot, mut room } = *next;
         outgoing.push(answer.encoded(&mut room).await?);
         let mut written = vec![(_bytes, _slot, room)];
         while !outgoing.is_full() {
-            let Ok(Pending { answer, _bytes, _slot, mut room }) = answers.try_recv() else { break };
+            let Ok(next) = answers.try_recv() else { break };
+            let Pending { answer, _bytes, _slot, mut room } = *next;
             match answer.try_encoded(&mut room) {
                 Ok(frame) => outgoing.push(frame?),
                 Err(answer) => {
-                    held = Some(Pending { answer, _bytes, _slot, room });
+                    held = Some(Box::new(Pending { answer, _bytes, _slot, room }));
                     break;
                 }
             }

@@ -13,6 +13,8 @@ pub(crate) struct Call {
     pub(crate) version: i16,
     /// `None` is a request that gets no answer (a produce with acks=0).
     pub(crate) reply: oneshot::Sender<Option<Response>>,
+    /// Where it goes back to if it may be a recording and is not harmless as one; `None`: it is no recording.
+    pub(crate) early: Option<oneshot::Sender<Box<Call>>>,
 }
 
 /// The engine has stopped; nothing more will be answered.

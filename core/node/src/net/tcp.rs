@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
-use super::{Admission, Force, Gateway, Revocable, Wiring, certified, fallen, serve_connection};
+use super::{
+    Admission, Force, Gateway, Revocable, Shown, Wiring, certified, fallen, serve_connection,
+};
 use crate::metrics::{ConnectionKind, Refusal};
 use crate::serve::EngineHandle;
 
@@ -54,7 +56,7 @@ impl Door {
             tasks.spawn_local(async move {
                 let _place = place;
                 let (reader, writer) = stream.into_split();
-                serve_connection(reader, writer, who, None, gateway, wiring).await
+                serve_connection(reader, writer, who, Shown::default(), gateway, wiring).await
             });
             reap(&mut tasks);
         }
@@ -85,8 +87,9 @@ impl Door {
                                 let (reader, writer) = tokio::io::split(stream);
                                 let fallen = fallen(force, chain, who, Arc::clone(&wiring));
                                 let reader = Revocable::new(reader, fallen);
+                                let shown = Shown { certified: user, unconfirmed: None };
                                 let served =
-                                    serve_connection(reader, writer, who, user, gateway, wiring);
+                                    serve_connection(reader, writer, who, shown, gateway, wiring);
                                 return Some(served.await);
                             }
                             Err(nameless) => wiring.complaints.warn(who, nameless),
@@ -124,13 +127,13 @@ impl Door {
                     continue;
                 }
             };
-            match self.admission.admit(address.ip()) {
+            match self.admission.admit(address.ip(), true) {
                 Ok(place) => {
                     configure(&stream);
                     return Some((stream, address, place));
                 }
                 Err(refused) => {
-                    self.wiring.counters.refused(Refusal::Limit);
+                    self.wiring.counters.refused(refused.kind());
                     self.wiring.complaints.warn(address, refused);
                 }
             }

@@ -135,7 +135,9 @@ impl Intake<'_> {
             user: self.user.clone(),
         };
         let request = Request::Produce(gathered.into_request());
-        gateway.submit(Call { peer, request, version: PRODUCE_VERSION, reply }).await?;
+        gateway
+            .submit(Call { peer, request, version: PRODUCE_VERSION, reply, early: None })
+            .await?;
         let answer = answer.await.map_err(|_| EngineGone)?;
         if let Some(Response::Produce(response)) = answer {
             let refused = self.refused(&response, &counts);

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::Ending;
-use super::{Call, EngineGone, Gateway, Logins, Offer, Wiring, serve_connection};
+use super::{Call, EngineGone, Gateway, Logins, Offer, Shown, Wiring, serve_connection};
 use crate::config::Limits;
 use crate::metrics::{ConnectionKind, Counters};
 
@@ -54,6 +54,11 @@ pub(super) fn rig(limits: &Limits) -> Rig {
 
 /// The same at a listener that asks who is there.
 pub(super) fn rig_with(limits: &Limits, offer: Option<Offer>) -> Rig {
+    rig_shown(limits, offer, Shown::default())
+}
+
+/// The same of a peer of which something is known.
+pub(super) fn rig_shown(limits: &Limits, offer: Option<Offer>, shown: Shown) -> Rig {
     static PORT: AtomicU64 = AtomicU64::new(0);
     let (calls, received) = mpsc::unbounded_channel();
     let engine = TestEngine { calls, closed: Arc::default() };
@@ -66,7 +71,7 @@ pub(super) fn rig_with(limits: &Limits, offer: Option<Offer>) -> Rig {
     let (line, ours) = tokio::io::duplex(1 << 20);
     let (reader, writer) = tokio::io::split(ours);
     let served =
-        tokio::spawn(serve_connection(reader, writer, who, None, engine, Arc::clone(&wiring)));
+        tokio::spawn(serve_connection(reader, writer, who, shown, engine, Arc::clone(&wiring)));
     Rig { line, calls: received, closed, served, stop, wiring }
 }
 

@@ -416,8 +416,9 @@ struct EncryptedDoors {
 impl Doors {
     fn open(bound: Vec<Bound>, config: &Config, wiring: &Arc<Wiring>) -> Result<Self, CliError> {
         let limits = &config.limits;
-        let tcp = Admission::new(limits.connections_max, limits.connections_per_ip_max);
-        let quic = Admission::new(limits.quic_connections_max, limits.connections_per_ip_max);
+        let (per_ip, rate) = (limits.connections_per_ip_max, limits.connections_per_ip_per_second);
+        let tcp = Admission::new(limits.connections_max, per_ip, rate);
+        let quic = Admission::new(limits.quic_connections_max, per_ip, rate);
         let mut doors = Self { plain: Vec::new(), encrypted: EncryptedDoors::default() };
         for bound in bound {
             let (id, tls) = (bound.id, bound.tls.map(|tls| (tls.force, tls.endpoint)));
@@ -438,6 +439,7 @@ impl Doors {
                     endpoint,
                     connections_max: limits.quic_connections_max,
                     streams_max: limits.quic_streams_max,
+                    sessions_max: limits.quic_sessions_max,
                     names: bound.names,
                     congestion: bound.congestion,
                 };

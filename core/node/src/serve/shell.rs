@@ -186,8 +186,15 @@ impl LocalGateway {
         }
     }
 
-    fn call(&self, call: Call) {
-        let Call { peer, request, version, reply } = call;
+    fn call(&self, mut call: Call) {
+        if let Some(turn_back) = call.early.take()
+            && !self.engine.with_engine(|engine| engine.takes_early(&call.request, call.version))
+        {
+            // A connection that is gone has no use for it.
+            let _ = turn_back.send(Box::new(call));
+            return;
+        }
+        let Call { peer, request, version, reply, .. } = call;
         let id = self.shell.next_id();
         self.shell.state.replies.borrow_mut().insert(id, reply);
         let begun = self.engine.with_engine(Engine::measures_requests).then(Instant::now);

@@ -20,6 +20,11 @@ pub const CLIENT_SPILL_WINDOW_RECORDS: usize = 4_096;
 pub const CLIENT_SPILL_PARTITIONS_MAX: usize = 4_096;
 /// Partitions and groups in one transaction of a client.
 pub const CLIENT_TRANSACTION_PARTITIONS_MAX: usize = 10_000;
+/// What a client keeps of a lane to send again, should the broker refuse what came with the first packets;
+/// beyond that it waits for the answer.
+pub const CLIENT_EARLY_BYTES_MAX: usize = 64 * KIB;
+/// Brokers of which a client keeps a session.
+pub const CLIENT_RESUMED_BROKERS_MAX: usize = 64;
 /// Reports that wait for a C program to take them; a program that takes none is refused records.
 pub const CLIENT_C_REPORTS_MAX: usize = 100_000;
 /// Questions to one consumer of a C program that wait for their answer.
