@@ -115,6 +115,7 @@ type member struct {
 	client *kgo.Client
 	held   map[int32]bool
 	seen   []string
+	stop   context.CancelFunc
 	ended  chan struct{}
 }
 
@@ -134,17 +135,16 @@ func join(ctx context.Context, bootstrap, topic string, options ...kgo.Opt) *mem
 		kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)),
 		kgo.OnPartitionsLost(change(false)))
 	one.client = client(bootstrap, options...)
-	go one.run(ctx)
+	polls, stop := context.WithCancel(ctx)
+	one.stop = stop
+	go one.run(ctx, polls)
 	return one
 }
 
-func (one *member) run(ctx context.Context) {
+func (one *member) run(ctx, polls context.Context) {
 	defer close(one.ended)
-	for {
-		fetches := one.client.PollFetches(ctx)
-		if fetches.IsClientClosed() || ctx.Err() != nil {
-			return
-		}
+	for polls.Err() == nil {
+		fetches := one.client.PollFetches(polls)
 		one.Lock()
 		for _, record := range fetches.Records() {
 			one.seen = append(one.seen, string(record.Value))
@@ -157,9 +157,11 @@ func (one *member) run(ctx context.Context) {
 	}
 }
 
+// leave lets it commit what it saw before it goes: who has left may not.
 func (one *member) leave() {
-	one.client.CloseAllowingRebalance()
+	one.stop()
 	<-one.ended
+	one.client.CloseAllowingRebalance()
 }
 
 // counts are the partitions that it has, and the records that it saw.
