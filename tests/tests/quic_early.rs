@@ -239,8 +239,11 @@ async fn what_a_device_delivers_when_it_wakes_is_there_before_it_hears_of_the_br
         let (offset, ()) = tokio::join!(delivering, waiting);
         assert_eq!(offset, before.1 as i64);
         assert!(plant.early("served") > before.0);
+        // With the end of the handshake comes what the next waking begins with; an answer after that
+        // says that it is there.
+        device.deliver("awake").await;
     }
-    assert_eq!(plant.read(), values(&["one", "two", "three"]));
+    assert_eq!(plant.read(), values(&["one", "two", "awake", "three", "awake"]));
 }
 
 #[tokio::test]
