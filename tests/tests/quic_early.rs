@@ -253,7 +253,13 @@ async fn a_recorded_first_flight_changes_nothing_when_it_is_played_again() {
     device.deliver("one").await;
     device.sleep().await;
     plant.relay.record();
-    device.deliver("two").await;
+    // Until it is stored the device hears nothing, so that its handshake cannot be over before.
+    plant.relay.mute_broker(true);
+    let stored = async {
+        plant.wait_for_records(2).await;
+        plant.relay.mute_broker(false);
+    };
+    tokio::join!(device.deliver("two"), stored);
     let flight = plant.relay.recorded();
     assert!(plant.early("served") > 0);
     // While its connection is there, and when that has gone.
