@@ -10,4 +10,6 @@ pub(crate) mod pace;
 pub(crate) mod paced;
 pub(crate) mod reader;
 pub(crate) mod saturate;
+pub(crate) mod sink;
 pub(crate) mod storm;
+pub(crate) mod ways;

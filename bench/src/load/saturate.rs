@@ -1,4 +1,4 @@
-//! As much as the broker takes: a few TCP connections, each with a fixed number of requests under
+//! As much as the broker takes: a few connections, each with a fixed number of requests under
 //! way (closed loop). For throughput; its latencies are those of a full queue.
 
 use std::cell::{Cell, RefCell};
@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use millpond_wire::frame::FrameDecoder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 
 use super::frames::Frames;
+use super::ways::{Line, Way};
 use crate::error::{BenchError, Context, Outcome};
 use crate::latency::Latencies;
 
@@ -25,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How hard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pressure {
-    /// TCP connections.
+    /// Connections.
     pub(crate) connections: usize,
     /// Requests under way on each.
     pub(crate) in_flight: usize,
@@ -52,9 +51,20 @@ impl Saturation {
     }
 }
 
-/// Sends `frames` round and round for `duration` after the warm-up, then waits for what is under
-/// way.
+/// Sends `frames` over TCP round and round for `duration` after the warm-up, then waits for what is
+/// under way.
 pub(crate) fn saturate(
+    broker: SocketAddr,
+    frames: &Frames,
+    pressure: Pressure,
+    duration: Duration,
+) -> Outcome<Saturation> {
+    saturate_over(Way::Tcp, broker, frames, pressure, duration)
+}
+
+/// The same over any way.
+pub(crate) fn saturate_over(
+    way: Way,
     broker: SocketAddr,
     frames: &Frames,
     pressure: Pressure,
@@ -62,14 +72,13 @@ pub(crate) fn saturate(
 ) -> Outcome<Saturation> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("a runtime for the load")?.block_on(async {
-        let connect = (0..pressure.connections).map(|_| TcpStream::connect(broker));
-        let streams = try_join_all(connect).await.context("connecting")?;
+        let lines = way.open(broker, pressure.connections).await?;
         let from = Instant::now() + WARM_UP;
         let window = Window { from, until: from + duration };
         let tally = RefCell::new(Tally { counted: 0, in_all: 0, latencies: Latencies::new()? });
         let stride = pressure.connections;
-        let lines = streams.into_iter().enumerate().map(|(first, stream)| {
-            line(stream, frames, (first, stride), pressure.in_flight, window, &tally)
+        let lines = lines.into_iter().enumerate().map(|(first, line)| {
+            drive(line, frames, (first, stride), pressure.in_flight, window, &tally)
         });
         try_join_all(lines).await?;
         let tally = tally.into_inner();
@@ -95,16 +104,15 @@ struct Tally {
 }
 
 /// One connection.
-async fn line(
-    stream: TcpStream,
+async fn drive(
+    mut line: Line,
     frames: &Frames,
     order: (usize, usize),
     in_flight: usize,
     window: Window,
     tally: &RefCell<Tally>,
 ) -> Outcome<()> {
-    stream.set_nodelay(true).context("a socket's option")?;
-    let (read, write) = stream.into_split();
+    let Line { read, write, .. } = &mut line;
     let under_way = UnderWay {
         permits: Semaphore::new(in_flight),
         sent: RefCell::new(VecDeque::with_capacity(in_flight)),
@@ -113,7 +121,7 @@ async fn line(
     };
     let send = send(write, frames, order, window, &under_way);
     let receive = receive(read, frames, window, &under_way, tally);
-    let (_open, ()) = tokio::try_join!(send, receive)?;
+    tokio::try_join!(send, receive)?;
     Ok(())
 }
 
@@ -124,14 +132,13 @@ struct UnderWay {
     last_sent: Notify,
 }
 
-/// Gives the write half back so that the connection stays open until the last answer.
 async fn send(
-    mut write: OwnedWriteHalf,
+    mut write: impl AsyncWrite + Unpin,
     frames: &Frames,
     (first, stride): (usize, usize),
     window: Window,
     under_way: &UnderWay,
-) -> Outcome<OwnedWriteHalf> {
+) -> Outcome<()> {
     let mut next = first;
     loop {
         under_way.permits.acquire().await.context("the load's window")?.forget();
@@ -139,17 +146,18 @@ async fn send(
         if now >= window.until {
             under_way.is_last_sent.set(true);
             under_way.last_sent.notify_one();
-            return Ok(write);
+            return Ok(());
         }
         under_way.sent.borrow_mut().push_back(now);
         let frame = frames.get(next).context("a request to send")?;
         write.write_all(frame).await.context("sending")?;
+        write.flush().await.context("sending")?;
         next = next.wrapping_add(stride);
     }
 }
 
 async fn receive(
-    mut read: OwnedReadHalf,
+    mut read: impl AsyncRead + Unpin,
     frames: &Frames,
     window: Window,
     under_way: &UnderWay,
