@@ -1,11 +1,14 @@
 //! What QUIC costs: durable produce over QUIC, TLS and TCP, and the same bytes over quinn and rustls to a process
 //! that does nothing with them. All take turns in each round.
 
+use std::net::SocketAddr;
+
 use crate::broker::Broker;
 use crate::error::Outcome;
 use crate::figures::{Bench, progress};
+use crate::load::fleet::Fleet;
 use crate::load::frames::{Frames, Shape};
-use crate::load::saturate::{Pressure, Saturation, saturate_over};
+use crate::load::saturate::{Saturation, saturate_over};
 use crate::load::sink::{Sink, Transport};
 use crate::load::ways::Way;
 use crate::report::{Figure, Target};
@@ -17,8 +20,10 @@ const SHAPE: Shape = Shape { records: 63, value_bytes: 1024 };
 const FRAMES: usize = 64;
 /// What is asked of the ratio to bare quinn.
 const TARGET: f64 = 0.8;
-/// With TLS of the development's certificate on TCP, QUIC beside it.
+/// TCP with TLS of the development's certificate, beside QUIC with the same.
 const WITH_TLS: &str = "[[listeners]]\ntcp = \"tls\"\n";
+const PARTITIONS: usize = 8;
+const TOPICS: &str = "topics.partitions = 8\n";
 
 /// The samples of one way.
 #[derive(Default)]
@@ -40,25 +45,26 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
             SHAPE.value_bytes, SHAPE.records, pressure.connections, pressure.in_flight,
         ),
     );
-    let (plain, _plain_home) = bench.broker()?;
-    let (secure, _secure_home) = bench.broker_with(WITH_TLS)?;
+    let (plain, _plain_home) = bench.broker_with(TOPICS)?;
+    let (secure, _secure_home) = bench.broker_with(&format!("{TOPICS}{WITH_TLS}"))?;
     for broker in [&plain, &secure] {
-        broker.create_topic("bulk", 8)?;
+        // It asks for the topic, and so makes it.
+        Fleet::connect(broker.kafka(), "bulk", PARTITIONS, (1, 200))?.close();
     }
     let (quinn, rustls) = (Sink::start(Transport::Quic)?, Sink::start(Transport::Tls)?);
-    let frames = Frames::build("bulk", 8, FRAMES, SHAPE)?;
+    let frames = Frames::build("bulk", PARTITIONS, FRAMES, SHAPE)?;
     let mut samples: [Samples; 5] = Default::default();
     for round in 1..=bench.rounds {
         progress(&format!("quic, round {round}"));
-        let targets: [(&dyn Receiver, Way); 5] = [
-            (&secure, Way::Quic),
-            (&quinn, Way::Quic),
-            (&secure, Way::Tls),
-            (&rustls, Way::Tls),
-            (&plain, Way::Tcp),
+        let turns: [(&dyn Receiver, SocketAddr, Way); 5] = [
+            (&secure, secure.kafka(), Way::Quic),
+            (&quinn, quinn.address(), Way::Quic),
+            (&secure, secure.kafka(), Way::Tls),
+            (&rustls, rustls.address(), Way::Tls),
+            (&plain, plain.kafka(), Way::Tcp),
         ];
-        for ((receiver, way), samples) in targets.into_iter().zip(&mut samples) {
-            measure(bench, receiver, way, &frames, pressure, samples)?;
+        for (turn, samples) in turns.into_iter().zip(&mut samples) {
+            measure(bench, turn, &frames, samples)?;
         }
     }
     lines(&mut figure, &samples);
@@ -69,16 +75,11 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
 
 /// Who takes the bytes.
 trait Receiver {
-    fn address(&self) -> std::net::SocketAddr;
     fn cpu_seconds(&self) -> Outcome<f64>;
     fn settle(&self) -> Outcome<()>;
 }
 
 impl Receiver for Broker {
-    fn address(&self) -> std::net::SocketAddr {
-        self.kafka()
-    }
-
     fn cpu_seconds(&self) -> Outcome<f64> {
         Broker::cpu_seconds(self)
     }
@@ -89,10 +90,6 @@ impl Receiver for Broker {
 }
 
 impl Receiver for Sink {
-    fn address(&self) -> std::net::SocketAddr {
-        Sink::address(self)
-    }
-
     fn cpu_seconds(&self) -> Outcome<f64> {
         Sink::cpu_seconds(self)
     }
@@ -105,15 +102,13 @@ impl Receiver for Sink {
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn measure(
     bench: &Bench,
-    receiver: &dyn Receiver,
-    way: Way,
+    (receiver, address, way): (&dyn Receiver, SocketAddr, Way),
     frames: &Frames,
-    pressure: Pressure,
     samples: &mut Samples,
 ) -> Outcome<()> {
     let cpu = receiver.cpu_seconds()?;
     let duration = bench.seconds(2.0);
-    let run: Saturation = saturate_over(way, receiver.address(), frames, pressure, duration)?;
+    let run: Saturation = saturate_over(way, address, frames, bench.pressure, duration)?;
     let cpu = receiver.cpu_seconds()? - cpu;
     receiver.settle()?;
     let payload_bytes = SHAPE.payload_bytes() as f64;
