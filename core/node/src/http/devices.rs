@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use millpond_engine::LoginRefused;
+use millpond_engine::{LoginRefused, Told};
 use millpond_http::{Enrolled, Problem};
 use millpond_security::device_ca::{CaError, DeviceCa, DeviceName, Grant};
-use millpond_security::HeldClock;
+use millpond_security::{CertificateFacts, HeldClock};
 use millpond_wire::limits::{
     DEVICE_REFUSALS_PER_MINUTE_MAX, DEVICE_REFUSED_ADDRESSES_MAX, DEVICE_SIGNING_MAX,
 };
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::sync::Semaphore;
 
 use super::App;
 use super::access::Asker;
+use crate::hex::hex;
 use crate::net::Gateway;
 
 /// The authority at its desk.
@@ -53,7 +55,7 @@ pub(super) async fn enrol(
     request: Vec<u8>,
     proof: Vec<u8>,
 ) -> Result<Json<Enrolled>, Problem> {
-    serve(state, by, move |desk, now_s| {
+    serve(state, by, "device-enrolled", move |desk, now_s| {
         desk.ca.enrol(&name, &request, &proof, now_s, desk.certificate_days)
     })
     .await
@@ -67,7 +69,7 @@ pub(super) async fn renew(
     request: Vec<u8>,
     proof: Vec<u8>,
 ) -> Result<Json<Enrolled>, Problem> {
-    serve(state, by, move |desk, now_s| {
+    serve(state, by, "device-renewed", move |desk, now_s| {
         desk.ca.renew(&certificate, &request, &proof, now_s, desk.certificate_days)
     })
     .await
@@ -77,10 +79,11 @@ pub(super) async fn renew(
 async fn serve(
     state: &App,
     by: Asker,
+    change: &'static str,
     work: impl FnOnce(&DeviceDesk, u64) -> Result<Grant, CaError> + Send + 'static,
 ) -> Result<Json<Enrolled>, Problem> {
     let desk = Arc::clone(desk(state)?);
-    let host = by.host;
+    let Asker { principal, host } = by;
     if desk.refusals().are_too_many(&host, Instant::now()) {
         let text = "too many requests of this address were refused; come again in a minute";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, text));
@@ -98,7 +101,9 @@ async fn serve(
     match done.await.unwrap_or(Err(CaError::Invalid("the node is stopping"))) {
         Ok((Grant { name, certificate }, authority)) => {
             tracing::info!("device {name} at {host} was given a certificate");
-            let name = name.to_string();
+            let (name, to) = (name.to_string(), serial(&certificate));
+            let given = Told { principal, host, change, name: name.clone(), to };
+            state.engine.tell(given).await;
             Ok(Json(Enrolled { name, certificate, authority }))
         }
         Err(error) => {
@@ -118,6 +123,13 @@ async fn serve(
 fn desk(state: &App) -> Result<&Arc<DeviceDesk>, Problem> {
     let none = "this node has no authority for devices; [devices] ca_dir names one";
     state.devices.as_ref().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, none))
+}
+
+/// By which a certificate is known; it is no secret.
+fn serial(certificate: &str) -> String {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).ok();
+    let facts = der.as_deref().and_then(CertificateFacts::read);
+    facts.map(|facts| format!("serial {}", hex(facts.serial))).unwrap_or_default()
 }
 
 fn problem(error: CaError) -> Problem {
