@@ -21,7 +21,7 @@ const UNSAFE_ALLOWED: [&str; 6] = [
 ];
 
 /// What each floor may stand on. An arrow that is not here points up.
-const FLOORS: [(&str, &[&str]); 9] = [
+const FLOORS: [(&str, &[&str]); 10] = [
     ("core/wire", &[]),
     ("core/engine", &["wire"]),
     ("core/storage", &["engine", "wire"]),
@@ -30,9 +30,20 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("core/client", &["wire"]),
     ("core/client/c", &["client", "wire"]),
     ("core/cluster", &["client", "transform", "security", "storage", "engine", "wire"]),
+    ("core/http", &["security", "engine", "wire"]),
     (
         "core/node",
-        &["cluster", "client", "transform", "security", "storage", "engine", "wire", "guests"],
+        &[
+            "http",
+            "cluster",
+            "client",
+            "transform",
+            "security",
+            "storage",
+            "engine",
+            "wire",
+            "guests",
+        ],
     ),
 ];
 
