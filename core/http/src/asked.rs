@@ -3,7 +3,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Json, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use axum::routing::on;
 use axum::{RequestExt as _, Router};
@@ -156,26 +156,36 @@ impl Route {
 
 async fn deploy(mut request: Request, module_bytes_max: usize) -> Result<Asked, Problem> {
     let Way { canary_percent } = query(&mut request).await?;
-    let header = request.headers().get(DEPLOY_HEADER).cloned();
-    let module = Bytes::from_request(request, &()).await;
-    let module = module.map_err(|refused| match refused.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "the module is larger than {module_bytes_max} bytes, the most that this node takes \
-                 (transforms.module_bytes_max)"
-            ),
-        ),
-        status => Problem::new(status, refused.body_text()),
-    })?;
-    let header = header.as_ref().and_then(|value| value.to_str().ok()).ok_or_else(|| {
+    let header = request.headers().get(DEPLOY_HEADER).and_then(|value| value.to_str().ok());
+    let description = header.ok_or_else(|| {
         Problem::bad_request("the header Millpond-Transform must hold a JSON description in ASCII")
     })?;
-    let description = Description::parse(header).map_err(Problem::bad_request)?;
+    let description = Description::parse(description).map_err(Problem::bad_request)?;
+    let too_large = || {
+        let what = format!(
+            "the module is larger than {module_bytes_max} bytes, the most that this node takes \
+             (transforms.module_bytes_max)"
+        );
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, what)
+    };
+    // One that says so itself is not read at all.
+    if said_bytes(&request).is_some_and(|bytes| bytes > module_bytes_max) {
+        return Err(too_large());
+    }
+    let module = Bytes::from_request(request, &()).await;
+    let module = module.map_err(|refused| match refused.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        status => Problem::new(status, refused.body_text()),
+    })?;
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
     Ok(Asked::Deploy { canary_percent, description, module })
+}
+
+/// How long a body is, if its sender says so.
+fn said_bytes(request: &Request) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn name(request: &mut Request) -> Result<String, Problem> {
@@ -197,7 +207,6 @@ async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
 mod tests {
     use super::*;
     use axum::body::Body;
-    use axum::http::header;
     use axum::response::IntoResponse;
 
     const MODULE_BYTES_MAX: usize = 4;
@@ -222,6 +231,8 @@ mod tests {
         assert_eq!(module, &b"1234"[..]);
         let large = StatusCode::PAYLOAD_TOO_LARGE;
         assert_eq!(read(Route::Deploy, &head, b"12345").await.unwrap_err(), large);
+        let says = [head[0], (header::CONTENT_LENGTH.as_str(), "5")];
+        assert_eq!(read(Route::Deploy, &says, b"").await.unwrap_err(), large, "not waited for");
         let json = [(header::CONTENT_TYPE.as_str(), "application/json")];
         let body = vec![b' '; DEVICE_REQUEST_BYTES_MAX * 3 + 1];
         assert_eq!(read(Route::Enrol, &json, &body).await.unwrap_err(), large);
