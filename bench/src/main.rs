@@ -2,12 +2,15 @@
 //! bound that the machine sets. It reports ratios with their spread, and misses as misses.
 
 mod broker;
+mod compare;
 mod error;
 mod figures;
 mod latency;
 mod load;
 mod machine;
 mod payload;
+mod peers;
+mod process;
 mod procfs;
 mod raw;
 mod report;
@@ -20,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millpond_storage::disk::{BackendChoice, Disk, RealDisk};
 
+use compare::{CompareArgs, ResultsArgs};
 use error::{Context, Outcome};
 use figures::{Bench, scratch};
 use load::saturate::Pressure;
@@ -55,8 +59,12 @@ struct Cli {
     in_flight: u16,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
+    /// Millpond beside other brokers (bench/peers/setup fetches them).
+    Compare(CompareArgs),
+    /// RESULTS.md and plots anew from the results.json that `compare --out` kept.
+    Results(ResultsArgs),
     /// All figures.
     Figures,
     /// Saturated durable produce against the raw write loop.
@@ -98,8 +106,9 @@ enum Command {
 type Measure = fn(&Bench) -> Outcome<Figure>;
 
 impl Command {
-    fn figures(self) -> Vec<Measure> {
+    fn figures(&self) -> Vec<Measure> {
         match self {
+            Self::Compare(_) | Self::Results(_) => Vec::new(),
             Self::Figures => vec![
                 figures::produce::figure,
                 figures::ack_latency::figure,
@@ -153,6 +162,9 @@ fn measure(cli: Cli) -> Outcome<()> {
     if cfg!(debug_assertions) {
         eprintln!("WARNING: this is no release build; its figures mean nothing.");
     }
+    if let Command::Results(args) = &cli.command {
+        return compare::render(args);
+    }
     let binary = broker::find_binary(cli.bin.as_deref())?;
     let dir = match cli.dir {
         Some(dir) => dir,
@@ -162,10 +174,11 @@ fn measure(cli: Cli) -> Outcome<()> {
             .context("the directory of this program")?
             .to_path_buf(),
     };
-    let mut machine = Machine::look(&dir, backend(&dir)?)?;
+    let backend = backend(&dir)?;
+    let look = || Machine::look(&dir, backend);
     let bench = Bench {
         binary,
-        dir,
+        dir: dir.clone(),
         rounds: usize::from(if cli.quick { cli.rounds.min(2) } else { cli.rounds }),
         pressure: Pressure {
             connections: usize::from(cli.connections),
@@ -173,6 +186,13 @@ fn measure(cli: Cli) -> Outcome<()> {
         },
         quick: cli.quick,
     };
+    if let Command::Compare(args) = &cli.command {
+        let results = compare::compare(args, &bench, &look, &command_line())?;
+        let json = || serde_json::to_string_pretty(&results).context("writing JSON");
+        print!("{}", if cli.json { json()? + "\n" } else { compare::text(&results) });
+        return Ok(());
+    }
+    let mut machine = look()?;
     let measures = cli.command.figures();
     let mut figures = Vec::with_capacity(measures.len());
     for figure in measures {
