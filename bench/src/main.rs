@@ -3,6 +3,7 @@
 
 mod broker;
 mod compare;
+mod drive;
 mod error;
 mod figures;
 mod latency;
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 use millpond_storage::disk::{BackendChoice, Disk, RealDisk};
 
 use compare::{CompareArgs, ResultsArgs};
+use drive::LoadArgs;
 use error::{Context, Outcome};
 use figures::{Bench, scratch};
 use load::saturate::Pressure;
@@ -65,6 +67,8 @@ enum Command {
     Compare(CompareArgs),
     /// RESULTS.md and plots anew from the results.json that `compare --out` kept.
     Results(ResultsArgs),
+    /// A load of one's own on any broker that speaks Kafka's protocol.
+    Load(LoadArgs),
     /// All figures.
     Figures,
     /// Saturated durable produce against the raw write loop.
@@ -108,7 +112,7 @@ type Measure = fn(&Bench) -> Outcome<Figure>;
 impl Command {
     fn figures(&self) -> Vec<Measure> {
         match self {
-            Self::Compare(_) | Self::Results(_) => Vec::new(),
+            Self::Compare(_) | Self::Results(_) | Self::Load(_) => Vec::new(),
             Self::Figures => vec![
                 figures::produce::figure,
                 figures::ack_latency::figure,
@@ -165,9 +169,8 @@ fn measure(cli: Cli) -> Outcome<()> {
     if let Command::Results(args) = &cli.command {
         return compare::render(args);
     }
-    let binary = broker::find_binary(cli.bin.as_deref())?;
-    let dir = match cli.dir {
-        Some(dir) => dir,
+    let dir = match &cli.dir {
+        Some(dir) => dir.clone(),
         None => std::env::current_exe()
             .context("where this program is")?
             .parent()
@@ -176,8 +179,12 @@ fn measure(cli: Cli) -> Outcome<()> {
     };
     let backend = backend(&dir)?;
     let look = || Machine::look(&dir, backend);
+    if let Command::Load(args) = &cli.command {
+        let machine = look()?;
+        return show(cli.json, machine, vec![drive::figure(args)?]);
+    }
     let bench = Bench {
-        binary,
+        binary: broker::find_binary(cli.bin.as_deref())?,
         dir: dir.clone(),
         rounds: usize::from(if cli.quick { cli.rounds.min(2) } else { cli.rounds }),
         pressure: Pressure {
@@ -192,15 +199,16 @@ fn measure(cli: Cli) -> Outcome<()> {
         print!("{}", if cli.json { json()? + "\n" } else { compare::text(&results) });
         return Ok(());
     }
-    let mut machine = look()?;
+    let machine = look()?;
     let measures = cli.command.figures();
-    let mut figures = Vec::with_capacity(measures.len());
-    for figure in measures {
-        figures.push(figure(&bench)?);
-    }
+    let figures = measures.iter().map(|figure| figure(&bench)).collect::<Outcome<_>>()?;
+    show(cli.json, machine, figures)
+}
+
+fn show(is_json: bool, mut machine: Machine, figures: Vec<Figure>) -> Outcome<()> {
     machine.finished();
     let report = Report { machine, command: command_line(), figures };
-    if cli.json {
+    if is_json {
         println!("{}", serde_json::to_string_pretty(&report).context("writing JSON")?);
     } else {
         print!("{}", report.table());

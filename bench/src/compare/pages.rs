@@ -58,7 +58,11 @@ fn page(results: &Results) -> String {
         );
     }
     let _ = write!(out, "\n## Goals\n\n{}", table::goals(&results.comparisons));
-    let _ = write!(out, "\n## Where others do better\n\n{}", table::losses(&results.comparisons));
+    out.push_str(
+        "\n## Where others do better\n\nMillpond's median by theirs. Who loses as little as Millpond to a \
+         power cut is in bold.\n\n",
+    );
+    out.push_str(&table::losses(&results.comparisons));
     for comparison in &results.comparisons {
         out.push_str(&table::markdown(comparison));
         if comparison.rows.iter().any(|row| row.is_plotted) {

@@ -29,7 +29,7 @@ pub(crate) const WHAT: &str = "from the start of the process to the acknowledgem
 const SHAPE: Shape = Shape { records: 1, value_bytes: 200 };
 const TOPIC: &str = "first";
 /// A start that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries to be acknowledged.
 const TRY_EVERY: Duration = Duration::from_micros(500);
 /// After its first answer a broker may have things to do.

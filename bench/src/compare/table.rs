@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::compare::results::{Better, Comparison, Row, Value};
+use crate::compare::results::{BASE, Better, Comparison, Row, Value};
 use crate::report::number;
 use crate::spread::Spread;
 
@@ -145,32 +145,42 @@ pub(crate) fn goals(comparisons: &[Comparison]) -> String {
     out
 }
 
-/// What another did better, by the medians.
+/// What another did better, by the medians: one line for each case and measure, those who promise as much as
+/// Millpond in bold.
 pub(crate) fn losses(comparisons: &[Comparison]) -> String {
     let mut out = String::new();
     for comparison in comparisons {
-        for (row, value) in values(comparison) {
-            let is_lost = value.ratio.is_some_and(|ratio| match row.better {
-                Better::More => ratio.median < 1.0,
-                Better::Less => ratio.median > 1.0,
-                Better::Neither => false,
-            });
-            if let (true, Some(ratio)) = (is_lost, value.ratio) {
-                let _ = writeln!(
-                    out,
-                    "- {}, {}: {}: Millpond has {} × what {} has ({} {})",
-                    comparison.workload.name(),
-                    row.case,
-                    row.measure,
-                    spread_text(ratio),
-                    value.label,
-                    spread_text(value.spread),
-                    row.unit,
-                );
+        for row in &comparison.rows {
+            let lost: Vec<String> = row
+                .values
+                .iter()
+                .filter_map(|value| Some((value, value.ratio?.median)))
+                .filter(|(_, ratio)| match row.better {
+                    Better::More => *ratio < 1.0,
+                    Better::Less => *ratio > 1.0,
+                    Better::Neither => false,
+                })
+                .map(|(value, ratio)| {
+                    let mark = if promises_as_much(comparison, &value.label) { "**" } else { "" };
+                    format!("{} × {mark}{}{mark}", number(ratio), value.label)
+                })
+                .collect();
+            if !lost.is_empty() {
+                let (workload, lost) = (comparison.workload.name(), lost.join(", "));
+                let _ = writeln!(out, "- {workload}, {}: {}: {lost}", row.case, row.measure);
             }
         }
     }
     if out.is_empty() { "Nowhere in what was measured.\n".to_owned() } else { out }
+}
+
+/// Whether somebody loses as little to a power cut as Millpond does.
+fn promises_as_much(comparison: &Comparison, label: &str) -> bool {
+    let promise = |label: &str| {
+        let found = comparison.contestants.iter().find(|other| other.peer.name() == label);
+        found.map(|contestant| &contestant.promise.lost)
+    };
+    promise(label).is_some() && promise(label) == promise(BASE)
 }
 
 fn values(comparison: &Comparison) -> impl Iterator<Item = (&Row, &Value)> {
@@ -199,7 +209,7 @@ fn spread_text(spread: Spread) -> String {
 mod tests {
     use super::*;
     use crate::compare::Workload;
-    use crate::compare::results::{BASE, Board, Measure};
+    use crate::compare::results::{Board, Measure};
     use crate::machine::Machine;
     use crate::report::Target;
 
@@ -238,8 +248,7 @@ mod tests {
     #[test]
     fn a_loss_is_named_and_a_win_is_not_among_them() {
         let losses = losses(&[comparison(0.0)]);
-        assert!(losses.contains("memory: Millpond has 1.80 × what kafka has"), "{losses}");
-        assert_eq!(losses.lines().count(), 1, "{losses}");
+        assert_eq!(losses, "- bulk, 1 partition: memory: 1.80 × kafka\n");
     }
 
     #[test]

@@ -25,12 +25,16 @@ const PUBACK_BYTES: usize = 4;
 
 /// Connects as a client that the broker forgets.
 pub(crate) fn connect(broker: SocketAddr) -> Outcome<TcpStream> {
-    greet(broker, "", true)
+    Ok(greet(broker, "", true)?.0)
 }
 
 /// Makes the broker keep all that is published to a topic: somebody subscribed to it and is away.
 pub(crate) fn keep(broker: SocketAddr, topic: &str) -> Outcome<()> {
-    let mut socket = greet(broker, &format!("keeper-of-{topic}"), false)?;
+    let (mut socket, is_known) = greet(broker, &format!("keeper-of-{topic}"), false)?;
+    if is_known {
+        // Subscribed already; what is kept for it comes before any answer.
+        return socket.write_all(&packet(DISCONNECT, &[])).context("going away");
+    }
     let mut body = vec![0, 1];
     text(&mut body, &format!("{topic}/#"));
     body.push(1);
@@ -54,7 +58,8 @@ pub(crate) fn publish_one(broker: SocketAddr, request: &[u8]) -> Outcome<()> {
     acks.next().map(drop)
 }
 
-fn greet(broker: SocketAddr, client_id: &str, is_clean: bool) -> Outcome<TcpStream> {
+/// Connects; whether the broker knew the client.
+fn greet(broker: SocketAddr, client_id: &str, is_clean: bool) -> Outcome<(TcpStream, bool)> {
     let mut socket = TcpStream::connect(broker).context("connecting")?;
     socket.set_nodelay(true).context("a socket's option")?;
     socket.set_read_timeout(Some(ANSWER_WITHIN)).context("a socket's option")?;
@@ -67,7 +72,7 @@ fn greet(broker: SocketAddr, client_id: &str, is_clean: bool) -> Outcome<TcpStre
     let mut answer = [0; 4];
     socket.read_exact(&mut answer).context("the broker's greeting")?;
     match answer {
-        [CONNACK, 2, _, 0] => Ok(socket),
+        [CONNACK, 2, known, 0] => Ok((socket, known == 1)),
         other => Err(BenchError::new("the broker's greeting", format!("refused: {other:?}"))),
     }
 }
