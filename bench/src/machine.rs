@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Outcome};
 use crate::procfs;
@@ -16,7 +16,7 @@ const WATCH: Duration = Duration::from_millis(500);
 const BUSY_ABOVE: f64 = 0.1;
 
 /// The machine and what else it was doing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// Cores that this process may use.
     pub(crate) cores: usize,

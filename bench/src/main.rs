@@ -2,12 +2,16 @@
 //! bound that the machine sets. It reports ratios with their spread, and misses as misses.
 
 mod broker;
+mod compare;
+mod drive;
 mod error;
 mod figures;
 mod latency;
 mod load;
 mod machine;
 mod payload;
+mod peers;
+mod process;
 mod procfs;
 mod raw;
 mod report;
@@ -20,6 +24,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millpond_storage::disk::{BackendChoice, Disk, RealDisk};
 
+use compare::{CompareArgs, ResultsArgs};
+use drive::LoadArgs;
 use error::{Context, Outcome};
 use figures::{Bench, scratch};
 use load::saturate::Pressure;
@@ -56,8 +62,14 @@ struct Cli {
     in_flight: u16,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
+    /// Millpond beside other brokers (bench/peers/setup fetches them).
+    Compare(CompareArgs),
+    /// RESULTS.md and plots anew from the results.json that `compare --out` kept.
+    Results(ResultsArgs),
+    /// A load of one's own on any broker that speaks Kafka's protocol.
+    Load(LoadArgs),
     /// All figures.
     Figures,
     /// Saturated durable produce against the raw write loop.
@@ -104,8 +116,9 @@ enum Command {
 type Measure = fn(&Bench) -> Outcome<Figure>;
 
 impl Command {
-    fn figures(self) -> Vec<Measure> {
+    fn figures(&self) -> Vec<Measure> {
         match self {
+            Self::Compare(_) | Self::Results(_) | Self::Load(_) => Vec::new(),
             Self::Figures => vec![
                 figures::produce::figure,
                 figures::ack_latency::figure,
@@ -165,19 +178,26 @@ fn measure(cli: Cli) -> Outcome<()> {
     if cfg!(debug_assertions) {
         eprintln!("WARNING: this is no release build; its figures mean nothing.");
     }
-    let binary = broker::find_binary(cli.bin.as_deref())?;
-    let dir = match cli.dir {
-        Some(dir) => dir,
+    if let Command::Results(args) = &cli.command {
+        return compare::render(args);
+    }
+    let dir = match &cli.dir {
+        Some(dir) => dir.clone(),
         None => std::env::current_exe()
             .context("where this program is")?
             .parent()
             .context("the directory of this program")?
             .to_path_buf(),
     };
-    let mut machine = Machine::look(&dir, backend(&dir)?)?;
+    let backend = backend(&dir)?;
+    let look = || Machine::look(&dir, backend);
+    if let Command::Load(args) = &cli.command {
+        let machine = look()?;
+        return show(cli.json, machine, vec![drive::figure(args)?]);
+    }
     let bench = Bench {
-        binary,
-        dir,
+        binary: broker::find_binary(cli.bin.as_deref())?,
+        dir: dir.clone(),
         rounds: usize::from(if cli.quick { cli.rounds.min(2) } else { cli.rounds }),
         pressure: Pressure {
             connections: usize::from(cli.connections),
@@ -185,14 +205,22 @@ fn measure(cli: Cli) -> Outcome<()> {
         },
         quick: cli.quick,
     };
-    let measures = cli.command.figures();
-    let mut figures = Vec::with_capacity(measures.len());
-    for figure in measures {
-        figures.push(figure(&bench)?);
+    if let Command::Compare(args) = &cli.command {
+        let results = compare::compare(args, &bench, &look, &command_line())?;
+        let json = || serde_json::to_string_pretty(&results).context("writing JSON");
+        print!("{}", if cli.json { json()? + "\n" } else { compare::text(&results) });
+        return Ok(());
     }
+    let machine = look()?;
+    let measures = cli.command.figures();
+    let figures = measures.iter().map(|figure| figure(&bench)).collect::<Outcome<_>>()?;
+    show(cli.json, machine, figures)
+}
+
+fn show(is_json: bool, mut machine: Machine, figures: Vec<Figure>) -> Outcome<()> {
     machine.finished();
     let report = Report { machine, command: command_line(), figures };
-    if cli.json {
+    if is_json {
         println!("{}", serde_json::to_string_pretty(&report).context("writing JSON")?);
     } else {
         print!("{}", report.table());

@@ -119,17 +119,10 @@ impl Telemetry {
     /// A batch without compression of `records` records of `value_bytes` each, without keys, from
     /// no particular producer, so that it can be sent any number of times.
     pub(crate) fn batch(&mut self, records: usize, value_bytes: usize) -> Outcome<bytes::Bytes> {
-        let mut builder = BatchBuilder::new(Codec::None, None);
-        for index in 0..records {
-            let value = self.value(value_bytes);
-            let timestamp = 1_763_700_000_000 + index as i64;
-            builder.push(timestamp, None, Some(&value), &[]).context("building a batch")?;
-        }
-        builder.build().context("building a batch")
+        let values: Vec<Vec<u8>> = (0..records).map(|_| self.value(value_bytes)).collect();
+        batch_of(&values)
     }
-}
 
-impl Telemetry {
     /// A batch without compression of a device's readings.
     pub(crate) fn batch_of_readings(
         &mut self,
@@ -145,6 +138,15 @@ impl Telemetry {
         }
         builder.build().context("building a batch")
     }
+}
+
+/// A batch without compression of records without keys, from no particular producer.
+pub(crate) fn batch_of(values: &[Vec<u8>]) -> Outcome<bytes::Bytes> {
+    let mut builder = BatchBuilder::new(Codec::None, None);
+    for (value, timestamp) in values.iter().zip(1_763_700_000_000..) {
+        builder.push(timestamp, None, Some(value), &[]).context("building a batch")?;
+    }
+    builder.build().context("building a batch")
 }
 
 /// A batch of readings, compressed by its producer to `bytes` at the least.

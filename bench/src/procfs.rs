@@ -2,6 +2,7 @@
 //! understood is passed over, a number that is missing is an error and never a zero.
 
 use std::fs;
+use std::path::Path;
 
 use crate::error::{BenchError, Context, Outcome};
 
@@ -87,6 +88,56 @@ impl ProcessStat {
     }
 }
 
+/// Context switches of all threads of a process that have not ended, wanted and not.
+pub(crate) fn switches(pid: u32) -> Outcome<u64> {
+    let path = format!("/proc/{pid}/task");
+    let mut sum = 0;
+    for thread in fs::read_dir(&path).context(format!("reading {path}"))?.flatten() {
+        // One that ended since it was listed has no more.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+        sum += number(&status, "voluntary_ctxt_switches:")?;
+        sum += number(&status, "nonvoluntary_ctxt_switches:")?;
+    }
+    Ok(sum)
+}
+
+/// What a block device was asked for since the machine started, whoever asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Bytes written.
+    pub(crate) written_bytes: u64,
+    /// Flushes of its cache.
+    pub(crate) flushes: u64,
+}
+
+impl Device {
+    /// Of the device that holds a path; zeros where the kernel shows none (a file system in memory, or one over
+    /// several devices).
+    pub(crate) fn holding(path: &Path) -> Outcome<Self> {
+        let stat = rustix::fs::stat(path).context(format!("the device of {}", path.display()))?;
+        let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+        let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat"));
+        Ok(text.ok().and_then(|text| Self::parse(&text)).unwrap_or_default())
+    }
+
+    /// What was asked since an earlier look.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            flushes: self.flushes.saturating_sub(earlier.flushes),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        const SECTOR_BYTES: u64 = 512;
+        let fields: Vec<u64> =
+            text.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // Kernels before 5.5 do not count flushes.
+        let flushes = fields.get(15).copied().unwrap_or_default();
+        Some(Self { written_bytes: fields.get(6)? * SECTOR_BYTES, flushes })
+    }
+}
+
 /// The type of the file system that holds an absolute path, of `/proc/self/mounts`.
 pub(crate) fn file_system_of(mounts: &str, path: &str) -> Option<String> {
     let mut best: Option<(usize, &str)> = None;
@@ -144,6 +195,14 @@ mod tests {
         assert_eq!((stat.state, stat.cpu_ticks), ('S', 300));
         assert!(ProcessStat::parse("42 (short) Z 1").is_err());
         assert!(ProcessStat::parse("").is_err());
+    }
+
+    #[test]
+    fn a_device_counts_in_sectors() {
+        let text = " 100 0 800 5 200 9 1600 7 0 3 12 0 0 0 0 42 8\n";
+        assert_eq!(Device::parse(text), Some(Device { written_bytes: 1600 * 512, flushes: 42 }));
+        assert_eq!(Device::parse("1 2 3 4 5 6 7 8 9 10 11").unwrap().flushes, 0);
+        assert_eq!(Device::parse(""), None);
     }
 
     #[test]

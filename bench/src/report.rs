@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::spread::Spread;
@@ -44,7 +44,7 @@ pub(crate) struct Line {
 }
 
 /// What a median should reach.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
     /// This or more.
@@ -54,7 +54,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn is_met(self, median: f64) -> bool {
+    pub(crate) fn is_met(self, median: f64) -> bool {
         match self {
             Self::AtLeast(bound) => median >= bound,
             Self::AtMost(bound) => median <= bound,
@@ -62,7 +62,7 @@ impl Target {
     }
 
     /// On a busy machine there is no verdict.
-    fn text(self, median: f64, busy: bool) -> String {
+    pub(crate) fn text(self, median: f64, busy: bool) -> String {
         let met = match (busy, self.is_met(median)) {
             (true, _) => "not judged, the machine was busy",
             (false, true) => "met",
@@ -156,7 +156,7 @@ impl Report {
 }
 
 /// Three significant digits, or all before the point.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
         middle if middle >= 10.0 => 1,

@@ -6,7 +6,7 @@ use crate::figures::{Bench, progress};
 use crate::latency::Latencies;
 use crate::load::frames::{Frames, Shape};
 use crate::load::pace::Pace;
-use crate::load::paced::paced;
+use crate::load::paced::{Rate, paced};
 use crate::payload::Telemetry;
 use crate::raw::RawDisk;
 use crate::report::{Figure, Target};
@@ -14,6 +14,7 @@ use crate::spread::Spread;
 
 /// Records, and requests, a second.
 const PER_SECOND: u32 = 2_000;
+const RATE: Rate = Rate { per_second: PER_SECOND, connections: 1 };
 /// One record a request.
 const SHAPE: Shape = Shape { records: 1, value_bytes: 1024 };
 /// Different requests that are sent round and round.
@@ -33,7 +34,7 @@ pub(crate) fn figure(bench: &Bench) -> Outcome<Figure> {
     for round in 1..=bench.rounds + 1 {
         progress(&format!("ack-latency, round {round}"));
         let duration = bench.seconds(3.0);
-        ours.add(&paced(broker.kafka(), &frames, PER_SECOND, duration)?)?;
+        ours.add(&paced(broker.kafka(), &frames, RATE, duration)?.of_all()?)?;
         broker.wait_until_quiet()?;
         let pace = Pace::starting_now(PER_SECOND);
         bounds.add(&raw.paced(&payload, pace, pace.operations(duration))?)?;

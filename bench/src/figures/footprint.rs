@@ -178,7 +178,7 @@ fn connect(address: SocketAddr, give_up: Instant) -> Outcome<TcpStream> {
 }
 
 /// Makes a topic by asking for it.
-fn make_topic(client: &mut Conversation, topic: &str) -> Outcome<()> {
+pub(crate) fn make_topic(client: &mut Conversation, topic: &str) -> Outcome<()> {
     let request = MetadataRequest {
         topics: Some(vec![MetadataRequestTopic {
             name: Some(topic.to_owned()),

@@ -9,7 +9,7 @@ use crate::figures::{Bench, progress};
 use crate::load::dials::{Waves, Way, again_and_again, round_trips};
 use crate::load::fleet::Fleet;
 use crate::load::frames::{Frames, Shape};
-use crate::load::paced::paced;
+use crate::load::paced::{Rate, paced};
 use crate::report::{Figure, Target};
 use crate::spread::Spread;
 
@@ -19,6 +19,7 @@ const DEVICES: usize = 64;
 const WAVE: usize = 2_000;
 /// Requests a second of the ingest over TCP.
 const PER_SECOND: u32 = 500;
+const RATE: Rate = Rate { per_second: PER_SECOND, connections: 1 };
 /// Devices of the ingest over QUIC, and records a second of each.
 const FLEET: (usize, f64) = (16, 20.0);
 const SHAPE: Shape = Shape { records: 1, value_bytes: 1024 };
@@ -82,7 +83,7 @@ fn disturbed(bench: &Bench, figure: &mut Figure) -> Outcome<()> {
             let waves = (at == 1).then(|| Waves::start(broker.kafka(), WAVE));
             let (address, duration) = (broker.kafka(), bench.seconds(8.0));
             let over_tcp = thread::scope(|scope| {
-                let over_tcp = scope.spawn(|| paced(address, &frames, PER_SECOND, duration));
+                let over_tcp = scope.spawn(|| paced(address, &frames, RATE, duration));
                 let over_quic = fleet.run(FLEET.1, duration);
                 (over_tcp.join(), over_quic)
             });
@@ -91,11 +92,10 @@ fn disturbed(bench: &Bench, figure: &mut Figure) -> Outcome<()> {
                 (done, failed) = (done + more, failed + broken);
             }
             let (Ok(over_tcp), over_quic) = over_tcp else { continue };
-            for (samples, p99) in p99_us
-                .iter_mut()
-                .skip(at * 2)
-                .zip([over_tcp?.quantile_us(0.99), over_quic?.latencies.quantile_us(0.99)])
-            {
+            for (samples, p99) in p99_us.iter_mut().skip(at * 2).zip([
+                over_tcp?.of_all()?.quantile_us(0.99),
+                over_quic?.latencies.quantile_us(0.99),
+            ]) {
                 samples.push(p99);
             }
         }

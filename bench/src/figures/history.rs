@@ -103,7 +103,7 @@ fn sizes(files: &[PathBuf]) -> Outcome<u64> {
 }
 
 /// Takes the files out of the page cache.
-fn forget(files: &[PathBuf]) -> Outcome<()> {
+pub(crate) fn forget(files: &[PathBuf]) -> Outcome<()> {
     for path in files {
         let file = open(path)?;
         let advice = rustix::fs::Advice::DontNeed;

@@ -13,13 +13,14 @@ use crate::error::{BenchError, Context, Outcome};
 use crate::figures::{Bench, progress};
 use crate::load::conversation::Conversation;
 use crate::load::frames::{Frames, Shape, expect_taken, frame};
-use crate::load::paced::paced;
+use crate::load::paced::{Rate, paced};
 use crate::load::storm::Storm;
 use crate::report::{Figure, Target};
 use crate::spread::Spread;
 
 /// Records, and requests, a second on the topic that is measured.
 const PER_SECOND: u32 = 1_000;
+const RATE: Rate = Rate { per_second: PER_SECOND, connections: 1 };
 const SHAPE: Shape = Shape { records: 1, value_bytes: 1024 };
 /// Different requests that are sent round and round.
 const FRAMES: usize = 64;
@@ -197,7 +198,7 @@ impl Turns<'_> {
 
     fn measure(&self, into: &mut Quantiles) -> Outcome<()> {
         let duration = self.bench.seconds(2.0);
-        let latencies = paced(self.broker.kafka(), self.frames, PER_SECOND, duration)?;
+        let latencies = paced(self.broker.kafka(), self.frames, RATE, duration)?.of_all()?;
         into.p50.push(latencies.quantile_us(0.5));
         into.p99.push(latencies.quantile_us(0.99));
         Ok(())

@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::error::{BenchError, Context, Outcome};
 use crate::figures::{Bench, progress};
 use crate::latency::Latencies;
+use crate::process::LOG;
 use crate::report::{Figure, Target};
 use crate::spread::Spread;
 
@@ -176,7 +177,7 @@ fn measure(
 }
 
 fn config(home: &TempDir, way: Way) -> Outcome<ClientConfig> {
-    let log = std::fs::read_to_string(home.path().join("broker.log")).context("its log")?;
+    let log = std::fs::read_to_string(home.path().join(LOG)).context("its log")?;
     let shown = log.lines().find_map(|line| line.split_once("fingerprint="));
     let trust = Trust::fingerprint(shown.context("a fingerprint in its log")?.1).context("it")?;
     let url = format!("{}://{GATEWAY_ADDRESS}:{PORT}", way.scheme);

@@ -1,15 +1,19 @@
 //! Requests, encoded before the clock starts, so that the generator costs as little as it can; and
 //! what is expected back for them.
 
+use std::net::{SocketAddr, TcpStream};
+
 use bytes::Bytes;
-use millpond_wire::frame::decode_response;
+use millpond_wire::frame::{FrameDecoder, decode_response};
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::{ProduceRequest, Request, Response};
 use millpond_wire::{ApiKey, ErrorCode};
 
+use super::answers::{Answers, Language};
 use super::conversation::{frame_of, other_answer};
+use super::{mqtt, nats};
 use crate::error::{BenchError, Context, Outcome};
-use crate::payload::Telemetry;
+use crate::payload::{Telemetry, batch_of};
 
 /// The version of Produce that is spoken: the first with flexible fields.
 pub(crate) const PRODUCE_VERSION: i16 = 9;
@@ -48,11 +52,68 @@ const TAKEN: Expected = Expected { version: PRODUCE_VERSION, check: is_taken };
 pub(crate) struct Frames {
     frames: Vec<Bytes>,
     shape: Shape,
+    language: Language,
     api: ApiKey,
     expected: Expected,
+    stride: Option<usize>,
+}
+
+/// What records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Counters and text of which no two are alike.
+    Mixed,
+    /// What a device sends again and again, a little changed.
+    Readings,
+}
+
+/// Requests to build: what they carry, and by how many lines they are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// What each request carries.
+    pub(crate) shape: Shape,
+    /// What its records say.
+    pub(crate) content: Content,
+    /// Connections at the most; where there are more of them than partitions, each keeps to one.
+    pub(crate) lines: usize,
+    /// Different requests for each of them at the least.
+    pub(crate) each: usize,
 }
 
 impl Frames {
+    /// Requests to produce in any language, spread evenly over the partitions of `topic`.
+    pub(crate) fn in_language(
+        language: Language,
+        topic: &str,
+        partitions: usize,
+        order: Order,
+    ) -> Outcome<Self> {
+        let Order { shape, content, lines, each } = order;
+        let partitions = partitions.max(1);
+        let stride = if lines > partitions { lines.next_multiple_of(partitions) } else { lines };
+        let mut telemetry = Telemetry::new(0x6d69_6c6c);
+        let mut frames = Vec::with_capacity(stride * each);
+        for index in 0..stride * each {
+            let (line, partition) = (index % stride, index % partitions);
+            let values: Vec<Vec<u8>> = (0..shape.records)
+                .map(|_| match content {
+                    Content::Mixed => telemetry.value(shape.value_bytes),
+                    Content::Readings => telemetry.reading(line, shape.value_bytes),
+                })
+                .collect();
+            frames.push(match language {
+                Language::Kafka => {
+                    let batch = batch_of(&values)?;
+                    frame(topic, i32::try_from(partition).context("a partition")?, batch)?
+                }
+                Language::Nats => nats::request(topic, partition, line, &values),
+                Language::Mqtt => mqtt::request(topic, partition, index, &values),
+            });
+        }
+        let stride = Some(stride);
+        Ok(Self { frames, shape, language, api: ApiKey::Produce, expected: TAKEN, stride })
+    }
+
     /// `count` different requests, spread evenly over the partitions of `topic`.
     pub(crate) fn build(
         topic: &str,
@@ -67,7 +128,7 @@ impl Frames {
             let partition = i32::try_from(index % partitions.max(1)).context("a partition")?;
             frames.push(frame(topic, partition, batch)?);
         }
-        Ok(Self { frames, shape, api: ApiKey::Produce, expected: TAKEN })
+        Ok(Self::of_kafka(frames, shape, ApiKey::Produce, TAKEN))
     }
 
     /// Requests of one batch each, made by the caller; `payload_bytes` of the shape is what each
@@ -90,7 +151,7 @@ impl Frames {
             frames.push(frame(topic.context("a topic")?, partition, batch)?);
         }
         let shape = Shape { records: 1, value_bytes };
-        Ok(Self { frames, shape, api: ApiKey::Produce, expected: TAKEN })
+        Ok(Self::of_kafka(frames, shape, ApiKey::Produce, TAKEN))
     }
 
     /// Requests of any kind, all of the same.
@@ -98,14 +159,34 @@ impl Frames {
         let api = requests.first().context("requests")?.api_key();
         let frames = requests.iter().map(|request| frame_of(expected.version, request));
         let frames = frames.collect::<Outcome<Vec<_>>>()?;
-        Ok(Self { frames, shape: Shape { records: 0, value_bytes: 0 }, api, expected })
+        Ok(Self::of_kafka(frames, Shape { records: 0, value_bytes: 0 }, api, expected))
     }
 
-    /// Checks that a response says that everything was done.
-    pub(crate) fn check(&self, response: Bytes) -> Outcome<()> {
-        let decoded = decode_response(self.api, self.expected.version, response);
-        let answer = decoded.context(format!("reading the answer to {:?}", self.api))?.1;
-        (self.expected.check)(answer)
+    fn of_kafka(frames: Vec<Bytes>, shape: Shape, api: ApiKey, expected: Expected) -> Self {
+        Self { frames, shape, language: Language::Kafka, api, expected, stride: None }
+    }
+
+    /// Connects as the n-th line of a load.
+    pub(crate) fn connect(&self, broker: SocketAddr, line: usize) -> Outcome<TcpStream> {
+        self.language.connect(broker, line)
+    }
+
+    /// What comes back over one connection.
+    pub(crate) fn answers(&self) -> Answers {
+        match self.language {
+            Language::Kafka => Answers::Kafka {
+                decoder: FrameDecoder::for_responses(),
+                api: self.api,
+                expected: self.expected,
+            },
+            Language::Nats => Answers::Nats(nats::Acks::of_requests_of(self.shape.records)),
+            Language::Mqtt => Answers::Mqtt(mqtt::Acks::of_requests_of(self.shape.records)),
+        }
+    }
+
+    /// How far apart the requests of one of `lines` lie.
+    pub(crate) fn stride(&self, lines: usize) -> usize {
+        self.stride.unwrap_or(lines).max(1)
     }
 
     /// The n-th request to be sent.

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use bytes::Bytes;
 use millpond_wire::limits;
 use millpond_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use millpond_wire::messages::{FetchRequest, Response};
@@ -28,6 +29,16 @@ pub(crate) struct Reading {
 
 /// Reads a partition from its first record to its high watermark.
 pub(crate) fn read_partition(broker: SocketAddr, topic: &str, partition: i32) -> Outcome<Reading> {
+    read_until(broker, topic, partition, None)
+}
+
+/// The same, but no further than it comes until then.
+pub(crate) fn read_until(
+    broker: SocketAddr,
+    topic: &str,
+    partition: i32,
+    until: Option<Instant>,
+) -> Outcome<Reading> {
     let mut broker = Conversation::with(broker)?;
     let started = Instant::now();
     let mut reading = Reading::default();
@@ -39,7 +50,8 @@ pub(crate) fn read_partition(broker: SocketAddr, topic: &str, partition: i32) ->
             reading.records += u64::from(batch.header().records_count.unsigned_abs());
             offset = batch.next_offset();
         }
-        if offset >= answer.high_watermark {
+        let is_over = until.is_some_and(|until| Instant::now() >= until);
+        if offset >= answer.high_watermark || is_over {
             reading.seconds = started.elapsed().as_secs_f64();
             return Ok(reading);
         }
@@ -79,8 +91,43 @@ fn fetch(broker: &mut Conversation, topic: &str, partition: i32, offset: i64) ->
     let mut parts = fetched.responses.into_iter().flat_map(|topic| topic.partitions);
     let part = parts.next().context("a partition in the answer")?;
     accepted("a fetch", part.error_code)?;
-    let whole = part.records.map(|records| records.to_bytes()).unwrap_or_default();
+    let whole = whole_batches(part.records.map(|records| records.to_bytes()).unwrap_or_default());
     let batches = LogBatch::split(whole, limits::BATCHES_PER_SPLIT_MAX);
     let batches = batches.context("batches of the answer")?;
     Ok(Answer { batches, high_watermark: part.high_watermark })
+}
+
+/// Without the beginning of a batch at the end, which some brokers send where a limit cut the answer.
+fn whole_batches(mut batches: Bytes) -> Bytes {
+    // The base offset, then the length of what comes after the length.
+    const BASE_BYTES: usize = 8;
+    const HEAD_BYTES: usize = BASE_BYTES + 4;
+    let mut end = 0;
+    while let Some(length) = batches.get(end + BASE_BYTES..).and_then(|rest| rest.first_chunk()) {
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        match end.checked_add(HEAD_BYTES).and_then(|begun| begun.checked_add(length)) {
+            Some(next) if next <= batches.len() => end = next,
+            _ => break,
+        }
+    }
+    batches.truncate(end);
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Telemetry;
+
+    #[test]
+    fn the_beginning_of_a_batch_at_the_end_is_left_for_the_next_fetch() {
+        let batch = Telemetry::new(1).batch(2, 200).unwrap();
+        let two = [&batch[..], &batch[..]].concat();
+        for cut in [0, 1, 11, 12, 60] {
+            let answer = Bytes::from([&two[..], &batch[..cut]].concat());
+            assert_eq!(whole_batches(answer), two, "{cut}");
+        }
+        assert_eq!(whole_batches(Bytes::from(two.clone())), two);
+        assert!(whole_batches(Bytes::from_static(&[0xff; 100])).is_empty());
+    }
 }

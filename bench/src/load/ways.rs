@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::frames::Frames;
 use crate::error::{Context, Outcome};
 
 /// Asked of the system for each direction of a UDP socket; it may grant less.
@@ -35,18 +36,23 @@ pub(crate) struct Line {
 }
 
 impl Way {
-    /// Opens so many lines.
-    pub(crate) async fn open(self, broker: SocketAddr, count: usize) -> Outcome<Vec<Line>> {
+    /// Opens so many lines for what is to be sent.
+    pub(crate) async fn open(
+        self,
+        broker: SocketAddr,
+        frames: &Frames,
+        count: usize,
+    ) -> Outcome<Vec<Line>> {
         let endpoint = match self {
             Self::Quic => Some(endpoint()?),
             Self::Tcp | Self::Tls => None,
         };
         let mut lines = Vec::with_capacity(count);
-        for _ in 0..count {
+        for index in 0..count {
             lines.push(match &endpoint {
                 Some(endpoint) => over_quic(endpoint, broker).await?,
                 None if self == Self::Tls => over_tls(broker).await?,
-                None => over_tcp(broker).await?,
+                None => over_tcp(frames.connect(broker, index)?)?,
             });
         }
         Ok(lines)
@@ -61,20 +67,18 @@ impl Line {
     }
 }
 
-async fn dial(broker: SocketAddr) -> Outcome<TcpStream> {
-    let stream = TcpStream::connect(broker).await.context("connecting")?;
-    stream.set_nodelay(true).context("a socket's option")?;
-    Ok(stream)
-}
-
-async fn over_tcp(broker: SocketAddr) -> Outcome<Line> {
-    Ok(Line::new(dial(broker).await?.into_split()))
+fn over_tcp(socket: std::net::TcpStream) -> Outcome<Line> {
+    socket.set_nonblocking(true).context("a socket's option")?;
+    let stream = TcpStream::from_std(socket).context("a socket")?;
+    Ok(Line::new(stream.into_split()))
 }
 
 async fn over_tls(broker: SocketAddr) -> Outcome<Line> {
+    let stream = TcpStream::connect(broker).await.context("connecting")?;
+    stream.set_nodelay(true).context("a socket's option")?;
     let connector = TlsConnector::from(tls()?);
     let name = ServerName::IpAddress(broker.ip().into());
-    let stream = connector.connect(name, dial(broker).await?).await.context("a TLS handshake")?;
+    let stream = connector.connect(name, stream).await.context("a TLS handshake")?;
     Ok(Line::new(tokio::io::split(stream)))
 }
 
