@@ -1,8 +1,8 @@
 //! What devices bring to the authority: the token that they were given, the request for a certificate, the
 //! certificate of before.
 
-use millpond_security::device_ca::{DeviceName, RequestedKey, Token};
 use millpond_security::CertificateFacts;
+use millpond_security::device_ca::{DeviceName, RequestedKey, Token};
 
 /// The same bytes as each of them.
 pub fn run(data: &[u8]) {
