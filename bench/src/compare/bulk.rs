@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::compare::duel::{Contender, Ring};
 use crate::compare::results::{Board, Goal, Measure};
-use crate::compare::{Phrases, Task};
+use crate::compare::{Phrases, Place, Task, contest};
 use crate::error::{Context, Outcome};
 use crate::load::answers::Language;
 use crate::load::conversation::Conversation;
@@ -56,14 +56,14 @@ pub(crate) fn run(task: &Task<'_>, board: &mut Board) -> Outcome<()> {
             continue;
         }
         let phrases = Phrases::of(ring.peers, TOPIC, partitions, order(pressure))?;
-        let mut contenders = ring.enter(&case, board, takes_part, |server, peer| {
-            ready(server, phrases.for_peer(peer)?, (TOPIC, partitions), peer)
-        });
-        ring.rounds(&case, board, &mut contenders, |round, contender, board| {
-            let frames = phrases.for_peer(contender.peer)?;
-            turn(ring, (&case, round), contender, frames, board)
-        })?;
-        ring.leave(&case, board, contenders);
+        let place = (TOPIC, partitions);
+        contest(
+            ring,
+            (&case, board),
+            (&phrases, place),
+            takes_part,
+            |round, one, frames, board| turn(ring, (&case, round), one, frames, board),
+        )?;
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ fn turn(
 pub(crate) fn ready(
     server: &Server,
     frames: &Frames,
-    (topic, partitions): (&str, usize),
+    (topic, partitions): Place<'_>,
     peer: Peer,
 ) -> Outcome<()> {
     server.make_topic(topic, partitions)?;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::compare::bulk::ready;
 use crate::compare::duel::{Contender, Ring};
 use crate::compare::results::{Board, Goal, Measure};
-use crate::compare::{Phrases, Task};
+use crate::compare::{Phrases, Task, contest};
 use crate::error::Outcome;
 use crate::load::frames::{Content, Frames, Order, Shape};
 use crate::load::saturate::{Pressure, at_intervals, saturate};
@@ -56,17 +55,10 @@ pub(crate) fn run(task: &Task<'_>, board: &mut Board) -> Outcome<()> {
         }
         let phrases = Phrases::of(ring.peers, TOPIC, PARTITIONS, order)?;
         for (case, period) in modes.into_iter().filter(|(case, _)| task.wants(case)) {
-            let mut contenders = ring.enter(
-                &case,
-                board,
-                |_| true,
-                |server, peer| ready(server, phrases.for_peer(peer)?, (TOPIC, PARTITIONS), peer),
-            );
-            ring.rounds(&case, board, &mut contenders, |round, contender, board| {
-                let frames = phrases.for_peer(contender.peer)?;
-                turn(ring, (&case, round), (devices, period), contender, frames, board)
+            let (all, place) = (|_| true, (TOPIC, PARTITIONS));
+            contest(ring, (&case, board), (&phrases, place), all, |round, one, frames, board| {
+                turn(ring, (&case, round), (devices, period), one, frames, board)
             })?;
-            ring.leave(&case, board, contenders);
         }
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! (c) Acknowledgements at even rates, open loop, with the machine's own write and sync beside them.
 
-use crate::compare::bulk::ready;
 use crate::compare::duel::{Contender, Ring, settle};
 use crate::compare::results::{Board, Goal, Measure};
-use crate::compare::{Phrases, Task};
+use crate::compare::{Phrases, Task, contest};
 use crate::error::Outcome;
 use crate::figures::progress;
 use crate::latency::Latencies;
@@ -59,14 +58,9 @@ pub(crate) fn run(task: &Task<'_>, board: &mut Board) -> Outcome<()> {
         if !task.wants(&case) {
             continue;
         }
-        let mut contenders = ring.enter(
-            &case,
-            board,
-            |_| true,
-            |server, peer| ready(server, phrases.for_peer(peer)?, (TOPIC, PARTITIONS), peer),
-        );
         let mut raw_rounds = 0;
-        ring.rounds(&case, board, &mut contenders, |round, contender, board| {
+        let (all, place) = (|_| true, (TOPIC, PARTITIONS));
+        contest(ring, (&case, board), (&phrases, place), all, |round, one, frames, board| {
             // Once in each round, before the first of the contenders.
             if round > raw_rounds {
                 raw_rounds = round;
@@ -77,10 +71,8 @@ pub(crate) fn run(task: &Task<'_>, board: &mut Board) -> Outcome<()> {
                 tell(&case, RAW, &bound, board);
                 settle(&ring.bench.dir)?;
             }
-            let frames = phrases.for_peer(contender.peer)?;
-            turn(ring, (&case, round), per_second, contender, frames, board)
+            turn(ring, (&case, round), per_second, one, frames, board)
         })?;
-        ring.leave(&case, board, contenders);
     }
     Ok(())
 }

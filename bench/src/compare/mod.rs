@@ -26,7 +26,7 @@ use crate::load::answers::Language;
 use crate::load::frames::{Frames, Order};
 use crate::machine::Machine;
 use crate::peers::{Installed, Peer, present};
-use duel::Ring;
+use duel::{Contender, Ring};
 use results::{Board, Comparison, Contestant, Goal, Results};
 
 /// What is compared.
@@ -93,6 +93,28 @@ impl Task<'_> {
     pub(crate) fn wants(&self, case: &str) -> bool {
         case.contains(self.case)
     }
+}
+
+/// Where a load goes: a topic and its partitions.
+pub(crate) type Place<'a> = (&'a str, usize);
+
+/// One case: all that take part start, make the topic, have their turns with requests that they understand, and end.
+pub(crate) fn contest(
+    ring: &Ring<'_>,
+    (case, board): (&str, &mut Board),
+    (phrases, place): (&Phrases, Place<'_>),
+    takes_part: impl Fn(Peer) -> bool,
+    mut turn: impl FnMut(usize, &mut Contender, &Frames, &mut Board) -> Outcome<()>,
+) -> Outcome<()> {
+    let mut contenders = ring.enter(case, board, takes_part, |server, peer| {
+        bulk::ready(server, phrases.for_peer(peer)?, place, peer)
+    });
+    ring.rounds(case, board, &mut contenders, |round, contender, board| {
+        let frames = phrases.for_peer(contender.peer)?;
+        turn(round, contender, frames, board)
+    })?;
+    ring.leave(case, board, contenders);
+    Ok(())
 }
 
 /// How a workload is measured and what is asked of it.
@@ -168,6 +190,7 @@ pub(crate) fn compare(
             machine,
             command: command.to_owned(),
             is_quick: bench.quick,
+            is_debug: cfg!(debug_assertions),
             contestants: contestants.collect::<Outcome<_>>()?,
             rows: board.rows(goals),
             failures: board.failures,

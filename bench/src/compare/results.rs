@@ -108,6 +108,9 @@ pub(crate) struct Comparison {
     pub(crate) command: String,
     /// Whether it was only a look.
     pub(crate) is_quick: bool,
+    /// Whether the generator was built without the release profile.
+    #[serde(default)]
+    pub(crate) is_debug: bool,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) rows: Vec<Row>,
     pub(crate) failures: Vec<Failure>,

@@ -67,6 +67,9 @@ pub(crate) fn markdown(comparison: &Comparison) -> String {
         machine.busy_before * 100.0,
         machine.busy_after * 100.0,
     );
+    if comparison.is_debug {
+        out.push_str("**No release build: this shows that it works, and no more.**\n");
+    }
     if comparison.is_quick {
         out.push_str("**A quick run: turns of about a second. A look, not a measurement.**\n");
     }
@@ -236,6 +239,7 @@ mod tests {
             machine,
             command: "c".to_owned(),
             is_quick: false,
+            is_debug: false,
             contestants: Vec::new(),
             rows: board.rows(|_, measure, label| {
                 let goal = (measure, label) == ("rate", "kafka");
