@@ -29,6 +29,7 @@ use drive::LoadArgs;
 use error::{Context, Outcome};
 use figures::{Bench, scratch};
 use load::saturate::Pressure;
+use load::sink::{self, Transport};
 use machine::Machine;
 use report::{Figure, Report};
 
@@ -105,6 +106,11 @@ enum Command {
     Devices,
     /// QUIC handshakes: full, resumed, 0-RTT; 2,000 of them beside an ingest.
     Handshakes,
+    /// Throughput and processor time over QUIC, against bare quinn and TLS.
+    Quic,
+    /// Is the receiver that `quic` compares with.
+    #[command(hide = true)]
+    Sink { transport: Transport },
 }
 
 type Measure = fn(&Bench) -> Outcome<Figure>;
@@ -130,7 +136,9 @@ impl Command {
                 figures::footprint::figure,
                 figures::devices::figure,
                 figures::handshakes::figure,
+                figures::quic::figure,
             ],
+            Self::Sink { .. } => Vec::new(),
             Self::Produce => vec![figures::produce::figure],
             Self::AckLatency => vec![figures::ack_latency::figure],
             Self::Wear => vec![figures::wear::figure],
@@ -148,6 +156,7 @@ impl Command {
             Self::Footprint => vec![figures::footprint::figure],
             Self::Devices => vec![figures::devices::figure],
             Self::Handshakes => vec![figures::handshakes::figure],
+            Self::Quic => vec![figures::quic::figure],
         }
     }
 }
@@ -163,6 +172,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(cli: Cli) -> Outcome<()> {
+    if let Command::Sink { transport } = cli.command {
+        return sink::run(transport);
+    }
     if cfg!(debug_assertions) {
         eprintln!("WARNING: this is no release build; its figures mean nothing.");
     }

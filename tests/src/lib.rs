@@ -26,6 +26,7 @@ pub mod load;
 pub mod log;
 pub mod path;
 pub mod ports;
+pub mod relay;
 pub mod running;
 pub mod sasl;
 pub mod witness;

@@ -10,6 +10,7 @@ use millpond_client::{ClientCertificate, ClientConfig, Trust};
 use millpond_tests::binary::{millpond_program, scratch};
 use millpond_tests::broker::{Broker, KAFKA_HERE, PATIENCE, Setup};
 use millpond_tests::command::Outcome;
+use millpond_tests::kafka::{Found, Kafka};
 use millpond_tests::ports;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -114,6 +115,26 @@ impl Plant {
         config.certificate(ClientCertificate::new(own.clone(), own))
     }
 
+    /// The audit topic has these, in this order, of pump-7 or of who tried, and nothing of a secret.
+    #[track_caller]
+    fn expect_audited(&self, secret: &str, wanted: &[&str]) {
+        let mut kafka = Kafka::connect(self.broker.kafka(), PATIENCE).expect("connected");
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let lines = kafka.read("__millpond_audit", 0, 0).expect("the audit topic");
+            let lines: Vec<String> = lines.iter().map(Found::text).collect();
+            assert!(!lines.concat().contains(secret), "a secret in {lines:?}");
+            let told = lines.iter().map(|line| serde_json::from_str(line).expect("JSON"));
+            let told: Vec<Value> = told.collect();
+            let words =
+                told.iter().filter_map(|line| wanted.iter().find(|word| is_told(line, word)));
+            if words.eq(wanted) {
+                return;
+            }
+            assert!(Instant::now() < give_up, "not {wanted:?} but {lines:?}");
+        }
+    }
+
     /// Waits until a metric of the listener has this value.
     #[track_caller]
     fn wait_for_metric(&self, line: &str) {
@@ -123,6 +144,18 @@ impl Plant {
             self.broker.log().wait_for_news(Duration::from_millis(50));
         }
     }
+}
+
+/// Whether a line of the audit topic tells of this, from here.
+fn is_told(line: &Value, word: &str) -> bool {
+    let is_whole = match line["what"].as_str() {
+        Some("changed") => {
+            let serial = line["to"].as_str().is_some_and(|to| to.starts_with("serial "));
+            line["change"] == word && line["name"] == "pump-7" && serial
+        }
+        what => what == Some(word),
+    };
+    is_whole && line["host"] == "127.0.0.1"
 }
 
 async fn send(producer: &Producer) -> Option<i64> {
@@ -149,6 +182,7 @@ fn a_device_is_invited_enrolled_held_to_its_rules_and_revoked() {
     }
     let refused = plant.enrol(&token, "thief", &plant.gateway).expect_failure();
     assert!(refused.contains("was used"), "a token is good once: {refused}");
+    plant.expect_audited(&token, &["device-enrolled", "login-refused"]);
     let listed = plant.device(&["list"]).expect_success();
     assert!(listed.contains("pump-7") && listed.contains("valid"), "{listed}");
 
@@ -299,4 +333,5 @@ fn a_renewed_certificate_is_let_in_and_its_key_is_a_new_one() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     plant.produce("quic", "pump-7");
     plant.produce("tls", "pump-7");
+    plant.expect_audited("PRIVATE KEY", &["device-enrolled", "device-renewed"]);
 }

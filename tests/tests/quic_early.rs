@@ -2,8 +2,6 @@
 //! answer reached them; a recording of their first packets changes nothing, whenever it is played; what is not
 //! harmless waits. A relay stands between that holds back, records and plays datagrams.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -14,6 +12,7 @@ use millpond_tests::authority::Authority;
 use millpond_tests::broker::{Broker, KAFKA_HERE, PATIENCE, Setup};
 use millpond_tests::kafka::{Found, Kafka};
 use millpond_tests::ports;
+use millpond_tests::relay::{self, Watcher};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
@@ -60,41 +59,27 @@ impl Relay {
     }
 }
 
-/// Each address of the device has a socket of its own towards the broker, as behind a NAT.
-async fn forward(near: Arc<UdpSocket>, to: SocketAddr, state: Arc<State>) {
-    let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-    let mut buffer = vec![0; 65_536];
-    while let Ok((count, from)) = near.recv_from(&mut buffer).await {
-        if state.records.load(SeqCst) {
-            state.recorded.lock().unwrap().push(buffer[..count].to_vec());
+impl Watcher for State {
+    fn passes_out(&self, datagram: &[u8]) -> bool {
+        if self.records.load(SeqCst) {
+            self.recorded.lock().unwrap().push(datagram.to_vec());
         }
-        if state.mutes_device.load(SeqCst) {
-            continue;
+        !self.mutes_device.load(SeqCst)
+    }
+
+    fn passes_back(&self, datagram: &[u8]) -> bool {
+        // RFC 9000, 17.2.5: the long form, of type 3.
+        if datagram[0] & 0b1011_0000 == 0b1011_0000 {
+            self.retries.fetch_add(1, SeqCst);
         }
-        let far = match ways.entry(from) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                far.connect(to).await.unwrap();
-                tokio::spawn(back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&state)));
-                new.insert(far)
-            }
-        };
-        far.send(&buffer[..count]).await.ok();
+        !self.mutes_broker.load(SeqCst)
     }
 }
 
-async fn back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, to: SocketAddr, state: Arc<State>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(count) = far.recv(&mut buffer).await {
-        // RFC 9000, 17.2.5: the long form, of type 3.
-        if buffer[0] & 0b1011_0000 == 0b1011_0000 {
-            state.retries.fetch_add(1, SeqCst);
-        }
-        if !state.mutes_broker.load(SeqCst) {
-            near.send_to(&buffer[..count], to).await.ok();
-        }
-    }
+/// Which dial a datagram of a handshake belongs to, by what the device chose by chance (RFC 9000, 17.2).
+fn dialled(datagram: &[u8]) -> Option<&[u8]> {
+    let bytes = usize::from(*datagram.get(5).filter(|_| datagram[0] & 0b1000_0000 != 0)?);
+    datagram.get(6..6 + bytes)
 }
 
 /// A broker behind a relay.
@@ -130,8 +115,8 @@ impl Plant {
         let broker = Setup::default().config(&config).start();
         Kafka::connect(broker.kafka(), PATIENCE).unwrap().create_topic(TOPIC, 1).unwrap();
         let relay = Relay { state: Arc::default() };
-        let near = Arc::new(UdpSocket::bind(outside).await.unwrap());
-        let task = tokio::spawn(forward(near, inside, Arc::clone(&relay.state)));
+        let near = UdpSocket::bind(outside).await.unwrap();
+        let task = tokio::spawn(relay::relay(near, inside, Arc::clone(&relay.state)));
         Plant { broker, relay, outside, inside, task }
     }
 
@@ -191,11 +176,11 @@ impl Plant {
     /// for a part of the connection that has just been closed.
     async fn play_to_the_end(&self, flight: &[Vec<u8>]) {
         let (before, give_up) = (self.failed_handshakes(), Instant::now() + PATIENCE);
+        let mut plays = tokio::time::interval(Duration::from_millis(300));
         while self.failed_handshakes() == before {
             assert!(Instant::now() < give_up, "in vain for the end of its handshake");
+            plays.tick().await;
             self.play(flight).await;
-            // Slow on purpose: a recording is played now and then.
-            tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
 }
@@ -291,18 +276,25 @@ async fn a_flight_that_was_held_back_and_delivered_otherwise_is_known_again() {
     assert_eq!(device.deliver("three").await, 2);
 }
 
-/// The first flight of a device, which does not arrive. The device then finds another way.
+/// The first flight of a device, which does not arrive: all that it sends until it gives up and dials
+/// anew, which is let through.
 async fn hold_back(plant: &Plant) -> Vec<Vec<u8>> {
     plant.relay.record();
     plant.relay.mute_device(true);
-    let recorded = || !plant.relay.state.recorded.lock().unwrap().is_empty();
-    plant.wait("a first flight", recorded).await;
-    // Slow on purpose: a path that takes a whole flight and gives nothing back.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let flight = plant.relay.recorded();
-    // Slow on purpose: the device gives up after two seconds.
-    tokio::time::sleep(Duration::from_millis(1700)).await;
+    let dials_anew = || {
+        let recorded = plant.relay.state.recorded.lock().unwrap();
+        let mut dials = recorded.iter().filter_map(|datagram| dialled(datagram));
+        let first = dials.next();
+        dials.any(|later| Some(later) != first)
+    };
+    plant.wait("the device to dial anew", dials_anew).await;
     plant.relay.mute_device(false);
+    let recorded = plant.relay.recorded();
+    let first = recorded.iter().find_map(|datagram| dialled(datagram)).map(<[u8]>::to_vec);
+    let of_first = |datagram: &Vec<u8>| dialled(datagram) == first.as_deref();
+    let mut flight: Vec<_> = recorded.into_iter().filter(of_first).collect();
+    // That it gives up, which would end the connection before it is served.
+    flight.pop();
     flight
 }
 

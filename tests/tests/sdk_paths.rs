@@ -2,8 +2,6 @@
 //! comes back to QUIC, and no record is lost or doubled on the way. A forwarder with a switch for UDP
 //! stands between.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +11,7 @@ use millpond_client::{Client, ClientConfig, Connection, Producer, Record, Scheme
 use millpond_tests::broker::{Broker, KAFKA_HERE, PATIENCE, Setup};
 use millpond_tests::kafka::{Found, Kafka};
 use millpond_tests::ports;
+use millpond_tests::relay::{Watcher, relay};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// A broker behind a forwarder that advertises the forwarder.
@@ -43,7 +42,7 @@ impl Behind {
         let udp = UdpSocket::bind(address).await.unwrap();
         let tasks = vec![
             tokio::spawn(forward_tcp(tcp, inner)),
-            tokio::spawn(forward_udp(Arc::new(udp), inner, Arc::clone(&is_udp_open))),
+            tokio::spawn(relay(udp, inner, Arc::new(Switch(Arc::clone(&is_udp_open))))),
         ];
         Behind { broker, address, is_udp_open, tasks }
     }
@@ -82,32 +81,16 @@ async fn forward_tcp(listener: TcpListener, to: SocketAddr) {
     }
 }
 
-async fn forward_udp(near: Arc<UdpSocket>, to: SocketAddr, is_open: Arc<AtomicBool>) {
-    let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-    let mut buffer = vec![0; 65_536];
-    while let Ok((count, from)) = near.recv_from(&mut buffer).await {
-        if !is_open.load(Ordering::SeqCst) {
-            continue;
-        }
-        let far = match ways.entry(from) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                far.connect(to).await.unwrap();
-                tokio::spawn(back(Arc::clone(&far), Arc::clone(&near), from, Arc::clone(&is_open)));
-                new.insert(far)
-            }
-        };
-        far.send(&buffer[..count]).await.ok();
-    }
-}
+/// Lets UDP through where it is open.
+struct Switch(Arc<AtomicBool>);
 
-async fn back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, to: SocketAddr, is_open: Arc<AtomicBool>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(count) = far.recv(&mut buffer).await {
-        if is_open.load(Ordering::SeqCst) {
-            near.send_to(&buffer[..count], to).await.ok();
-        }
+impl Watcher for Switch {
+    fn passes_out(&self, _: &[u8]) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn passes_back(&self, _: &[u8]) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 

@@ -11,17 +11,18 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Where `unsafe` may stand; each reason is in `core/ARCHITECTURE.md`.
-const UNSAFE_ALLOWED: [&str; 6] = [
+const UNSAFE_ALLOWED: [&str; 7] = [
     "core/storage/src/disk/uring/",
     "core/storage/src/disk/aligned.rs",
     "core/transform/src/artifact.rs",
     "core/client/c/src/ffi/",
     "wasm-sdk/src/",
     "guests/modules/",
+    "bench/hot/tests/allocations/counting.rs",
 ];
 
 /// What each floor may stand on. An arrow that is not here points up.
-const FLOORS: [(&str, &[&str]); 9] = [
+const FLOORS: [(&str, &[&str]); 10] = [
     ("core/wire", &[]),
     ("core/engine", &["wire"]),
     ("core/storage", &["engine", "wire"]),
@@ -30,9 +31,20 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("core/client", &["wire"]),
     ("core/client/c", &["client", "wire"]),
     ("core/cluster", &["client", "transform", "security", "storage", "engine", "wire"]),
+    ("core/http", &["security", "engine", "wire"]),
     (
         "core/node",
-        &["cluster", "client", "transform", "security", "storage", "engine", "wire", "guests"],
+        &[
+            "http",
+            "cluster",
+            "client",
+            "transform",
+            "security",
+            "storage",
+            "engine",
+            "wire",
+            "guests",
+        ],
     ),
 ];
 

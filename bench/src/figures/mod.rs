@@ -13,6 +13,7 @@ pub(crate) mod hostile;
 pub(crate) mod packing;
 pub(crate) mod path;
 pub(crate) mod produce;
+pub(crate) mod quic;
 pub(crate) mod recovery;
 pub(crate) mod requests;
 pub(crate) mod transform;

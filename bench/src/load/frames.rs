@@ -16,7 +16,7 @@ use crate::error::{BenchError, Context, Outcome};
 use crate::payload::{Telemetry, batch_of};
 
 /// The version of Produce that is spoken: the first with flexible fields.
-const PRODUCE_VERSION: i16 = 9;
+pub(crate) const PRODUCE_VERSION: i16 = 9;
 /// How long the broker may hold a request.
 const TIMEOUT_MS: i32 = 30_000;
 

@@ -13,5 +13,7 @@ pub(crate) mod pace;
 pub(crate) mod paced;
 pub(crate) mod reader;
 pub(crate) mod saturate;
+pub(crate) mod sink;
 pub(crate) mod storm;
 pub(crate) mod topics;
+pub(crate) mod ways;

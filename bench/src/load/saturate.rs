@@ -1,4 +1,4 @@
-//! Many or a few TCP connections, each with a fixed number of requests under way at the most: as much as
+//! Many or a few connections, each with a fixed number of requests under way at the most: as much as
 //! the broker takes (closed loop, for throughput: its latencies are those of a full queue), or each
 //! connection at an even, low rate.
 
@@ -8,12 +8,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 
 use super::frames::Frames;
+use super::ways::{Line, Way};
 use crate::error::{BenchError, Context, Outcome};
 use crate::latency::Latencies;
 
@@ -25,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How hard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pressure {
-    /// TCP connections.
+    /// Connections.
     pub(crate) connections: usize,
     /// Requests under way on each.
     pub(crate) in_flight: usize,
@@ -59,18 +58,29 @@ impl Saturation {
     }
 }
 
-/// Sends `frames` round and round for `duration` after the warm-up, then waits for what is under
-/// way.
+/// Sends `frames` over TCP round and round for `duration` after the warm-up, then waits for what is
+/// under way.
 pub(crate) fn saturate(
     broker: SocketAddr,
     frames: &Frames,
     pressure: Pressure,
     duration: Duration,
 ) -> Outcome<Saturation> {
-    load(broker, frames, pressure, None, duration)
+    saturate_over(Way::Tcp, broker, frames, pressure, duration)
 }
 
-/// The same, but each connection sends one request every `period`, evenly spread, and each is timed from when it was
+/// The same over any way.
+pub(crate) fn saturate_over(
+    way: Way,
+    broker: SocketAddr,
+    frames: &Frames,
+    pressure: Pressure,
+    duration: Duration,
+) -> Outcome<Saturation> {
+    load((way, broker), frames, pressure, None, duration)
+}
+
+/// Over TCP, but each connection sends one request every `period`, evenly spread, and each is timed from when it was
 /// due. One that is due while as many are under way as may be waits, and is late.
 pub(crate) fn at_intervals(
     broker: SocketAddr,
@@ -78,31 +88,30 @@ pub(crate) fn at_intervals(
     pressure: Pressure,
     (period, duration): (Duration, Duration),
 ) -> Outcome<Saturation> {
-    load(broker, frames, pressure, Some(period), duration)
+    load((Way::Tcp, broker), frames, pressure, Some(period), duration)
 }
 
 fn load(
-    broker: SocketAddr,
+    (way, broker): (Way, SocketAddr),
     frames: &Frames,
     pressure: Pressure,
     period: Option<Duration>,
     duration: Duration,
 ) -> Outcome<Saturation> {
     let count = pressure.connections;
-    let connect = (0..count).map(|line| frames.connect(broker, line));
-    let sockets = connect.collect::<Outcome<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("a runtime for the load")?.block_on(async {
+        let lines = way.open(broker, frames, count).await?;
         let started = Instant::now();
         let from = started + WARM_UP;
         let window = Window { from, until: from + duration };
         let tally = RefCell::new(Tally { counted: 0, in_all: 0, latencies: Latencies::new()? });
         let stride = frames.stride(count);
         let parts = u32::try_from(count).context("connections")?.max(1);
-        let lines = sockets.into_iter().zip(0_u32..).map(|(socket, first)| {
+        let lines = lines.into_iter().zip(0_u32..).map(|(line, first)| {
             let first_due = |period: Duration| (started + period * first / parts, period);
             let order = (first as usize, stride, period.map(first_due));
-            line(socket, frames, order, pressure.in_flight, window, &tally)
+            drive(line, frames, order, pressure.in_flight, window, &tally)
         });
         try_join_all(lines).await?;
         let tally = tally.into_inner();
@@ -132,17 +141,15 @@ struct Tally {
 }
 
 /// One connection.
-async fn line(
-    socket: std::net::TcpStream,
+async fn drive(
+    mut line: Line,
     frames: &Frames,
     order: Sequence,
     in_flight: usize,
     window: Window,
     tally: &RefCell<Tally>,
 ) -> Outcome<()> {
-    socket.set_nonblocking(true).context("a socket's option")?;
-    let stream = TcpStream::from_std(socket).context("a socket")?;
-    let (read, write) = stream.into_split();
+    let Line { read, write, .. } = &mut line;
     let under_way = UnderWay {
         permits: Semaphore::new(in_flight),
         sent: RefCell::new(VecDeque::with_capacity(in_flight)),
@@ -151,7 +158,7 @@ async fn line(
     };
     let send = send(write, frames, order, window, &under_way);
     let receive = receive(read, frames, window, &under_way, tally);
-    let (_open, ()) = tokio::try_join!(send, receive)?;
+    tokio::try_join!(send, receive)?;
     Ok(())
 }
 
@@ -162,14 +169,13 @@ struct UnderWay {
     last_sent: Notify,
 }
 
-/// Gives the write half back so that the connection stays open until the last answer.
 async fn send(
-    mut write: OwnedWriteHalf,
+    mut write: impl AsyncWrite + Unpin,
     frames: &Frames,
     (first, stride, mut due): Sequence,
     window: Window,
     under_way: &UnderWay,
-) -> Outcome<OwnedWriteHalf> {
+) -> Outcome<()> {
     let mut next = first;
     loop {
         under_way.permits.acquire().await.context("the load's window")?.forget();
@@ -180,18 +186,19 @@ async fn send(
         if now >= window.until {
             under_way.is_last_sent.set(true);
             under_way.last_sent.notify_one();
-            return Ok(write);
+            return Ok(());
         }
         under_way.sent.borrow_mut().push_back(due.map_or(now, |(due, _)| due));
         due = due.map(|(due, period)| (due + period, period));
         let frame = frames.get(next).context("a request to send")?;
         write.write_all(frame).await.context("sending")?;
+        write.flush().await.context("sending")?;
         next = next.wrapping_add(stride);
     }
 }
 
 async fn receive(
-    mut read: OwnedReadHalf,
+    mut read: impl AsyncRead + Unpin,
     frames: &Frames,
     window: Window,
     under_way: &UnderWay,

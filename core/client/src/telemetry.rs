@@ -11,12 +11,18 @@ use crate::error::{ClientError, ConnectError};
 use crate::metadata::Cluster;
 use crate::producer::Record;
 use bytes::Bytes;
+use futures::future::join_all;
 use millpond_wire::murmur2::partition_for_key;
 use millpond_wire::record::{TelemetryPacker, TelemetryRecord};
 use quinn::SendDatagramError;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// At the end, for the last datagrams to leave this machine.
+const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The library of QUIC does not tell when a datagram has left.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Why a record of telemetry was not packed or a datagram not sent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,6 +76,8 @@ pub struct Telemetry {
 struct Line {
     connection: quinn::Connection,
     packer: TelemetryPacker,
+    /// Bytes of datagrams that may wait to be sent, while none does.
+    room: usize,
 }
 
 impl Telemetry {
@@ -138,6 +146,8 @@ impl Telemetry {
     pub async fn close(mut self) {
         // There is nobody left to tell what was lost.
         let _ = self.flush().await;
+        let all_sent = join_all(self.lines.values().map(Line::sent));
+        let _ = tokio::time::timeout(LEAVE_WAIT_MAX, all_sent).await;
         self.client.close().await;
     }
 
@@ -155,7 +165,8 @@ impl Telemetry {
             let connection = self.client.quic_connection(broker_id).await?;
             let connection = connection.ok_or(TelemetryError::Unsupported)?;
             let bytes_max = connection.max_datagram_size().ok_or(TelemetryError::Unsupported)?;
-            let line = Line { connection, packer: TelemetryPacker::new(bytes_max) };
+            let room = connection.datagram_send_buffer_space();
+            let line = Line { connection, packer: TelemetryPacker::new(bytes_max), room };
             self.lines.insert(broker_id, line);
         }
         self.lines.get_mut(&broker_id).ok_or(TelemetryError::Unsupported)
@@ -163,6 +174,14 @@ impl Telemetry {
 }
 
 impl Line {
+    /// Waits until no datagram waits any more: a connection that is closed forgets them.
+    async fn sent(&self) {
+        let is_sent = || self.connection.datagram_send_buffer_space() >= self.room;
+        while !is_sent() && self.connection.close_reason().is_none() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     fn bytes_max(&self) -> Result<usize, TelemetryError> {
         self.connection.max_datagram_size().ok_or(TelemetryError::Unsupported)
     }

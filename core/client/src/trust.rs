@@ -5,8 +5,8 @@
 //! use: without a [`Trust`], TLS and QUIC are refused before a byte is sent.
 
 use crate::certificate::ClientCertificate;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -30,6 +30,9 @@ pub enum Trust {
     /// Certificates issued by one of these authorities (PEM text), valid today, for the host's
     /// name. A self-signed certificate may stand for itself.
     CaPem(Vec<u8>),
+    /// Certificates issued by the authority with this SHA-256, valid today, for the host's name; the
+    /// broker shows the authority's certificate beside its own. What an invitation of a device carries.
+    Authority(Fingerprint),
     /// Anybody. Encrypts, but whoever answers is believed: for experiments only.
     InsecureNoVerify,
 }
@@ -67,11 +70,12 @@ impl Trust {
         text.parse().map(Self::Fingerprint)
     }
 
-    /// The TLS 1.3 configuration of this trust, for TCP and QUIC alike.
-    pub(crate) fn tls(
-        &self,
-        shown: Option<&ClientCertificate>,
-    ) -> Result<Arc<ClientConfig>, TrustError> {
+    /// The TLS 1.3 configuration of this trust, for TCP and QUIC alike, with the application protocol
+    /// of Kafka.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn tls(&self, shown: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, TrustError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(&provider)?;
         let tls = |error: rustls::Error| TrustError::Tls(error.to_string());
@@ -95,13 +99,14 @@ impl Trust {
         &self,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-        let pinned = match self {
+        let whom = match self {
             Self::Nothing => return Err(TrustError::Nothing),
-            Self::Fingerprint(fingerprint) => Some(*fingerprint),
-            Self::InsecureNoVerify => None,
+            Self::Fingerprint(fingerprint) => Whom::Shows(*fingerprint),
+            Self::Authority(fingerprint) => Whom::IssuedBy(*fingerprint),
+            Self::InsecureNoVerify => Whom::Anybody,
             Self::CaPem(pem) => return authorities(pem, provider),
         };
-        Ok(Arc::new(Pinned { pinned, provider: Arc::clone(provider) }))
+        Ok(Arc::new(Pinned { whom, provider: Arc::clone(provider) }))
     }
 }
 
@@ -117,36 +122,66 @@ fn authorities(
     if roots.is_empty() {
         return Err(TrustError::CaPem("it holds no certificate".to_owned()));
     }
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| TrustError::CaPem(error.to_string()))?;
+    let verifier = issued_by(roots, provider);
+    let verifier = verifier.map_err(|error| TrustError::CaPem(error.to_string()))?;
     Ok(verifier)
 }
 
-/// Believes one certificate, or with `pinned: None` any. The handshake's signature is checked in
-/// both cases: a certificate without its key is nobody's.
+fn issued_by(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()
+}
+
+/// Believes by fingerprint. The handshake's signature is checked in every case: a certificate
+/// without its key is nobody's.
 #[derive(Debug)]
 struct Pinned {
-    pinned: Option<Fingerprint>,
+    whom: Whom,
     provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Whom {
+    Anybody,
+    /// Whose certificate this is.
+    Shows(Fingerprint),
+    /// To whom the authority of this certificate gave one.
+    IssuedBy(Fingerprint),
 }
 
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = Fingerprint(Sha256::digest(end_entity.as_ref()).into());
-        match self.pinned {
-            Some(pinned) if pinned != shown => Err(rustls::Error::General(format!(
-                "the broker shows the certificate {shown}, trusted is {pinned}"
-            ))),
-            _ => Ok(ServerCertVerified::assertion()),
+        let refused = |why: String| Err(rustls::Error::General(why));
+        match self.whom {
+            Whom::Anybody => Ok(ServerCertVerified::assertion()),
+            Whom::Shows(pinned) => match Fingerprint::of(end_entity) {
+                shown if shown == pinned => Ok(ServerCertVerified::assertion()),
+                shown => refused(format!(
+                    "the broker shows the certificate {shown}, trusted is {pinned}"
+                )),
+            },
+            Whom::IssuedBy(pinned) => {
+                let known = intermediates.iter().find(|one| Fingerprint::of(one) == pinned);
+                let Some(known) = known else {
+                    return refused(format!(
+                        "the server does not show the authority {pinned}, which is trusted"
+                    ));
+                };
+                let mut roots = RootCertStore::empty();
+                roots.add(known.clone().into_owned())?;
+                let verifier = issued_by(roots, &self.provider)
+                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+                verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+            }
         }
     }
 
@@ -171,6 +206,12 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl Fingerprint {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate.as_ref()).into())
     }
 }
 

@@ -36,6 +36,21 @@ pub struct LoginRefused {
     pub why: String,
 }
 
+/// Somebody changed something that the engine does not keep, and the one who keeps it tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Who asked for it.
+    pub principal: Principal,
+    /// From where.
+    pub host: String,
+    /// What was done, as one word.
+    pub change: &'static str,
+    /// To what.
+    pub name: String,
+    /// More of it.
+    pub to: String,
+}
+
 /// What waits to be written, and what is held back.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
@@ -136,6 +151,19 @@ impl Engine {
             .number("listener", refused.listener.into())
             .text("why", &refused.why)
             .number("not_told", not_told);
+        self.audit.pending.push(line.end());
+    }
+
+    pub(crate) fn on_told(&mut self, told: &Told) {
+        if !self.audits() {
+            return;
+        }
+        let line = Line::new(self.now.wall_ms, "changed")
+            .text("principal", told.principal.as_str())
+            .text("host", &told.host)
+            .text("change", told.change)
+            .text("name", &told.name)
+            .text("to", &told.to);
         self.audit.pending.push(line.end());
     }
 

@@ -291,6 +291,7 @@ impl Engine {
             }
             Event::Spent(us) => self.on_spent(us),
             Event::LoginRefused(refused) => self.on_login_refused(&refused),
+            Event::Told(told) => self.on_told(&told),
             Event::Tick => {}
         }
         self.check_budget();

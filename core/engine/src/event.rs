@@ -2,7 +2,7 @@
 //! An event carries all that its decision needs; the engine asks nobody anything.
 
 use crate::acl::Principal;
-use crate::audit::LoginRefused;
+use crate::audit::{LoginRefused, Told};
 use crate::effect::HistorySlice;
 use crate::space::SpaceReport;
 use crate::stored::StoredPartition;
@@ -81,6 +81,8 @@ pub enum Event {
     Spent(u64),
     /// Somebody could not prove who he is.
     LoginRefused(LoginRefused),
+    /// What is kept elsewhere was changed.
+    Told(Told),
     /// Time has passed: the deadline of `Engine::next_deadline_ms` is reached.
     Tick,
 }

@@ -72,7 +72,7 @@ mod view;
 pub use access::AccessConfig;
 pub use acl::{Acl, AclFact, AclTarget, AclWord, Pattern, Permission, Principal};
 pub use api::api_versions;
-pub use audit::{AUDIT_TOPIC, LoginRefused};
+pub use audit::{AUDIT_TOPIC, LoginRefused, Told};
 pub use changelog::{read_state, shared_state_topic, state_batches, state_topic};
 pub use codec::CodecError;
 pub use config::{Advertised, EngineConfig};

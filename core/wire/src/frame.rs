@@ -52,6 +52,8 @@ pub struct FrameDecoder {
     started: bool,
     /// Frames begin with the number of an API, which has a cap of its own.
     has_apis: bool,
+    /// The largest frame that came whole, its length prefix included.
+    whole_bytes_max: usize,
 }
 
 impl FrameDecoder {
@@ -88,7 +90,14 @@ impl FrameDecoder {
     #[must_use]
     pub fn with_caps(cap_before: usize, cap_established: usize) -> Self {
         let buffer = BytesMut::with_capacity(limits::FRAME_BUFFER_START_BYTES);
-        Self { buffer, cap: cap_before, cap_established, started: false, has_apis: false }
+        Self {
+            buffer,
+            cap: cap_before,
+            cap_established,
+            started: false,
+            has_apis: false,
+            whole_bytes_max: 0,
+        }
     }
 
     /// The peer has sent a request that makes sense: from here on frames may have the full size.
@@ -110,7 +119,8 @@ impl FrameDecoder {
     }
 
     /// The buffer to read into (`AsyncReadExt::read_buf`), with room for a read. The room of an unfinished frame
-    /// doubles with what was received of it; from the half on it is what the frame lacks.
+    /// doubles with what was received of it; from the half on it is what the frame lacks. A peer that has sent a
+    /// whole frame of its size before gets that at once, and its bytes stay where they arrive.
     pub fn space(&mut self) -> &mut BytesMut {
         let lacking = self.lacking();
         let received = self.buffer.len();
@@ -119,8 +129,13 @@ impl FrameDecoder {
             some => some.min(limits::FRAME_BUFFER_START_BYTES / 4),
         };
         if self.spare() < enough {
-            if lacking > limits::FRAME_BUFFER_START_BYTES && lacking <= received {
+            let is_trusted = received.saturating_add(lacking) <= self.whole_bytes_max;
+            if lacking > limits::FRAME_BUFFER_START_BYTES && (lacking <= received || is_trusted) {
                 self.fit_exactly(lacking);
+            } else if received == 0 && !self.buffer.try_reclaim(limits::FRAME_BUFFER_START_BYTES) {
+                // `reserve` would take as much as a large frame before took, only to be moved when the next one is
+                // larger still.
+                self.buffer = BytesMut::with_capacity(limits::FRAME_BUFFER_START_BYTES);
             } else {
                 self.buffer.reserve(received.min(lacking).max(limits::FRAME_BUFFER_START_BYTES));
             }
@@ -141,7 +156,8 @@ impl FrameDecoder {
         whole.saturating_sub(self.buffer.len())
     }
 
-    /// Moves what was received into a buffer of just the size of the frame. Never more than twice what was received.
+    /// Moves what was received into a buffer of just the size of the frame. Never more than twice what was received,
+    /// or than a frame that came whole.
     fn fit_exactly(&mut self, lacking: usize) {
         let mut whole = BytesMut::with_capacity(self.buffer.len().saturating_add(lacking));
         whole.extend_from_slice(&self.buffer);
@@ -205,6 +221,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         self.started = true;
+        self.whole_bytes_max = self.whole_bytes_max.max(length.saturating_add(4));
         self.buffer.advance(4);
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
@@ -469,6 +486,35 @@ mod tests {
         }
         assert_eq!(decoder.buffer.capacity(), 300_004);
         assert_eq!(decoder.next_frame(), Ok(Some(Bytes::from(body))));
+    }
+
+    #[test]
+    fn a_frame_no_larger_than_one_before_gets_its_room_at_once_and_a_larger_one_does_not() {
+        let mut decoder = FrameDecoder::for_requests();
+        let large = frame(&vec![7; 300_000]);
+        let start = |decoder: &mut FrameDecoder, bytes: &[u8]| {
+            while decoder.buffered_bytes() < limits::FRAME_BUFFER_START_BYTES {
+                let space = decoder.space();
+                let room = space.capacity() - space.len();
+                let from = space.len();
+                space.extend_from_slice(&bytes[from..bytes.len().min(from + room)]);
+            }
+            decoder.space().capacity()
+        };
+        assert!(start(&mut decoder, &large) < 4 * limits::FRAME_BUFFER_START_BYTES);
+        while decoder.buffered_bytes() < large.len() {
+            let from = decoder.buffered_bytes();
+            let space = decoder.space();
+            let room = space.capacity() - space.len();
+            space.extend_from_slice(&large[from..large.len().min(from + room)]);
+        }
+        // Held, so that the next one needs a buffer of its own.
+        let first = decoder.next_frame().expect("good").expect("whole");
+        assert_eq!(start(&mut decoder, &large), large.len());
+        let mut other = FrameDecoder::for_requests();
+        other.whole_bytes_max = large.len() - 1;
+        assert!(start(&mut other, &large) < 4 * limits::FRAME_BUFFER_START_BYTES);
+        drop(first);
     }
 
     #[test]

@@ -386,8 +386,16 @@ pub const CONNECTIONS_PER_ADDRESS_PER_SECOND: u32 = 1_000;
 /// An address that was quiet may make so many seconds' worth of connections at once: a site whose
 /// devices come back together behind one address.
 pub const CONNECTION_BURST_SECONDS: u32 = 10;
-/// Telemetry datagrams of one QUIC connection that came and are not read; above it the oldest go.
+/// Telemetry datagrams of one QUIC connection that came and are not committed; above it the oldest go.
 pub const TELEMETRY_WAITING_BYTES_MAX: usize = 128 * KIB;
+/// The same over all connections; above it each keeps [`TELEMETRY_WAITING_BYTES_LEAST`].
+pub const TELEMETRY_WAITING_BYTES_ALL_MAX: usize = 32 * MIB;
+/// What each connection may keep in any case: a device that sends little loses nothing to those that flood.
+pub const TELEMETRY_WAITING_BYTES_LEAST: usize = 8 * KIB;
+/// What a datagram that waits is reckoned with beyond its bytes.
+pub const TELEMETRY_DATAGRAM_BYTES: usize = 64;
+/// So many times larger are small records in batches than in datagrams.
+pub const TELEMETRY_GROWTH: usize = 4;
 /// Telemetry of one QUIC connection that is committed together.
 pub const TELEMETRY_COMMIT_BYTES_MAX: usize = 128 * KIB;
 /// Partitions that telemetry of one connection is committed to together.
@@ -541,6 +549,9 @@ const _: () = {
     assert!(QUIC_STREAM_WINDOW_BYTES <= QUIC_CONNECTION_WINDOW_BYTES);
     assert!(ANSWERS_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX);
     assert!(TELEMETRY_COMMIT_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(
+        QUIC_CONNECTIONS_MAX * TELEMETRY_WAITING_BYTES_LEAST <= TELEMETRY_WAITING_BYTES_ALL_MAX
+    );
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= CONNECTION_REQUESTS_IN_FLIGHT_MAX);
     assert!(CLIENT_REQUESTS_IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT);
     assert!(CLIENT_LANES_MAX * 4 <= QUIC_STREAMS_PER_CONNECTION_MAX as usize);

@@ -7,7 +7,7 @@ import time
 
 from story import main
 
-ROUNDS = 12
+ROUNDS = 6
 
 
 def ask(bootstrap, client_id, rounds):

@@ -5,6 +5,8 @@
 #![no_main]
 
 mod certificates;
+mod enrolment;
+mod http;
 mod logins;
 mod records;
 mod requests;
@@ -19,13 +21,15 @@ use libfuzzer_sys::fuzz_target;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 10] = [
     ("requests", requests::run),
     ("responses", responses::run),
     ("records", records::run),
     ("telemetry", telemetry::run),
     ("certificates", certificates::run),
     ("logins", logins::run),
+    ("http", http::run),
+    ("enrolment", enrolment::run),
     ("stored", stored::run),
     ("texts", texts::run),
 ];

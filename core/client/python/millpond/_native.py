@@ -33,6 +33,8 @@ FAILED = 1
 IN_DOUBT = 2
 
 ERROR_BYTES = 256
+#: How many seconds the library is waited for at once, so that Ctrl-C and an end are noticed.
+SLICE = 0.25
 
 Place = Tuple[str, int, int]
 

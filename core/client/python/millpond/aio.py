@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from types import TracebackType
-from typing import Any, AsyncIterator, Callable, List, Optional, Type, TypeVar
+from typing import Any, AsyncIterator, Callable, List, Optional, TypeVar
 
 from . import errors
 from . import consumer as _consumer
 from . import producer as _producer
+from ._scope import AsyncClosing
 from .consumer import Message
 from .producer import Delivery, Headers, Payload
 
@@ -23,7 +23,7 @@ async def _aside(function: Callable[..., T], *arguments: Any, **named: Any) -> T
     return await loop.run_in_executor(None, functools.partial(function, *arguments, **named))
 
 
-class Producer:
+class Producer(AsyncClosing):
     """Takes what :class:`millpond.Producer` takes.
 
     >>> async with Producer("millpond://10.0.0.1:9092", fingerprint="9F:86:...") as producer:
@@ -97,17 +97,6 @@ class Producer:
     async def close(self, timeout: Optional[float] = 30) -> None:
         await _aside(self._inner.close, timeout)
 
-    async def __aenter__(self) -> "Producer":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        await self.close()
-
 
 class Transaction:
     """What counts together; made by :meth:`Producer.transaction`."""
@@ -123,7 +112,7 @@ class Transaction:
         await _aside(self._inner.send_offsets, consumer.sync)
 
 
-class Consumer:
+class Consumer(AsyncClosing):
     """Takes what :class:`millpond.Consumer` takes. For one task at a time.
 
     >>> async with Consumer("millpond://10.0.0.1:9092", topics=["telemetry"]) as consumer:
@@ -167,17 +156,6 @@ class Consumer:
 
     async def close(self, timeout: float = 30) -> None:
         await _aside(self.sync.close, timeout)
-
-    async def __aenter__(self) -> "Consumer":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        await self.close()
 
 
 async def _readable(

@@ -7,17 +7,15 @@ import ctypes
 import dataclasses
 import threading
 import time
-from types import TracebackType
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import _native, errors
+from ._scope import Closing
 from ._settings import Path, Value, login, settings
 
 #: A topic and a partition.
 Partition = Tuple[str, int]
 
-#: How long the library is waited for at once, so that Ctrl-C is noticed.
-_SLICE = 0.25
 _BEGINNING = -2
 _END = -1
 
@@ -37,7 +35,7 @@ class Message:
     headers: Tuple[Tuple[str, Optional[bytes]], ...]
 
 
-class Consumer:
+class Consumer(Closing):
     """Reads records, and stays in its group by itself between two of them. For one thread at a time.
 
     >>> with Consumer("millpond://10.0.0.1:9092", topics=["telemetry"], group="dashboards",
@@ -182,12 +180,10 @@ class Consumer:
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Holds partitions back while the others flow."""
         these = list(partitions)
-        first: Dict[Partition, int] = {}
-        for message in self._waiting:
-            first.setdefault((message.topic, message.partition), message.offset)
+        waiting = self._first_waiting()
         self._on(_native.lib.mp_pause, these)
         # What came already and was not handed out comes again afterwards.
-        self._go([(topic, number, first[topic, number]) for topic, number in these if (topic, number) in first])
+        self._go([(*place, waiting[place]) for place in these if place in waiting])
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """Lets partitions flow again."""
@@ -199,9 +195,9 @@ class Consumer:
 
     def position(self, topic: str, partition: int) -> Optional[int]:
         """The offset that is handed out next of a partition, once that is known."""
-        for message in self._waiting:
-            if (message.topic, message.partition) == (topic, partition):
-                return message.offset
+        waiting = self._first_waiting()
+        if (topic, partition) in waiting:
+            return waiting[topic, partition]
         for at, number, offset in self._positions():
             if (at, number) == (topic, partition):
                 return None if offset < 0 else offset
@@ -210,14 +206,8 @@ class Consumer:
     def committed(self, partitions: Iterable[Partition], timeout: float = 30) -> Dict[Partition, int]:
         """What the group has committed; a partition of which nothing is committed is left out."""
         these = [(topic, number, 0) for topic, number in partitions]
-        array, list_, error = _native.c_places(these), ctypes.c_void_p(), _native.Error()
-        ms = _native.milliseconds(timeout)
-        with self._handle.use() as pointer:
-            outcome = _native.lib.mp_committed(
-                pointer, array, len(these), ms, ctypes.byref(list_), ctypes.byref(error)
-            )
-        _native.check(outcome, error)
-        found = _native.take_places(list_)
+        array, ms = _native.c_places(these), _native.milliseconds(timeout)
+        found = self._listed(_native.lib.mp_committed, array, len(these), ms)
         return {(topic, number): offset for topic, number, offset in found if offset >= 0}
 
     def close(self, timeout: float = 30) -> None:
@@ -233,24 +223,9 @@ class Consumer:
                     self._handle.close()
 
     def _leave(self, timeout: float) -> None:
-        first: Dict[Partition, int] = {}
-        for message in list(self._waiting):
-            first.setdefault((message.topic, message.partition), message.offset)
         # What was not handed out is not done.
-        mine = set(self.assignment()) if first else set()
-        self._go([(*place, offset) for place, offset in first.items() if place in mine])
+        self._go(self._still_mine(self._first_waiting()))
         self._call(_native.lib.mp_consumer_close, _native.milliseconds(timeout))
-
-    def __enter__(self) -> "Consumer":
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
     def fileno(self) -> int:
         """Readable while :meth:`poll` would return something; for ``select`` and its kind."""
@@ -262,15 +237,26 @@ class Consumer:
 
     def _uncommitted(self) -> List[_native.Place]:
         """What was handed out, of the partitions that are still read here."""
-        mine = set(self.assignment()) if self._handed else set()
-        return [(*place, offset) for place, offset in self._handed.items() if place in mine]
+        return self._still_mine(self._handed)
+
+    def _still_mine(self, offsets: Mapping[Partition, int]) -> List[_native.Place]:
+        mine = set(self.assignment()) if offsets else set()
+        return [(*place, offset) for place, offset in offsets.items() if place in mine]
+
+    def _first_waiting(self) -> Dict[Partition, int]:
+        """The first offset of each partition that came and was not handed out."""
+        first: Dict[Partition, int] = {}
+        # A copy: who closes may be another thread.
+        for message in list(self._waiting):
+            first.setdefault((message.topic, message.partition), message.offset)
+        return first
 
     def _fill(self, timeout: Optional[float]) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = _SLICE if deadline is None else max(0.0, deadline - time.monotonic())
+            left = _native.SLICE if deadline is None else max(0.0, deadline - time.monotonic())
             batch, error = ctypes.c_void_p(), _native.Error()
-            ms = _native.milliseconds(min(left, _SLICE))
+            ms = _native.milliseconds(min(left, _native.SLICE))
             with self._handle.use() as pointer:
                 outcome = _native.lib.mp_consumer_poll(
                     pointer, ms, ctypes.byref(batch), ctypes.byref(error)
@@ -299,11 +285,12 @@ class Consumer:
         return self.assignment() if partitions is None else list(partitions)
 
     def _positions(self) -> List[_native.Place]:
-        list_, error = ctypes.c_void_p(), _native.Error()
-        with self._handle.use() as pointer:
-            outcome = _native.lib.mp_positions(pointer, ctypes.byref(list_), ctypes.byref(error))
-        _native.check(outcome, error)
-        return _native.take_places(list_)
+        return self._listed(_native.lib.mp_positions)
+
+    def _listed(self, function: Any, *arguments: Any) -> List[_native.Place]:
+        places = ctypes.c_void_p()
+        self._call(function, *arguments, ctypes.byref(places))
+        return _native.take_places(places)
 
     def _on(self, function: Any, partitions: Sequence[Partition], *more: int) -> None:
         array = _native.c_places([(topic, number, 0) for topic, number in partitions])

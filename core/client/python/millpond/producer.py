@@ -9,10 +9,10 @@ import itertools
 import threading
 import time
 from concurrent.futures import Future
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Union
 
 from . import _native, errors
+from ._scope import Closing
 from ._settings import Path, Value, login, settings
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ Headers = Mapping[str, Optional[bytes]]
 Payload = Union[bytes, str, None]
 
 _REPORTS = 64
-#: How long the library is waited for at once, so that Ctrl-C and an end are noticed.
-_SLICE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Metrics:
     waiting: int
 
 
-class Producer:
+class Producer(Closing):
     """Sends records. Any number of threads may use one.
 
     >>> with Producer("millpond://10.0.0.1:9092", fingerprint="9F:86:...") as producer:
@@ -136,7 +134,7 @@ class Producer:
                     outcome = _native.lib.mp_send(pointer, ctypes.byref(record), tag)
                 if outcome == _native.OK:
                     return future
-                left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+                left = _native.SLICE if deadline is None else min(_native.SLICE, deadline - time.monotonic())
                 if outcome != _native.FULL or left <= 0:
                     _native.check(outcome)
                 with self._change:
@@ -194,7 +192,7 @@ class Producer:
         while True:
             error = _native.Error()
             left = deadline - time.monotonic()
-            ms = _native.milliseconds(max(0.0, min(left, _SLICE)))
+            ms = _native.milliseconds(max(0.0, min(left, _native.SLICE)))
             with self._handle.use() as pointer:
                 outcome = call(pointer, ms, ctypes.byref(error))
             if outcome != _native.TIMED_OUT or left <= 0:
@@ -218,20 +216,9 @@ class Producer:
             for _, future in left.values():
                 future.set_exception(errors.InDoubt("the producer was closed before it was delivered"))
 
-    def __enter__(self) -> "Producer":
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
-
     def _deliver(self) -> None:
         reports = (_native.Report * _REPORTS)()
-        ms = _native.milliseconds(_SLICE)
+        ms = _native.milliseconds(_native.SLICE)
         while not self._is_ending:
             try:
                 with self._handle.use() as pointer:

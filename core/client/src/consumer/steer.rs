@@ -53,7 +53,7 @@ impl Consumer {
         let mut due = Vec::with_capacity(offsets.len());
         for (topic, partition, offset) in offsets {
             let place = (Arc::clone(topic), *partition);
-            self.check_read(&place)?;
+            self.check_read(std::slice::from_ref(&place))?;
             due.push((place, (*offset).max(0)));
         }
         self.commit_these(due).await
@@ -102,7 +102,7 @@ impl Consumer {
         offset: i64,
     ) -> Result<(), ClientError> {
         let place: Place = (topic.into(), partition);
-        self.check_read(&place)?;
+        self.check_read(std::slice::from_ref(&place))?;
         self.go(&place, offset.max(0));
         Ok(())
     }
@@ -118,9 +118,7 @@ impl Consumer {
         places: &[(Arc<str>, i32)],
         spec: OffsetSpec,
     ) -> Result<(), ClientError> {
-        for place in places {
-            self.check_read(place)?;
-        }
+        self.check_read(places)?;
         let client = self.client.clone();
         let mut found = find(&client, places.to_vec(), spec).await?;
         let (young, none): (Vec<_>, Vec<_>) =
@@ -142,9 +140,7 @@ impl Consumer {
     /// # Errors
     /// [`ClientError::NotFound`] as of [`seek`](Self::seek); then nothing is held back.
     pub fn pause(&mut self, places: &[(Arc<str>, i32)]) -> Result<(), ClientError> {
-        for place in places {
-            self.check_read(place)?;
-        }
+        self.check_read(places)?;
         for place in places {
             self.positions.set_paused(place, true);
             // What is held of it would keep its memory for as long as it rests.
@@ -160,9 +156,7 @@ impl Consumer {
     /// # Errors
     /// [`ClientError::NotFound`] as of [`seek`](Self::seek); then nothing flows that did not.
     pub fn resume(&mut self, places: &[(Arc<str>, i32)]) -> Result<(), ClientError> {
-        for place in places {
-            self.check_read(place)?;
-        }
+        self.check_read(places)?;
         for place in places {
             self.positions.set_paused(place, false);
         }
@@ -174,11 +168,11 @@ impl Consumer {
         self.positions.paused().cloned().collect()
     }
 
-    fn check_read(&self, place: &Place) -> Result<(), ClientError> {
-        match self.positions.get(place) {
-            Some(_) => Ok(()),
-            None => Err(ClientError::NotFound {
-                what: format!("{}/{} in this consumer's assignment", place.0, place.1),
+    fn check_read(&self, places: &[Place]) -> Result<(), ClientError> {
+        match places.iter().find(|place| self.positions.get(place).is_none()) {
+            None => Ok(()),
+            Some((topic, partition)) => Err(ClientError::NotFound {
+                what: format!("{topic}/{partition} in this consumer's assignment"),
             }),
         }
     }

@@ -356,22 +356,28 @@ fn rules_are_listed_deleted_and_survive_with_and_without_a_snapshot() {
         let read = fetch_as(&mut reborn, &["t"], (0, -1));
         assert_eq!(read.responses[0].partitions[0].error_code, 0);
     }
-    let filter = DeleteAclsFilter {
-        resource_type_filter: Resource::Topic as i8,
-        resource_name_filter: Some("t".to_owned()),
-        pattern_type_filter: 2,
-        operation: 1,
-        permission_type: 1,
-        ..Default::default()
-    };
-    let request = DeleteAclsRequest { filters: vec![filter] };
-    let Response::DeleteAcls(gone) = rig.call_as(ROOT, request, 3) else { panic!() };
-    assert_eq!(gone.filter_results[0].matching_acls.len(), 1);
+    rig.forget_rule("t", None);
     let read = fetch_as(&mut rig, &["t"], (0, -1));
     assert_eq!(read.responses[0].partitions[0].error_code, TOPIC);
 }
 
 impl Rig {
+    /// Takes away the one rule of a topic, of whomever or of somebody.
+    fn forget_rule(&mut self, topic: &str, principal: Option<&str>) {
+        let filter = DeleteAclsFilter {
+            resource_type_filter: Resource::Topic as i8,
+            resource_name_filter: Some(topic.to_owned()),
+            pattern_type_filter: LITERAL,
+            principal_filter: principal.map(str::to_owned),
+            operation: 1,
+            permission_type: 1,
+            ..Default::default()
+        };
+        let request = DeleteAclsRequest { filters: vec![filter] };
+        let Response::DeleteAcls(gone) = self.call_as(ROOT, request, 3) else { panic!() };
+        assert_eq!(gone.filter_results[0].matching_acls.len(), 1);
+    }
+
     /// Makes a rule that there is and lists all: kind and name.
     fn clone_call(&mut self, operation: Operation) -> Vec<(i8, String)> {
         self.allow(ANN, operation, Resource::Group, "g");
@@ -560,18 +566,7 @@ fn cve_2024_27309_deleting_one_rule_of_a_resource_leaves_its_others() {
     rig.allow("bob", Operation::Read, Resource::Topic, "t");
     rig.rule("eve", Operation::All, Resource::Topic, "t", LITERAL, DENY);
     rig.rule("*", Operation::Write, Resource::Topic, "t", LITERAL, ALLOW);
-    let filter = DeleteAclsFilter {
-        resource_type_filter: Resource::Topic as i8,
-        resource_name_filter: Some("t".to_owned()),
-        pattern_type_filter: LITERAL,
-        principal_filter: Some("User:bob".to_owned()),
-        operation: 1,
-        permission_type: 1,
-        ..Default::default()
-    };
-    let request = DeleteAclsRequest { filters: vec![filter] };
-    let Response::DeleteAcls(gone) = rig.call_as(ROOT, request, 3) else { panic!() };
-    assert_eq!(gone.filter_results[0].matching_acls.len(), 1);
+    rig.forget_rule("t", Some("User:bob"));
     let snapshot = rig.engine.snapshot();
     let writes = |rig: &mut Rig, user: &str| {
         let request = produce_request("t", 0, batch(&["v"], None), -1);

@@ -93,8 +93,8 @@ section! {
         /// Whether everybody may do everything to what no rule is about; Kafka's
         /// allow.everyone.if.no.acl.found.
         allow_everyone_if_no_acl_found: bool = false,
-        /// Note refusals, and changes of topics, settings, users, rules and transforms, in the topic __millpond_audit,
-        /// of 16 MiB at most, where a listener asks who is there.
+        /// Note refusals, and changes of topics, settings, users, rules, transforms and certificates of
+        /// devices, in the topic __millpond_audit, of 16 MiB at most, where a listener asks who is there.
         audit: bool = true,
     }
 }

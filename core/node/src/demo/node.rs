@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use super::device::{NOTABLE_ABOVE_MILLI, NOTABLE_FIELD, Thousandths};
 use crate::cli::{CliError, HttpClient};
 use crate::config::Config;
-use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
+use crate::http::Shown;
 use crate::metrics::scrape::Scrape;
 use crate::serve::{self, Inside, Reached};
+use millpond_http::{Action, DEPLOY_HEADER, Description};
 
 /// The topic of the devices.
 pub(crate) const TELEMETRY: &str = "telemetry";

@@ -4,90 +4,45 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{get, post};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use millpond_engine::transform::{AdminRequest, AdminResponse, Canary, Deployment, TransformSpec};
-use serde::Deserialize;
+use millpond_http::{Alteration, Description, Logs, ModeName, Problem};
 
-use super::access;
-use super::deploy::{
-    Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownCanary, ShownLane, ShownVersion,
-};
-use super::{App, HttpState, Problem};
+use super::access::Asker;
+use super::shown::{Shown, ShownCanary, ShownLane, ShownVersion};
+use super::{App, HttpState};
 use crate::hex::hex;
 use crate::transforms::{LogLine, TransformStats};
 
-pub(super) fn routes(state: &HttpState) -> Router<App> {
-    let deploy = post(deploy).layer(DefaultBodyLimit::max(state.module_bytes_max));
-    Router::new()
-        .route("/v1/transforms", get(list).merge(deploy))
-        .route("/v1/transforms/{name}", get(describe).patch(alter).delete(delete))
-        .route("/v1/transforms/{name}/logs", get(logs))
-        .route("/v1/transforms/{name}/pause", post(pause))
-        .route("/v1/transforms/{name}/resume", post(resume))
-        .route("/v1/transforms/{name}/promote", post(promote))
-        .route("/v1/transforms/{name}/rollback", post(roll_back))
-}
-
-/// How a version is put in force.
-#[derive(Deserialize)]
-struct DeployQuery {
-    /// On this share of the partitions only.
+/// Puts a version in force; `canary_percent`: on this share of the partitions only.
+pub(super) async fn deploy(
+    state: &App,
+    by: Asker,
     canary_percent: Option<u8>,
-}
-
-async fn deploy(
-    State(state): State<App>,
-    Query(query): Query<DeployQuery>,
-    headers: HeaderMap,
-    module: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<Shown>), Problem> {
-    let module = module.map_err(|refused| match refused.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "the module is larger than {} bytes, the most that this node takes \
-                 (transforms.module_bytes_max)",
-                state.module_bytes_max
-            ),
-        ),
-        status => Problem::new(status, refused.to_string()),
-    })?;
-    let header =
-        headers.get(DEPLOY_HEADER).and_then(|value| value.to_str().ok()).ok_or_else(|| {
-            Problem::bad_request(
-                "the header Millpond-Transform must hold a JSON description in ASCII",
-            )
-        })?;
-    let description = Description::parse(header).map_err(Problem::bad_request)?;
-    if module.is_empty() {
-        return Err(Problem::bad_request("the body must be the module, a .wasm file"));
-    }
+    description: Description,
+    module: Bytes,
+) -> Result<Response, Problem> {
     let admitted = state.transforms.admit(description, module).await;
     let spec = admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
-    let request = match query.canary_percent {
+    let request = match canary_percent {
         Some(share_percent) => AdminRequest::CanaryTransform { spec, share_percent },
         None => AdminRequest::DeployTransform(spec),
     };
-    Ok((StatusCode::CREATED, Json(state.transform(request).await?)))
+    Ok((StatusCode::CREATED, state.transform(by, request).await?).into_response())
 }
 
-async fn list(State(state): State<App>) -> Result<Json<Vec<Shown>>, Problem> {
-    match state.admin(AdminRequest::ListTransforms).await? {
+pub(super) async fn list(state: &App, by: Asker) -> Result<Json<Vec<Shown>>, Problem> {
+    match state.admin(by, AdminRequest::ListTransforms).await? {
         AdminResponse::Transforms(all) => Ok(Json(all.iter().map(|d| state.show(d)).collect())),
         other => Err(unexpected(&other)),
     }
 }
 
-async fn describe(
-    State(state): State<App>,
-    Path(name): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    let mut shown = state.transform(AdminRequest::DescribeTransform { name }).await?;
+pub(super) async fn describe(state: &App, by: Asker, name: String) -> Result<Json<Shown>, Problem> {
+    let request = AdminRequest::DescribeTransform { name };
+    let Json(mut shown) = state.transform(by, request).await?;
     if shown.description.mode == ModeName::Derive {
         let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
         let all = snapshot.derives.iter();
@@ -98,12 +53,13 @@ async fn describe(
 }
 
 /// A new version with the same module and other settings or limits.
-async fn alter(
-    State(state): State<App>,
-    Path(name): Path<String>,
-    Json(alteration): Json<Alteration>,
+pub(super) async fn alter(
+    state: &App,
+    by: Asker,
+    name: String,
+    alteration: Alteration,
 ) -> Result<Json<Shown>, Problem> {
-    let now = state.admin(AdminRequest::DescribeTransform { name }).await?;
+    let now = state.admin(by.clone(), AdminRequest::DescribeTransform { name }).await?;
     let AdminResponse::Transform(now) = now else { return Err(unexpected(&now)) };
     let description = alteration.of(Description::of(&now.spec)).map_err(Problem::bad_request)?;
     let (module, package_counter) = (now.spec.module, now.spec.package_counter);
@@ -111,56 +67,26 @@ async fn alter(
     admitted.map_err(|e| Problem::bad_request(e.to_string()))?;
     let keeps_state = now.spec.keeps_state;
     let spec = TransformSpec { package_counter, keeps_state, ..description.into_spec(module) };
-    let request = AdminRequest::DeployTransform(spec);
-    Ok(Json(state.transform(request).await?))
+    state.transform(by, AdminRequest::DeployTransform(spec)).await
 }
 
-async fn promote(
-    State(state): State<App>,
-    Path(name): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    Ok(Json(state.transform(AdminRequest::PromoteTransform { name }).await?))
-}
-
-async fn roll_back(
-    State(state): State<App>,
-    Path(name): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    Ok(Json(state.transform(AdminRequest::RollBackTransform { name, of: None }).await?))
-}
-
-async fn delete(State(state): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    state.admin(AdminRequest::DeleteTransform { name }).await?;
+/// Has something done that needs no answer.
+pub(super) async fn done(
+    state: &App,
+    by: Asker,
+    request: AdminRequest,
+) -> Result<StatusCode, Problem> {
+    state.admin(by, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn pause(State(state): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    state.admin(AdminRequest::PauseTransform { name, paused: true }).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn resume(State(state): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    state.admin(AdminRequest::PauseTransform { name, paused: false }).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// How much of a log is wanted.
-#[derive(Deserialize)]
-struct LogQuery {
-    /// Newest lines; all that are kept if missing.
-    lines: Option<usize>,
-    /// Only lines with higher numbers.
-    after: Option<u64>,
-    /// The start of the node that `after` is of: of another one all lines follow.
-    start: Option<String>,
-}
-
-async fn logs(
-    State(state): State<App>,
-    Path(name): Path<String>,
-    Query(query): Query<LogQuery>,
+pub(super) async fn logs(
+    state: &App,
+    by: Asker,
+    name: String,
+    query: Logs,
 ) -> Result<Json<Vec<LogLine>>, Problem> {
-    state.admin(AdminRequest::DescribeTransform { name: name.clone() }).await?;
+    state.admin(by, AdminRequest::DescribeTransform { name: name.clone() }).await?;
     let lines = query.lines.unwrap_or(usize::MAX);
     let is_ours = query.start.is_none_or(|start| start == state.transforms.start());
     let after = query.after.filter(|_| is_ours).unwrap_or(0);
@@ -168,18 +94,19 @@ async fn logs(
 }
 
 impl HttpState {
-    async fn admin(&self, request: AdminRequest) -> Result<AdminResponse, Problem> {
-        Ok(self
-            .engine
-            .admin_by(access::asking(), request)
-            .await
-            .map_err(|_| Problem::stopping())??)
+    async fn admin(&self, by: Asker, request: AdminRequest) -> Result<AdminResponse, Problem> {
+        let by = Some((by.principal, by.host));
+        Ok(self.engine.admin_by(by, request).await.map_err(|_| Problem::stopping())??)
     }
 
     /// Asks for one transform, or for a change of one.
-    async fn transform(self: &Arc<Self>, request: AdminRequest) -> Result<Shown, Problem> {
-        match self.admin(request).await? {
-            AdminResponse::Transform(deployment) => Ok(self.show(&deployment)),
+    pub(super) async fn transform(
+        self: &Arc<Self>,
+        by: Asker,
+        request: AdminRequest,
+    ) -> Result<Json<Shown>, Problem> {
+        match self.admin(by, request).await? {
+            AdminResponse::Transform(deployment) => Ok(Json(self.show(&deployment))),
             other => Err(unexpected(&other)),
         }
     }

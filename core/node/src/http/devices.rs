@@ -7,32 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use millpond_engine::LoginRefused;
-use millpond_security::HeldClock;
-use millpond_security::device_ca::{CaError, DeviceCa, Grant};
+use millpond_engine::{LoginRefused, Told};
+use millpond_http::{Enrolled, Problem};
+use millpond_security::device_ca::{CaError, DeviceCa, DeviceName, Grant};
+use millpond_security::{CertificateFacts, HeldClock};
 use millpond_wire::limits::{
-    DEVICE_REFUSALS_PER_MINUTE_MAX, DEVICE_REFUSED_ADDRESSES_MAX, DEVICE_REQUEST_BYTES_MAX,
-    DEVICE_SIGNING_MAX,
+    DEVICE_REFUSALS_PER_MINUTE_MAX, DEVICE_REFUSED_ADDRESSES_MAX, DEVICE_SIGNING_MAX,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::{App, Problem, access};
+use super::App;
+use super::access::Asker;
+use crate::hex::hex;
 use crate::net::Gateway;
-
-/// The path where devices enrol.
-pub(crate) const ENROL_PATH: &str = "/v1/devices/enrol";
-/// The path where devices renew.
-pub(crate) const RENEW_PATH: &str = "/v1/devices/renew";
 
 /// The authority at its desk.
 pub(crate) struct DeviceDesk {
@@ -50,76 +41,35 @@ struct Refusals {
     since: Option<Instant>,
 }
 
-/// What a device sends to enrol; bytes in base64.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Enrolment {
-    /// Of the device.
-    pub(crate) name: String,
-    /// PKCS #10, DER.
-    pub(crate) request: String,
-    /// That the token is known, for this request.
-    pub(crate) proof: String,
-}
-
-/// What a device sends to renew; bytes in base64.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Renewal {
-    /// The one that it has, PEM.
-    pub(crate) certificate: String,
-    /// PKCS #10, DER, with a new key.
-    pub(crate) request: String,
-    /// The request signed with the key of the certificate.
-    pub(crate) proof: String,
-}
-
-/// What a device is given.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Enrolled {
-    pub(crate) name: String,
-    /// PEM.
-    pub(crate) certificate: String,
-    /// The authority's, PEM.
-    pub(crate) authority: String,
-}
-
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/devices/ca", get(authority))
-        .route(ENROL_PATH, post(enrol))
-        .route(RENEW_PATH, post(renew))
-        // Base64, a certificate, and what is around them.
-        .layer(DefaultBodyLimit::max(DEVICE_REQUEST_BYTES_MAX * 3))
-}
-
-async fn authority(State(state): State<App>) -> Result<Response, Problem> {
-    let pem = desk(&state)?.ca.certificate_pem().map_err(problem)?;
+/// The certificate of the authority.
+pub(super) fn authority(state: &App) -> Result<Response, Problem> {
+    let pem = desk(state)?.ca.certificate_pem().map_err(problem)?;
     Ok(([(header::CONTENT_TYPE, "application/x-pem-file")], pem).into_response())
 }
 
-async fn enrol(
-    State(state): State<App>,
-    Json(asked): Json<Enrolment>,
+/// A device's first certificate.
+pub(super) async fn enrol(
+    state: &App,
+    by: Asker,
+    name: DeviceName,
+    request: Vec<u8>,
+    proof: Vec<u8>,
 ) -> Result<Json<Enrolled>, Problem> {
-    let name = asked.name.parse();
-    let name = name.map_err(|error| Problem::bad_request(format!("{error}")))?;
-    let (request, proof) = (bytes(&asked.request)?, bytes(&asked.proof)?);
-    serve(&state, move |desk, now_s| {
+    serve(state, by, "device-enrolled", move |desk, now_s| {
         desk.ca.enrol(&name, &request, &proof, now_s, desk.certificate_days)
     })
     .await
 }
 
-async fn renew(
-    State(state): State<App>,
-    Json(asked): Json<Renewal>,
+/// A device's next certificate.
+pub(super) async fn renew(
+    state: &App,
+    by: Asker,
+    certificate: CertificateDer<'static>,
+    request: Vec<u8>,
+    proof: Vec<u8>,
 ) -> Result<Json<Enrolled>, Problem> {
-    let certificate = CertificateDer::from_pem_slice(asked.certificate.as_bytes());
-    let certificate =
-        certificate.map_err(|_| Problem::bad_request("the certificate is not PEM"))?;
-    let (request, proof) = (bytes(&asked.request)?, bytes(&asked.proof)?);
-    serve(&state, move |desk, now_s| {
+    serve(state, by, "device-renewed", move |desk, now_s| {
         desk.ca.renew(&certificate, &request, &proof, now_s, desk.certificate_days)
     })
     .await
@@ -128,10 +78,12 @@ async fn renew(
 /// Has a certificate signed, where whoever asks was not refused too often.
 async fn serve(
     state: &App,
+    by: Asker,
+    change: &'static str,
     work: impl FnOnce(&DeviceDesk, u64) -> Result<Grant, CaError> + Send + 'static,
 ) -> Result<Json<Enrolled>, Problem> {
     let desk = Arc::clone(desk(state)?);
-    let host = access::asking().map(|(_, host)| host).unwrap_or_default();
+    let Asker { principal, host } = by;
     if desk.refusals().are_too_many(&host, Instant::now()) {
         let text = "too many requests of this address were refused; come again in a minute";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, text));
@@ -149,7 +101,9 @@ async fn serve(
     match done.await.unwrap_or(Err(CaError::Invalid("the node is stopping"))) {
         Ok((Grant { name, certificate }, authority)) => {
             tracing::info!("device {name} at {host} was given a certificate");
-            let name = name.to_string();
+            let (name, to) = (name.to_string(), serial(&certificate));
+            let given = Told { principal, host, change, name: name.clone(), to };
+            state.engine.tell(given).await;
             Ok(Json(Enrolled { name, certificate, authority }))
         }
         Err(error) => {
@@ -171,8 +125,11 @@ fn desk(state: &App) -> Result<&Arc<DeviceDesk>, Problem> {
     state.devices.as_ref().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, none))
 }
 
-fn bytes(text: &str) -> Result<Vec<u8>, Problem> {
-    BASE64.decode(text).map_err(|_| Problem::bad_request("`request` and `proof` are base64"))
+/// By which a certificate is known; it is no secret.
+fn serial(certificate: &str) -> String {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).ok();
+    let facts = der.as_deref().and_then(CertificateFacts::read);
+    facts.map(|facts| format!("serial {}", hex(facts.serial))).unwrap_or_default()
 }
 
 fn problem(error: CaError) -> Problem {

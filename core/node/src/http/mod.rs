@@ -4,33 +4,29 @@
 
 mod access;
 mod api;
-mod deploy;
 mod devices;
 mod listener;
-mod problem;
-mod routes;
 mod secure;
+mod shown;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
-use millpond_wire::limits::{HTTP_BODY_BYTES_MAX, HTTP_REQUEST_MS_MAX};
+use millpond_engine::transform::AdminRequest;
+use millpond_http::{Asked, Problem, Route, names_local_host};
+use millpond_wire::limits::HTTP_REQUEST_MS_MAX;
 use tokio::net::TcpListener;
 
-pub(crate) use deploy::{
-    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
-};
-pub(crate) use devices::{DeviceDesk, ENROL_PATH, Enrolled, Enrolment, RENEW_PATH, Renewal};
-pub(crate) use problem::Problem;
+pub(crate) use devices::DeviceDesk;
 pub(crate) use secure::serve_devices;
+pub(crate) use shown::{Shown, ShownLane};
 
+use self::access::{Asker, Head};
 use crate::metrics::{self, Counters};
 use crate::net::Wiring;
 use crate::serve::{EngineHandle, Phase, PhaseCell};
@@ -63,67 +59,92 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let listener = listener::Bounded::new(listener, connections_max);
-    let service = router(state).into_make_service_with_connect_info::<access::Caller>();
+    let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
+    let service = router(state, Route::ALL).layer(guarded);
+    let service = service.into_make_service_with_connect_info::<access::Caller>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
-fn router(state: App) -> Router {
-    Router::new()
-        .route("/", get(async || routes::index()))
-        .route("/v1/openapi.json", get(openapi))
-        .route("/metrics", get(metrics_text))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
-        .merge(api::routes(&state))
-        .merge(devices::routes())
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard))
-        .with_state(state)
+/// A request on one of these routes is served if whoever asks may have it; slow ones end.
+fn router(state: App, routes: impl IntoIterator<Item = Route>) -> Router {
+    millpond_http::router(routes, move |route, request| {
+        let state = Arc::clone(&state);
+        async move {
+            let limit = Duration::from_millis(HTTP_REQUEST_MS_MAX);
+            let served = tokio::time::timeout(limit, asked(&state, route, request)).await;
+            let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+            served.unwrap_or_else(|_| late().into_response())
+        }
+    })
 }
 
-/// Every request passes here: foreign host names are refused on loopback, who may not have it is refused, slow
-/// requests end.
+/// Foreign host names are refused on loopback.
 async fn guard(State(state): State<App>, request: Request, next: Next) -> Response {
     if state.loopback && !names_local_host(request.headers().get(header::HOST)) {
-        return Problem::new(
-            StatusCode::FORBIDDEN,
-            "the Host header names another machine; use localhost or 127.0.0.1",
-        )
-        .into_response();
+        let text = "the Host header names another machine; use localhost or 127.0.0.1";
+        return Problem::new(StatusCode::FORBIDDEN, text).into_response();
     }
-    match tokio::time::timeout(
-        Duration::from_millis(HTTP_REQUEST_MS_MAX),
-        access::ask(&state, request, next),
-    )
-    .await
-    {
-        Ok(response) => response,
-        Err(_) => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
-        }
-    }
+    next.run(request).await
 }
 
-/// Whether a Host header is one that a local client writes. Protects from DNS rebinding.
-fn names_local_host(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host else { return true };
-    let Ok(host) = host.to_str() else { return false };
-    if let Ok(address) = host.parse::<SocketAddr>() {
-        return crate::config::is_loopback(address.ip());
-    }
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.trim_end_matches(']'),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
+async fn asked(state: &App, route: Route, request: Request) -> Response {
+    let by = match access::admitted(state, route, Head::of(&request)).await {
+        Ok(by) => by,
+        Err(refusal) => return refusal,
     };
-    let address = name.parse();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(crate::config::is_loopback)
+    match route.read(request, state.module_bytes_max).await {
+        Ok(asked) => answer(state, by, asked).await.unwrap_or_else(Problem::into_response),
+        Err(problem) => problem.into_response(),
+    }
 }
 
-async fn openapi() -> Json<serde_json::Value> {
-    Json(routes::openapi())
+async fn answer(state: &App, by: Asker, asked: Asked) -> Result<Response, Problem> {
+    Ok(match asked {
+        Asked::Index => millpond_http::index().into_response(),
+        Asked::Metrics => metrics_text(state).await?,
+        Asked::Health => health(state).await?.into_response(),
+        Asked::Readiness => readiness(state)?.into_response(),
+        Asked::Document => Json(millpond_http::openapi()).into_response(),
+        Asked::List => api::list(state, by).await?.into_response(),
+        Asked::Deploy { canary_percent, description, module } => {
+            api::deploy(state, by, canary_percent, description, module).await?
+        }
+        Asked::Describe(name) => api::describe(state, by, name).await?.into_response(),
+        Asked::Alter(name, alteration) => {
+            api::alter(state, by, name, alteration).await?.into_response()
+        }
+        Asked::Logs(name, logs) => api::logs(state, by, name, logs).await?.into_response(),
+        Asked::Delete(name) => {
+            let request = AdminRequest::DeleteTransform { name };
+            api::done(state, by, request).await?.into_response()
+        }
+        Asked::Pause(name) => {
+            let request = AdminRequest::PauseTransform { name, paused: true };
+            api::done(state, by, request).await?.into_response()
+        }
+        Asked::Resume(name) => {
+            let request = AdminRequest::PauseTransform { name, paused: false };
+            api::done(state, by, request).await?.into_response()
+        }
+        Asked::Promote(name) => {
+            let request = AdminRequest::PromoteTransform { name };
+            state.transform(by, request).await?.into_response()
+        }
+        Asked::RollBack(name) => {
+            let request = AdminRequest::RollBackTransform { name, of: None };
+            state.transform(by, request).await?.into_response()
+        }
+        Asked::Authority => devices::authority(state)?,
+        Asked::Enrol { name, request, proof } => {
+            devices::enrol(state, by, name, request, proof).await?.into_response()
+        }
+        Asked::Renew { certificate, request, proof } => {
+            devices::renew(state, by, certificate, request, proof).await?.into_response()
+        }
+    })
 }
 
-async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
+async fn metrics_text(state: &App) -> Result<Response, Problem> {
     let snapshot = state.engine.snapshot().await.map_err(|_| Problem::stopping())?;
     let reports = state.transforms.reports();
     let uptime = state.started.elapsed();
@@ -141,7 +162,7 @@ async fn metrics_text(State(state): State<App>) -> Result<Response, Problem> {
 
 /// Healthy means that the engine's thread answers; a supervisor restarts a node that does not.
 /// Recovery is healthy.
-async fn healthz(State(state): State<App>) -> Result<&'static str, Problem> {
+async fn health(state: &App) -> Result<&'static str, Problem> {
     const PATIENCE: Duration = Duration::from_secs(5);
     if state.phase.get() == Phase::Recovering {
         return Ok("recovering\n");
@@ -156,31 +177,12 @@ async fn healthz(State(state): State<App>) -> Result<&'static str, Problem> {
     }
 }
 
-async fn readyz(State(state): State<App>) -> Result<&'static str, Problem> {
+fn readiness(state: &App) -> Result<&'static str, Problem> {
     match state.phase.get() {
         Phase::Serving => Ok("ready\n"),
         Phase::Recovering => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is recovering"))
         }
         Phase::Stopping => Err(Problem::stopping()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_local_host_names_are_let_through() {
-        for host in
-            ["localhost", "LOCALHOST:9644", "127.0.0.1:9644", "127.0.0.1", "[::1]:9644", "[::1]"]
-        {
-            assert!(names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
-        }
-        for host in ["evil.example", "evil.example:9644", "10.0.0.1:9644", "localhost.evil.example"]
-        {
-            assert!(!names_local_host(Some(&HeaderValue::from_static(host))), "{host}");
-        }
-        assert!(names_local_host(None));
     }
 }

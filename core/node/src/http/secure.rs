@@ -6,12 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use millpond_wire::limits::{DEVICE_CONNECTIONS_MAX, HANDSHAKE_MS_MAX, HTTP_REQUEST_MS_MAX};
+use millpond_http::Route;
+use millpond_wire::limits::{DEVICE_CONNECTIONS_MAX, HANDSHAKE_MS_MAX};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -19,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::listener::{ACCEPT_PAUSE, Bound};
-use super::{App, Problem, access, devices};
+use super::{App, access};
 use crate::net::Force;
 
 type Stream = Bound<TlsStream<TcpStream>>;
@@ -40,22 +36,12 @@ pub(crate) async fn serve_devices(
     let address = listener.local_addr()?;
     let (sender, done) = mpsc::channel(1);
     let accepting = tokio::spawn(accept(listener, force, sender));
-    let router = Router::new()
-        .merge(devices::routes())
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard))
-        .with_state(state);
+    let routes = Route::ALL.into_iter().filter(|route| route.is_for_devices());
+    let router = super::router(state, routes);
     let service = router.into_make_service_with_connect_info::<access::Caller>();
     let served = axum::serve(Secure { done, address }, service).with_graceful_shutdown(stop).await;
     accepting.abort();
     served
-}
-
-/// Slow requests end.
-async fn guard(State(state): State<App>, request: Request, next: Next) -> Response {
-    let limit = Duration::from_millis(HTTP_REQUEST_MS_MAX);
-    let served = timeout(limit, access::ask(&state, request, next)).await;
-    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long");
-    served.unwrap_or_else(|_| late().into_response())
 }
 
 /// Accepts as long as somebody takes the connections.

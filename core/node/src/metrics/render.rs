@@ -58,6 +58,11 @@ fn doors(out: &mut Exposition, engine: &EngineCounts, counters: &Counters, net: 
         "Bytes of answers on their way out, room asked for included.",
     )
     .count(net.answer_bytes);
+    out.gauge(
+        "millpond_telemetry_waiting_bytes",
+        "Telemetry datagrams that came and are not committed yet.",
+    )
+    .count(net.telemetry_waiting_bytes);
     out.counter(
         "millpond_answers_shed_total",
         "Fetches answered without records for want of room.",

@@ -176,6 +176,8 @@ pub(crate) struct NetCounts {
     pub(crate) logins: Vec<(&'static str, &'static str, u64)>,
     /// Bytes of answers on their way out.
     pub(crate) answer_bytes: u64,
+    /// Bytes of telemetry that came and are not committed.
+    pub(crate) telemetry_waiting_bytes: u64,
     /// Fetches answered without records for want of room.
     pub(crate) answers_shed: u64,
 }

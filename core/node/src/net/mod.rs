@@ -24,7 +24,8 @@ mod users;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use millpond_engine::{ListenerId, SessionId};
@@ -57,6 +58,8 @@ pub(crate) struct Wiring {
     pub(crate) budget: Budget,
     /// Bytes of answers in memory, over all connections.
     pub(crate) answers: Answers,
+    /// Bytes of telemetry that came and are not committed yet, over all connections.
+    pub(crate) telemetry_waiting_bytes: AtomicUsize,
     pub(crate) complaints: Complaints,
     pub(crate) logins: Logins,
     /// True once the node stops: no request is read any more.
@@ -113,6 +116,7 @@ impl Wiring {
             requests_in_flight_max: limits.requests_in_flight_max,
             budget: Budget::new(limits.request_bytes_in_flight_max.as_usize()),
             answers: Answers::new(limits.answer_bytes_in_flight_max.as_usize()),
+            telemetry_waiting_bytes: AtomicUsize::new(0),
             complaints: Complaints::default(),
             logins,
             stop,
@@ -125,6 +129,7 @@ impl Wiring {
         NetCounts {
             logins: self.logins.counts(),
             answer_bytes: self.answers.held_bytes(),
+            telemetry_waiting_bytes: self.telemetry_waiting_bytes.load(Relaxed) as u64,
             answers_shed: self.answers.shed(),
         }
     }

@@ -1,18 +1,22 @@
 //! Telemetry in QUIC datagrams (RFC 9221): what a device sends without waiting for an answer, packed
 //! as in [`millpond_wire::record::Telemetry`]. Records are committed like those of a produce request,
 //! what came meanwhile together; the device learns nothing of it, the counters do. Never keeps more
-//! than was read for one commit, and never takes a datagram twice.
+//! than its room, of which the oldest goes first; never holds the budget of requests while it waits for
+//! a device; and never takes a datagram twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 use millpond_engine::Peer;
 use millpond_wire::limits::{
     DEFAULT_CLIENT_REQUEST_MS, TELEMETRY_COMMIT_BYTES_MAX, TELEMETRY_COMMIT_PARTITIONS_MAX,
+    TELEMETRY_DATAGRAM_BYTES, TELEMETRY_GROWTH, TELEMETRY_WAITING_BYTES_ALL_MAX,
+    TELEMETRY_WAITING_BYTES_LEAST, TELEMETRY_WAITING_BYTES_MAX,
 };
 use millpond_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millpond_wire::messages::{ProduceRequest, ProduceResponse, Request, Response};
@@ -41,30 +45,91 @@ pub(crate) async fn serve_telemetry(
 ) {
     let mut stop = wiring.stop.clone();
     let mut intake = Intake { who, user, wiring: &wiring, arrivals: Arrivals::default() };
-    let mut next = Some(first);
-    while let Some(datagram) = next {
-        // Before anything is gathered: many connections at once hold no more than the budget allows, and
-        // what comes meanwhile pushes out the oldest of its own connection.
-        let mut taken = wiring.budget.take(TELEMETRY_COMMIT_BYTES_MAX).await;
-        let mut gathered = Gathered::default();
-        intake.take(&datagram, &mut gathered);
-        while !gathered.is_full()
-            && let Some(Ok(more)) = connection.read_datagram().now_or_never()
-        {
-            intake.take(&more, &mut gathered);
+    let mut waiting = Waiting::new(&wiring.telemetry_waiting_bytes);
+    waiting.push(&first);
+    while !*stop.borrow() {
+        if waiting.datagrams.is_empty() {
+            let next = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => None,
+                datagram = connection.read_datagram() => datagram.ok(),
+            };
+            let Some(next) = next else { break };
+            waiting.push(&next);
         }
-        taken.keep(gathered.bytes);
-        if intake.commit(gathered, &gateway).await.is_err() {
+        if intake.serve(&connection, &mut waiting, &gateway).await.is_err() {
             break;
         }
-        next = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => None,
-            datagram = connection.read_datagram() => datagram.ok(),
-        };
     }
     wiring.counters.telemetry.missing.fetch_add(intake.arrivals.missing_at_the_end(), Relaxed);
     gateway.close(who.session).await;
+}
+
+/// Datagrams that came and are not committed yet: copies, since each would keep the packet alive that it
+/// came in.
+struct Waiting<'a> {
+    datagrams: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    /// Of all connections.
+    all_bytes: &'a AtomicUsize,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(all_bytes: &'a AtomicUsize) -> Self {
+        Self { datagrams: VecDeque::new(), bytes: 0, all_bytes }
+    }
+
+    /// Keeps the newest, for as much as there is room for.
+    fn push(&mut self, datagram: &[u8]) {
+        let cost = cost(datagram);
+        self.bytes += cost;
+        let all_bytes = self.all_bytes.fetch_add(cost, Relaxed) + cost;
+        self.datagrams.push_back(datagram.into());
+        // Whoever sends little keeps its room, however many others send much.
+        let room = match all_bytes > TELEMETRY_WAITING_BYTES_ALL_MAX {
+            true => TELEMETRY_WAITING_BYTES_LEAST,
+            false => TELEMETRY_WAITING_BYTES_MAX,
+        };
+        while self.bytes > room && self.datagrams.len() > 1 {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Box<[u8]>> {
+        let oldest = self.datagrams.pop_front()?;
+        self.bytes -= cost(&oldest);
+        self.all_bytes.fetch_sub(cost(&oldest), Relaxed);
+        Some(oldest)
+    }
+
+    /// Waits for something, and takes up what comes meanwhile.
+    async fn during<T>(&mut self, connection: &Connection, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut is_open = true;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                datagram = connection.read_datagram(), if is_open => match datagram {
+                    Ok(datagram) => self.push(&datagram),
+                    Err(_) => is_open = false,
+                },
+            }
+            // A flood is always ready: others have their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// What a datagram takes while it waits.
+fn cost(datagram: &[u8]) -> usize {
+    datagram.len() + TELEMETRY_DATAGRAM_BYTES
 }
 
 /// What comes on one connection.
@@ -85,6 +150,29 @@ struct Gathered {
 }
 
 impl Intake<'_> {
+    /// Commits what waits, or as much of it as goes together.
+    async fn serve(
+        &mut self,
+        connection: &Connection,
+        waiting: &mut Waiting<'_>,
+        gateway: &EngineHandle,
+    ) -> Result<(), EngineGone> {
+        let most = waiting.bytes.min(TELEMETRY_COMMIT_BYTES_MAX) * TELEMETRY_GROWTH;
+        let mut taken = waiting.during(connection, self.wiring.budget.take(most)).await;
+        let mut gathered = Gathered::default();
+        while !gathered.is_full()
+            && let Some(datagram) = waiting.pop()
+        {
+            self.take(&datagram, &mut gathered);
+        }
+        taken.keep(gathered.size_bytes());
+        let throttle_ms = waiting.during(connection, self.commit(gathered, gateway)).await?;
+        // Who waits, for a quota or for the next datagram, holds nothing of what others need.
+        drop(taken);
+        waiting.during(connection, self.wait_out(throttle_ms)).await;
+        Ok(())
+    }
+
     /// Takes a datagram, whole or not at all.
     fn take(&mut self, datagram: &[u8], into: &mut Gathered) {
         let counters = &self.wiring.counters.telemetry;
@@ -119,10 +207,11 @@ impl Intake<'_> {
         into.bytes += datagram.len();
     }
 
-    /// Waits until the records are as durable as their topics want.
-    async fn commit(&self, gathered: Gathered, gateway: &EngineHandle) -> Result<(), EngineGone> {
+    /// Waits until the records are as durable as their topics want; how long the next ones have to wait,
+    /// in milliseconds.
+    async fn commit(&self, gathered: Gathered, gateway: &EngineHandle) -> Result<i32, EngineGone> {
         if gathered.records == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let records = gathered.records;
         let counts = gathered.counts();
@@ -139,14 +228,12 @@ impl Intake<'_> {
             .submit(Call { peer, request, version: PRODUCE_VERSION, reply, early: None })
             .await?;
         let answer = answer.await.map_err(|_| EngineGone)?;
-        if let Some(Response::Produce(response)) = answer {
-            let refused = self.refused(&response, &counts);
-            let counters = &self.wiring.counters.telemetry;
-            counters.refused.fetch_add(refused, Relaxed);
-            counters.stored.fetch_add(records - refused, Relaxed);
-            self.wait_out(response.throttle_time_ms).await;
-        }
-        Ok(())
+        let Some(Response::Produce(response)) = answer else { return Ok(0) };
+        let refused = self.refused(&response, &counts);
+        let counters = &self.wiring.counters.telemetry;
+        counters.refused.fetch_add(refused, Relaxed);
+        counters.stored.fetch_add(records - refused, Relaxed);
+        Ok(response.throttle_time_ms)
     }
 
     /// How many records were refused; the log says why.
@@ -187,6 +274,10 @@ impl Gathered {
             || self.batches.len() >= TELEMETRY_COMMIT_PARTITIONS_MAX
     }
 
+    fn size_bytes(&self) -> usize {
+        self.batches.values().map(BatchBuilder::size_bytes).sum()
+    }
+
     fn counts(&self) -> BTreeMap<(Uuid, i32), u64> {
         self.batches.iter().map(|(at, batch)| (*at, batch.len() as u64)).collect()
     }
@@ -206,5 +297,42 @@ impl Gathered {
         }
         let timeout_ms = i32::try_from(DEFAULT_CLIENT_REQUEST_MS).unwrap_or(i32::MAX);
         ProduceRequest { acks: -1, timeout_ms, topic_data, ..Default::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(waiting: &Waiting<'_>) -> Vec<u8> {
+        waiting.datagrams.iter().map(|datagram| datagram[0]).collect()
+    }
+
+    #[test]
+    fn the_newest_stay_and_what_went_is_not_counted_any_more() {
+        let all = AtomicUsize::new(0);
+        let mut waiting = Waiting::new(&all);
+        let half = |n| vec![n; TELEMETRY_WAITING_BYTES_MAX / 2 - TELEMETRY_DATAGRAM_BYTES];
+        for n in 1..=3 {
+            waiting.push(&half(n));
+        }
+        assert_eq!(numbers(&waiting), [2, 3]);
+        assert_eq!(all.load(Relaxed), TELEMETRY_WAITING_BYTES_MAX);
+        assert_eq!(waiting.pop().map(|datagram| datagram[0]), Some(2));
+        drop(waiting);
+        assert_eq!(all.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn where_all_send_too_much_each_keeps_a_little_and_the_newest_in_any_case() {
+        let all = AtomicUsize::new(TELEMETRY_WAITING_BYTES_ALL_MAX);
+        let mut waiting = Waiting::new(&all);
+        for n in 0..200 {
+            waiting.push(&[n; 1_000]);
+        }
+        assert!(waiting.bytes <= TELEMETRY_WAITING_BYTES_LEAST);
+        assert_eq!(numbers(&waiting).last(), Some(&199));
+        waiting.push(&[7; 2 * TELEMETRY_WAITING_BYTES_LEAST]);
+        assert_eq!(numbers(&waiting), [7]);
     }
 }

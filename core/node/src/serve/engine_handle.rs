@@ -2,7 +2,7 @@
 //! cheap.
 
 use millpond_engine::transform::{AdminError, AdminRequest, AdminResponse, TransformOutcome};
-use millpond_engine::{LoginRefused, Principal, SessionId, StatePage, Ticket, TransformId};
+use millpond_engine::{LoginRefused, Principal, SessionId, StatePage, Ticket, Told, TransformId};
 use millpond_wire::permission::{Operation, Resource};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,7 @@ pub(crate) enum ToEngine {
     Call(Call),
     Close(SessionId),
     Refused(LoginRefused),
+    Told(Told),
     /// Whether somebody may do something; `None`: there are no rules.
     May {
         question: Question,
@@ -117,6 +118,12 @@ impl EngineHandle {
         from: i64,
     ) -> Result<Result<StatePage, String>, EngineGone> {
         self.ask(|reply| ToEngine::ReadState { ticket, transform, from, reply }).await
+    }
+
+    /// Has it noted that something was changed which the engine does not keep.
+    pub(crate) async fn tell(&self, told: Told) {
+        // Nobody is there to note it.
+        let _ = self.send(ToEngine::Told(told)).await;
     }
 
     async fn ask<T>(

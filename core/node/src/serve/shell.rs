@@ -162,6 +162,7 @@ impl LocalGateway {
                 self.decide(Event::ReadState { ticket, transform, from });
             }
             ToEngine::Refused(refused) => self.decide(Event::LoginRefused(refused)),
+            ToEngine::Told(told) => self.decide(Event::Told(told)),
             ToEngine::May { question, reply } => {
                 let _ = reply.send(picture::may(&self.engine, &question));
             }

@@ -9,6 +9,7 @@ use millpond_client::{
     Record, Telemetry, TelemetryError, Trust,
 };
 use millpond_guests::{HOSTILE_LOOP, THRESHOLD};
+use millpond_http::{Action, DEPLOY_HEADER, Description};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{Inside, Reached, run_inside};
 use crate::cli::{CliError, HttpClient};
 use crate::config::{Config, TcpMode};
-use crate::http::{Action, DEPLOY_HEADER, Description, Shown};
+use crate::http::Shown;
 
 /// A node that runs.
 struct Node {

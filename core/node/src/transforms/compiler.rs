@@ -68,8 +68,8 @@ impl Compiler {
     /// # Errors
     /// Why the module cannot run, in words for its author.
     pub(super) async fn ready(&self, wasm: Bytes) -> Result<CompiledModule, String> {
-        let hash = Sha256::of(&wasm);
-        if let Some(module) = self.cached(hash).await {
+        let (hash, cached) = self.cached(wasm.clone()).await?;
+        if let Some(module) = cached {
             return Ok(module);
         }
         // The program of the unit tests cannot compile for itself.
@@ -97,21 +97,21 @@ impl Compiler {
         .await
     }
 
-    async fn cached(&self, hash: Sha256) -> Option<CompiledModule> {
+    /// The hash of a module, of which a large one takes a while, and what was compiled of it before.
+    async fn cached(&self, wasm: Bytes) -> Result<(Sha256, Option<CompiledModule>), String> {
         let (host, store) = (self.host.clone(), self.store.clone());
         let engine = self.allowance.engine;
-        let load = move || {
-            let artifact = store.artifact(&hash.0, engine).ok_or_else(String::new)?;
-            host.load(hash, &artifact).map_err(|e| e.to_string())
-        };
-        match blocking(load).await {
-            Ok(module) => Some(module),
-            Err(reason) if reason.is_empty() => None,
-            Err(reason) => {
+        let look = move || {
+            let hash = Sha256::of(&wasm);
+            let artifact = store.artifact(&hash.0, engine);
+            let loaded = artifact.map(|artifact| host.load(hash, &artifact)).transpose();
+            let module = loaded.unwrap_or_else(|reason| {
                 tracing::info!(module = %hash, "compiled again: {reason}");
                 None
-            }
-        }
+            });
+            Ok((hash, module))
+        };
+        blocking(look).await
     }
 
     async fn compile_inside(&self, wasm: Bytes) -> Result<CompiledModule, String> {

@@ -28,8 +28,8 @@ use super::stats::{TransformReport, VersionReport};
 use super::store::{ModuleHash, ModuleStore, StoreError};
 use super::watch::Watch;
 use crate::config::Transforms;
-use crate::http::Description;
 use crate::serve::EngineHandle;
+use millpond_http::Description;
 
 /// Modules compiled for a deployment that is about to be journalled.
 const RECENT_MAX: usize = 8;

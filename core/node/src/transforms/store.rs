@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::hex::hex;
 
+/// What of a module is synced at a time.
+const SYNCED_BYTES: usize = 256 << 10;
+
 /// SHA-256 of a module.
 pub(crate) type ModuleHash = [u8; 32];
 
@@ -133,10 +136,14 @@ impl ModuleStore {
         self.dir.join(format!("{}.{}", hex(hash), engine.artifact_extension()))
     }
 
-    /// The bytes first, synced; then their name, synced.
+    /// The bytes first, synced; then their name, synced. A part at a time: what acknowledgements wait for
+    /// shares the device, and never stands behind more than one of them.
     fn write(&self, path: &Path, module: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(module)?;
+        for part in module.chunks(SYNCED_BYTES) {
+            file.write_all(part)?;
+            file.as_file().sync_data()?;
+        }
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         sync_dir(&self.dir)

@@ -18,7 +18,7 @@ mod request;
 mod tests;
 mod token;
 
-pub use request::DeviceKey;
+pub use request::{DeviceKey, RequestedKey};
 pub use token::{DeviceName, NoDeviceName, NoToken, Token};
 
 use crate::certificate_facts::{CertificateFacts, is_issued_by};
@@ -33,7 +33,7 @@ use millpond_wire::limits::{
     DEVICE_CERTIFICATE_DAYS_MAX, DEVICE_CERTIFICATES_MAX, DEVICE_INVITE_S_MAX,
 };
 use register::{Invite, Issued, Record, Register, at};
-use request::{RequestedKey, renewal_message};
+use request::renewal_message;
 use rustls_pki_types::CertificateDer;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

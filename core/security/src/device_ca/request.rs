@@ -93,14 +93,17 @@ pub(super) fn renewal_message(request: &[u8]) -> Vec<u8> {
 
 /// The key that a certificate is asked for; its maker has it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RequestedKey {
+pub struct RequestedKey {
     key: Vec<u8>,
     algorithm: &'static SignatureAlgorithm,
 }
 
 impl RequestedKey {
-    /// Reads and checks a request (DER).
-    pub(super) fn read(request: &[u8]) -> Result<Self, CaError> {
+    /// Reads and checks a request (PKCS #10, DER): it is signed with the key that it names.
+    ///
+    /// # Errors
+    /// [`CaError::Invalid`], or [`CaError::Refused`] where it is signed with another.
+    pub fn read(request: &[u8]) -> Result<Self, CaError> {
         const WRONG: CaError = CaError::Invalid("the request for a certificate cannot be read");
         if request.len() > DEVICE_REQUEST_BYTES_MAX {
             return Err(CaError::Invalid("the request for a certificate is too large"));
@@ -125,7 +128,8 @@ impl RequestedKey {
     }
 
     /// By which it is known again, in hexadecimal.
-    pub(super) fn digest(&self) -> String {
+    #[must_use]
+    pub fn digest(&self) -> String {
         super::hex(&Sha256::digest(&self.key))
     }
 }

@@ -144,18 +144,78 @@ unsafe fn places(start: *const CPlace, count: usize) -> Option<Vec<Place>> {
 /// Makes what C holds, or says why not.
 ///
 /// # Safety
-/// `error` is null or has `error_bytes` behind it.
-unsafe fn made<T>(made: Result<T, String>, error: *mut c_char, error_bytes: usize) -> *mut T {
-    match made {
-        Ok(made) => Box::into_raw(Box::new(made)),
-        Err(reason) => {
-            if !error.is_null() {
-                // SAFETY: not null; the caller says how many bytes are there.
-                let into = unsafe { std::slice::from_raw_parts_mut(error, error_bytes) };
-                fill(into, &reason);
-            }
-            ptr::null_mut()
+/// `config` is null or ours; `error` is null or has `error_bytes` behind it.
+unsafe fn made<T>(
+    config: *const Settings,
+    (error, error_bytes): (*mut c_char, usize),
+    make: impl FnOnce(&Settings) -> Result<T, String>,
+) -> *mut T {
+    guarded(ptr::null_mut(), || {
+        // SAFETY: null or ours, as the caller promises.
+        let config = unsafe { config.as_ref() };
+        let reason = match config.map(make) {
+            Some(Ok(made)) => return Box::into_raw(Box::new(made)),
+            Some(Err(reason)) => reason,
+            None => "there is no configuration".to_owned(),
+        };
+        let mut words = [0; ERROR_BYTES];
+        let count = error_bytes.min(ERROR_BYTES);
+        fill(&mut words[..count], &reason);
+        if !error.is_null() {
+            // SAFETY: not null, and room for `count`, as the caller says. Written without being read: what
+            // is there may be uninitialised.
+            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), error, count) };
         }
+        ptr::null_mut()
+    })
+}
+
+/// Frees what C held.
+///
+/// # Safety
+/// `held` is null or came from this library, and is not used again.
+unsafe fn freed<T>(held: *mut T) {
+    if !held.is_null() {
+        // SAFETY: as the caller promises.
+        guarded((), || drop(unsafe { Box::from_raw(held) }));
+    }
+}
+
+/// What there is in a list: how many, and where; nothing in null.
+///
+/// # Safety
+/// `list` is null or ours, and lives for `'a`.
+unsafe fn items<'a, T: 'a, I: 'a>(
+    list: *const T,
+    of: impl FnOnce(&'a T) -> &'a [I],
+) -> (usize, *const I) {
+    // SAFETY: as the caller promises.
+    guarded((0, ptr::null()), || match unsafe { list.as_ref() }.map(of) {
+        Some(items) => (items.len(), items.as_ptr()),
+        None => (0, ptr::null()),
+    })
+}
+
+/// Puts what is found where C looks for it, and null where nothing is.
+///
+/// # Safety
+/// `into` has room for a pointer; `error` as of [`told`].
+unsafe fn handed<T>(
+    into: *mut *mut T,
+    error: *mut CError,
+    find: impl FnOnce() -> Result<Option<T>, Fault>,
+) -> c_int {
+    // SAFETY: room for one, as the caller promises.
+    unsafe { into.write(ptr::null_mut()) };
+    match find() {
+        Ok(Some(found)) => {
+            // SAFETY: as above.
+            unsafe { into.write(Box::into_raw(Box::new(found))) };
+            OK
+        }
+        Ok(None) => TIMED_OUT,
+        // SAFETY: passed on.
+        Err(fault) => unsafe { told(&fault, error) },
     }
 }
 
@@ -188,12 +248,6 @@ extern "C" fn mp_config_set(
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_config_free(config: *mut Settings) {
-    if !config.is_null() {
-        // SAFETY: it came from `mp_config_new`, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(config) }));
-    }
-}
-
-fn no_config() -> String {
-    "there is no configuration".to_owned()
+    // SAFETY: it came from `mp_config_new`, and is not used again.
+    unsafe { freed(config) };
 }

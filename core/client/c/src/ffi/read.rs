@@ -1,8 +1,7 @@
 //! Consumers, as the header says; see the module above for what is believed.
 
 use super::{
-    BROKEN, CError, INVALID, OK, TIMED_OUT, guarded, made, no_config, outcome, places, text,
-    timeout, told,
+    BROKEN, CError, INVALID, freed, guarded, handed, items, made, outcome, places, text, timeout,
 };
 use crate::batch::{Batch, CMessage, CPlace, Places};
 use crate::fault::Fault;
@@ -11,7 +10,6 @@ use crate::settings::Settings;
 use millpond_client::OffsetSpec;
 use millpond_wire::limits;
 use std::ffi::{c_char, c_int};
-use std::ptr;
 use std::sync::mpsc::SyncSender;
 
 /// Offsets that mean a place: `MP_END`, `MP_BEGINNING`.
@@ -26,21 +24,16 @@ extern "C" fn mp_consumer_new(
     error: *mut c_char,
     error_bytes: usize,
 ) -> *mut Reader {
-    guarded(ptr::null_mut(), || {
-        // SAFETY: null or ours, as the header demands.
-        let settings = unsafe { config.as_ref() }.ok_or_else(no_config);
-        let reader = settings.and_then(Settings::reading).and_then(Reader::start);
-        // SAFETY: null or as long as C says.
-        unsafe { made(reader, error, error_bytes) }
-    })
+    // SAFETY: null or ours, and null or as long as C says.
+    unsafe {
+        made(config, (error, error_bytes), |settings| settings.reading().and_then(Reader::start))
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_consumer_free(consumer: *mut Reader) {
-    if !consumer.is_null() {
-        // SAFETY: it came from `mp_consumer_new`, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(consumer) }));
-    }
+    // SAFETY: it came from `mp_consumer_new`, and is not used again.
+    unsafe { freed(consumer) };
 }
 
 #[unsafe(no_mangle)]
@@ -124,41 +117,31 @@ extern "C" fn mp_consumer_poll(
         let (Some(reader), false) = (unsafe { consumer.as_ref() }, batch.is_null()) else {
             return INVALID;
         };
-        // SAFETY: not null, and room for one.
-        unsafe { batch.write(ptr::null_mut()) };
-        match reader.poll(timeout(timeout_ms)) {
-            Ok(records) if records.is_empty() => TIMED_OUT,
-            Ok(records) => {
-                let made = Box::into_raw(Box::new(Batch::of(records)));
-                // SAFETY: as above.
-                unsafe { batch.write(made) };
-                OK
-            }
-            // SAFETY: null or room for one.
-            Err(fault) => unsafe { told(&fault, error) },
-        }
+        let poll = || {
+            let records = reader.poll(timeout(timeout_ms))?;
+            Ok((!records.is_empty()).then(|| Batch::of(records)))
+        };
+        // SAFETY: not null, and null or room for one.
+        unsafe { handed(batch, error, poll) }
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_batch_count(batch: *const Batch) -> usize {
     // SAFETY: null or ours, as the header demands.
-    guarded(0, || unsafe { batch.as_ref() }.map_or(0, |batch| batch.messages().len()))
+    unsafe { items(batch, Batch::messages) }.0
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_batch_messages(batch: *const Batch) -> *const CMessage {
     // SAFETY: null or ours, as the header demands.
-    let messages = || unsafe { batch.as_ref() }.map_or(ptr::null(), |b| b.messages().as_ptr());
-    guarded(ptr::null(), messages)
+    unsafe { items(batch, Batch::messages) }.1
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_batch_free(batch: *mut Batch) {
-    if !batch.is_null() {
-        // SAFETY: it came from `mp_consumer_poll`, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(batch) }));
-    }
+    // SAFETY: it came from `mp_consumer_poll`, and is not used again.
+    unsafe { freed(batch) };
 }
 
 #[unsafe(no_mangle)]
@@ -255,18 +238,9 @@ fn listed(
     let (Some(reader), false) = (unsafe { consumer.as_ref() }, list.is_null()) else {
         return INVALID;
     };
-    // SAFETY: not null, and room for one.
-    unsafe { list.write(ptr::null_mut()) };
-    match reader.ask(timeout(timeout_ms), ask) {
-        Ok(places) => {
-            let made = Box::into_raw(Box::new(Places::of(places)));
-            // SAFETY: as above.
-            unsafe { list.write(made) };
-            OK
-        }
-        // SAFETY: null or room for one.
-        Err(fault) => unsafe { told(&fault, error) },
-    }
+    let find = || reader.ask(timeout(timeout_ms), ask).map(|places| Some(Places::of(places)));
+    // SAFETY: not null, and null or room for one.
+    unsafe { handed(list, error, find) }
 }
 
 #[unsafe(no_mangle)]
@@ -297,22 +271,19 @@ extern "C" fn mp_committed(
 #[unsafe(no_mangle)]
 extern "C" fn mp_places_count(list: *const Places) -> usize {
     // SAFETY: null or ours, as the header demands.
-    guarded(0, || unsafe { list.as_ref() }.map_or(0, |list| list.places().len()))
+    unsafe { items(list, Places::places) }.0
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_places_at(list: *const Places) -> *const CPlace {
     // SAFETY: null or ours, as the header demands.
-    let places = || unsafe { list.as_ref() }.map_or(ptr::null(), |list| list.places().as_ptr());
-    guarded(ptr::null(), places)
+    unsafe { items(list, Places::places) }.1
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_places_free(list: *mut Places) {
-    if !list.is_null() {
-        // SAFETY: it came from this library, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(list) }));
-    }
+    // SAFETY: it came from this library, and is not used again.
+    unsafe { freed(list) };
 }
 
 #[unsafe(no_mangle)]

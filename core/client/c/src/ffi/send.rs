@@ -1,8 +1,8 @@
 //! Producers and transactions, as the header says; see the module above for what is believed.
 
 use super::{
-    BROKEN, CError, CLOSED, ERROR_BYTES, FULL, INVALID, OK, TIMED_OUT, bytes, fill, guarded, made,
-    no_config, outcome, places, text, timeout,
+    BROKEN, CError, CLOSED, ERROR_BYTES, FULL, INVALID, OK, TIMED_OUT, bytes, fill, freed, guarded,
+    made, outcome, places, text, timeout,
 };
 use crate::batch::{CHeader, CPlace};
 use crate::line::{Act, Line, Report, Status, Untaken};
@@ -86,21 +86,14 @@ extern "C" fn mp_producer_new(
     error: *mut c_char,
     error_bytes: usize,
 ) -> *mut Line {
-    guarded(ptr::null_mut(), || {
-        // SAFETY: null or ours, as the header demands.
-        let settings = unsafe { config.as_ref() }.ok_or_else(no_config);
-        let line = settings.and_then(Settings::make).and_then(Line::start);
-        // SAFETY: null or as long as C says.
-        unsafe { made(line, error, error_bytes) }
-    })
+    // SAFETY: null or ours, and null or as long as C says.
+    unsafe { made(config, (error, error_bytes), |settings| settings.make().and_then(Line::start)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn mp_producer_free(producer: *mut Line) {
-    if !producer.is_null() {
-        // SAFETY: it came from `mp_producer_new`, and is not used again.
-        guarded((), || drop(unsafe { Box::from_raw(producer) }));
-    }
+    // SAFETY: it came from `mp_producer_new`, and is not used again.
+    unsafe { freed(producer) };
 }
 
 #[unsafe(no_mangle)]

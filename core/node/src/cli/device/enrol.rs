@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::gateway::Gateway;
 use super::{CliError, failed, minute, told};
-use crate::http::{ENROL_PATH, Enrolled, Enrolment, RENEW_PATH, Renewal};
+use millpond_http::{Enrolled, Enrolment, Renewal, Route};
 
 /// The authority's certificate, beside the device's.
 const AUTHORITY_FILE: &str = "ca.pem";
@@ -80,7 +80,7 @@ pub(super) fn enrol(args: &EnrolArgs, json: bool) -> Result<(), CliError> {
         proof: BASE64.encode(token.proof(&request)),
         request: BASE64.encode(&request),
     };
-    let given: Enrolled = gateway.post(ENROL_PATH, &asked)?;
+    let given: Enrolled = gateway.post(Route::Enrol.path(), &asked)?;
     let until_s = take(&file, &given, token.authority(), token.name(), &key)?;
     replace(&args.out.join(AUTHORITY_FILE), &given.authority)?;
     fs::remove_file(&kept)?;
@@ -113,7 +113,7 @@ pub(super) fn renew(args: &RenewArgs, json: bool) -> Result<(), CliError> {
         proof: BASE64.encode(old.renewal_proof(&request).map_err(failed)?),
         request: BASE64.encode(&request),
     };
-    let given: Enrolled = Gateway::new(&args.gateway, pinned)?.post(RENEW_PATH, &asked)?;
+    let given: Enrolled = Gateway::new(&args.gateway, pinned)?.post(Route::Renew.path(), &asked)?;
     let until_s = take(&args.file, &given, pinned, &name, &key)?;
     done(json, "renewed", &name, &args.file, until_s)
 }

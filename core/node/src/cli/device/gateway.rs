@@ -7,15 +7,11 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millpond_client::Trust;
 use millpond_security::Fingerprint;
 use millpond_wire::limits::HTTP_BODY_BYTES_MAX;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{
-    ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -78,14 +74,9 @@ fn exchange(
     let stream = TcpStream::connect_timeout(&place, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Pinned { pinned, provider: Arc::clone(&provider) });
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+    let trust = Trust::Authority(millpond_client::Fingerprint(pinned.to_bytes()));
+    let mut config = (*trust.tls(None).map_err(io::Error::other)?).clone();
+    config.alpn_protocols.clear();
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let mut line = StreamOwned::new(tls, stream);
@@ -128,59 +119,6 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, CliError> {
     let said = said.as_ref().and_then(|v| v.get("error")?.as_str()).unwrap_or("no reason given");
     let error = CliError::failed(format!("the gateway answered {status}: {said}"));
     Err(if matches!(status, 429 | 503) { error.for_now() } else { error })
-}
-
-/// Believes servers whose certificate is of the pinned authority, which they show beside it.
-#[derive(Debug)]
-struct Pinned {
-    pinned: Fingerprint,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let known = intermediates.iter().find(|one| Fingerprint::of(one) == self.pinned);
-        let known = known.ok_or_else(|| {
-            rustls::Error::General("the server is not of the authority that is trusted".to_owned())
-        })?;
-        let mut roots = RootCertStore::empty();
-        roots.add(known.clone().into_owned())?;
-        let provider = Arc::clone(&self.provider);
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

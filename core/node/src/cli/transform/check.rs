@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::super::json_record::JsonRecord;
 use super::super::{CliError, text};
 use super::local::{self, Local, Ran};
-use crate::http::{Action, Description};
+use millpond_http::{Action, Description};
 
 /// Largest file of cases that is read.
 const CASES_BYTES_MAX: u64 = 64 << 20;

@@ -11,8 +11,8 @@ use millpond_wire::record::{Batch, BatchBuilder, Codec, Header};
 
 use super::super::CliError;
 use super::super::json_record::{Headers, JsonRecord};
-use crate::http::Description;
 use crate::transforms::host_spec;
+use millpond_http::Description;
 
 /// One partition with one transform.
 pub(super) struct Local {

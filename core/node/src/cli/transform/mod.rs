@@ -16,9 +16,8 @@ use clap::{Args, Subcommand};
 use super::http_client::{HttpClient, HttpLogin};
 use super::table::Table;
 use super::{CliError, session, text};
-use crate::http::{
-    Action, Alteration, DEPLOY_HEADER, Description, ModeName, Shown, ShownLane, Start, StateScope,
-};
+use crate::http::{Shown, ShownLane};
+use millpond_http::{Action, Alteration, DEPLOY_HEADER, Description, ModeName, Start, StateScope};
 
 /// `millpond transform`.
 #[derive(Debug, Args)]

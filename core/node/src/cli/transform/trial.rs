@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::super::json_record::{JsonRecord, shown};
 use super::super::{Bootstrap, CliError, text};
 use super::local::{self, Local, Ran};
-use crate::http::Description;
+use millpond_http::Description;
 
 /// How long one question for records waits.
 const POLL: Duration = Duration::from_millis(500);

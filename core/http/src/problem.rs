@@ -8,22 +8,24 @@ use serde_json::json;
 
 /// A refused or failed request.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub struct Problem {
     status: StatusCode,
     message: String,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    /// A status, and what happened and what to do.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
     /// The engine is gone: the node stops.
-    pub(crate) fn stopping() -> Self {
+    pub fn stopping() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping")
     }
 
-    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 }

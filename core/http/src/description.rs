@@ -7,64 +7,61 @@ use millpond_engine::transform::{DeriveStart, FailureAction, Mode, OnFailure, Tr
 use millpond_wire::limits;
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::DeriveState;
-use crate::transforms::TransformStats;
-
 /// The header that carries a [`Description`] as JSON beside the module's bytes.
-pub(crate) const DEPLOY_HEADER: &str = "millpond-transform";
+pub const DEPLOY_HEADER: &str = "millpond-transform";
 
 /// What a user says of a transform.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Description {
+pub struct Description {
     /// Unique on the node; deploying the same name again replaces it.
-    pub(crate) name: String,
+    pub name: String,
     /// The user's own label.
     #[serde(default)]
-    pub(crate) version: String,
+    pub version: String,
     /// Topics that it runs on.
-    pub(crate) topics: Vec<String>,
+    pub topics: Vec<String>,
     /// Other topics that it may send records to.
     #[serde(default)]
-    pub(crate) outputs: Vec<String>,
+    pub outputs: Vec<String>,
     /// Handed to the module.
     #[serde(default)]
-    pub(crate) settings: BTreeMap<String, String>,
+    pub settings: BTreeMap<String, String>,
     /// Limits by name, as `millpond transform deploy --help` lists them.
     #[serde(default)]
-    pub(crate) limits: BTreeMap<String, u64>,
+    pub limits: BTreeMap<String, u64>,
     /// What happens to a record that the module fails on.
     #[serde(default)]
-    pub(crate) on_failure: Action,
+    pub on_failure: Action,
     /// How often such a record is tried again first.
     #[serde(default)]
-    pub(crate) retries: u32,
+    pub retries: u32,
     /// Where failed records go under `dead-letter`; default: the record's
     /// topic with `.dead-letter` behind.
     #[serde(default)]
-    pub(crate) dead_letter_topic: Option<String>,
+    pub dead_letter_topic: Option<String>,
     /// Transforms of a topic run in ascending order.
     #[serde(default)]
-    pub(crate) order: i32,
+    pub order: i32,
     /// Before records are stored, or from what is stored and committed.
     #[serde(default)]
-    pub(crate) mode: ModeName,
+    pub mode: ModeName,
     /// Where a transform that derives begins on a partition: `latest` (the default), `earliest`, or
     /// with the first record that is not older than this, ms since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) start: Option<Start>,
+    pub start: Option<Start>,
     /// Records for other topics go to the partition of their key.
     #[serde(default)]
-    pub(crate) route_by_key: bool,
+    pub route_by_key: bool,
     /// Whether each of its topics has a state of its own, or all of them share one.
     #[serde(default)]
-    pub(crate) state_scope: StateScope,
+    pub state_scope: StateScope,
 }
 
 /// Whose state a transform keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum StateScope {
+pub enum StateScope {
     /// Each topic's partition has its own.
     #[default]
     Topic,
@@ -75,7 +72,7 @@ pub(crate) enum StateScope {
 /// The modes by their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum ModeName {
+pub enum ModeName {
     /// In the produce path.
     #[default]
     Inline,
@@ -86,7 +83,8 @@ pub(crate) enum ModeName {
 /// Where a transform that derives begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Start {
+pub enum Start {
+    /// By its name.
     Named(StartName),
     /// Milliseconds since 1970.
     AtMs(i64),
@@ -95,8 +93,10 @@ pub(crate) enum Start {
 /// The starts that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum StartName {
+pub enum StartName {
+    /// With what comes from now on.
     Latest,
+    /// With the oldest record that is there.
     Earliest,
 }
 
@@ -137,7 +137,7 @@ impl From<DeriveStart> for Start {
 /// The failure policies by their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Action {
+pub enum Action {
     /// The record goes to the dead-letter topic.
     #[default]
     DeadLetter,
@@ -149,124 +149,30 @@ pub(crate) enum Action {
     Reject,
 }
 
-/// A transform as it is shown.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Shown {
-    /// Which deployment: grows with each.
-    pub(crate) id: u64,
-    /// SHA-256 of the module, in hexadecimal.
-    pub(crate) module: String,
-    /// Whether records pass it.
-    pub(crate) paused: bool,
-    /// Why it cannot run, if so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fault: Option<String>,
-    /// What was said of it.
-    pub(crate) description: Description,
-    /// What it did since the node started, in all versions.
-    pub(crate) stats: TransformStats,
-    /// What a roll-back would put in force again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) previous: Option<ShownVersion>,
-    /// What is tried on a share of the partitions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) canary: Option<ShownCanary>,
-    /// Where one that derives stands in each partition of its topics; only where one is described.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) lanes: Vec<ShownLane>,
-}
-
-/// A transform that derives, on one partition of a source.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct ShownLane {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    /// `paused` by somebody, `failing` until it tries again, `running`, or `waiting` for records.
-    pub(crate) state: String,
-    /// The first offset that it has not been given; -1: its start is being looked for.
-    pub(crate) next_offset: i64,
-    /// Offsets that can be read and have not been.
-    pub(crate) lag: i64,
-    /// Failures in a row.
-    pub(crate) failures: u64,
-    /// The last of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fault: Option<String>,
-    /// How long until it tries again, ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pause_ms: Option<u64>,
-}
-
-impl ShownLane {
-    /// As it is shown of a transform that somebody has paused, or not.
-    pub(crate) fn of(lane: &DeriveState, is_paused: bool) -> Self {
-        let state = match (is_paused, lane.pause_ms, lane.is_running) {
-            (true, ..) => "paused",
-            (false, Some(_), _) => "failing",
-            (false, None, true) => "running",
-            (false, None, false) => "waiting",
-        };
-        Self {
-            topic: lane.topic.clone(),
-            partition: lane.partition,
-            state: state.to_owned(),
-            next_offset: lane.next_offset,
-            lag: lane.lag,
-            failures: lane.failures,
-            fault: lane.fault.clone(),
-            pause_ms: lane.pause_ms,
-        }
-    }
-}
-
-/// A version that is not in force.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct ShownVersion {
-    /// The user's label.
-    pub(crate) version: String,
-    /// SHA-256 of the module, in hexadecimal.
-    pub(crate) module: String,
-}
-
-/// A version that is tried.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct ShownCanary {
-    /// Which deployment.
-    pub(crate) id: u64,
-    /// On so many of each topic's partitions, in percent.
-    pub(crate) share_percent: u8,
-    /// Why it cannot run, if so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fault: Option<String>,
-    /// SHA-256 of the module, in hexadecimal.
-    pub(crate) module: String,
-    /// What was said of it.
-    pub(crate) description: Description,
-    /// What it did since it started, or the node did.
-    pub(crate) stats: TransformStats,
-}
-
 /// What may be changed of a transform in force without its module: what is not named stays.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Alteration {
+pub struct Alteration {
     /// A new label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     /// Settings to add or replace.
     #[serde(default)]
-    pub(crate) settings: BTreeMap<String, String>,
+    pub settings: BTreeMap<String, String>,
     /// Settings to take away.
     #[serde(default)]
-    pub(crate) unset: Vec<String>,
+    pub unset: Vec<String>,
     /// Limits to add or replace.
     #[serde(default)]
-    pub(crate) limits: BTreeMap<String, u64>,
+    pub limits: BTreeMap<String, u64>,
 }
 
 impl Alteration {
     /// The description with these changes.
-    pub(crate) fn of(self, description: Description) -> Result<Description, String> {
+    ///
+    /// # Errors
+    /// What makes no sense, in words.
+    pub fn of(self, description: Description) -> Result<Description, String> {
         let mut altered = description;
         altered.version = self.version.unwrap_or(altered.version);
         for key in &self.unset {
@@ -285,7 +191,10 @@ impl Alteration {
 
 impl Description {
     /// Reads and checks a description.
-    pub(crate) fn parse(json: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What makes no sense, in words.
+    pub fn parse(json: &str) -> Result<Self, String> {
         let description: Self =
             serde_json::from_str(json).map_err(|e| format!("the description: {e}"))?;
         description.check()?;
@@ -333,7 +242,7 @@ impl Description {
     }
 
     /// The engine's form, with the hash of the module; whether that keeps state is for its host to say.
-    pub(crate) fn into_spec(self, module: [u8; 32]) -> TransformSpec {
+    pub fn into_spec(self, module: [u8; 32]) -> TransformSpec {
         TransformSpec {
             name: self.name,
             version: self.version,
@@ -357,7 +266,7 @@ impl Description {
     }
 
     /// What was said of a version.
-    pub(crate) fn of(spec: &TransformSpec) -> Self {
+    pub fn of(spec: &TransformSpec) -> Self {
         let spec = spec.clone();
         Self {
             name: spec.name,
