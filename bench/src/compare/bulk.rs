@@ -86,8 +86,11 @@ fn turn(
     let label = contender.peer.name();
     let rate = run.requests_per_second_in_all() * SHAPE.payload_bytes() as f64 / f64::from(1 << 20);
     board.add(case, RATE, label, rate);
-    board.add(case, P50, label, run.latencies.quantile_us(0.5) / 1e3);
-    board.add(case, P99, label, run.latencies.quantile_us(0.99) / 1e3);
+    // A short turn may end before a slow one's first answer.
+    if run.latencies.count() > 0 {
+        board.add(case, P50, label, run.latencies.quantile_us(0.5) / 1e3);
+        board.add(case, P99, label, run.latencies.quantile_us(0.99) / 1e3);
+    }
     cost.tell(case, label, SHAPE.records, board);
     Ok(())
 }
