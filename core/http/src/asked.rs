@@ -157,11 +157,8 @@ impl Route {
 
 async fn deploy(mut request: Request, module_bytes_max: usize) -> Result<Asked, Problem> {
     let Way { canary_percent } = query(&mut request).await?;
-    let header = request.headers().get(DEPLOY_HEADER).and_then(|value| value.to_str().ok());
-    let description = header.ok_or_else(|| {
-        Problem::bad_request("the header Millpond-Transform must hold a JSON description in ASCII")
-    })?;
-    let description = Description::parse(description).map_err(Problem::bad_request)?;
+    // Judged when the body is through: its sender would not see an answer before that.
+    let description = described(&request);
     let too_large = || {
         let what = format!(
             "the module is larger than {module_bytes_max} bytes, the most that this node takes \
@@ -179,10 +176,19 @@ async fn deploy(mut request: Request, module_bytes_max: usize) -> Result<Asked, 
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         status => Problem::new(status, refused.body_text()),
     })?;
+    let description = description?;
     if module.is_empty() {
         return Err(Problem::bad_request("the body must be the module, a .wasm file"));
     }
     Ok(Asked::Deploy { canary_percent, description, module })
+}
+
+fn described(request: &Request) -> Result<Description, Problem> {
+    let header = request.headers().get(DEPLOY_HEADER).and_then(|value| value.to_str().ok());
+    let description = header.ok_or_else(|| {
+        Problem::bad_request("the header Millpond-Transform must hold a JSON description in ASCII")
+    })?;
+    Description::parse(description).map_err(Problem::bad_request)
 }
 
 /// How long a body is, if its sender says so.

@@ -120,7 +120,7 @@ impl FrameDecoder {
 
     /// The buffer to read into (`AsyncReadExt::read_buf`), with room for a read. The room of an unfinished frame
     /// doubles with what was received of it; from the half on it is what the frame lacks. A peer that has sent a
-    /// whole frame of its size before gets that at once, and its bytes stay where they arrive.
+    /// whole frame of its size before gets that at once, within a cap, and its bytes stay where they arrive.
     pub fn space(&mut self) -> &mut BytesMut {
         let lacking = self.lacking();
         let received = self.buffer.len();
@@ -129,7 +129,8 @@ impl FrameDecoder {
             some => some.min(limits::FRAME_BUFFER_START_BYTES / 4),
         };
         if self.spare() < enough {
-            let is_trusted = received.saturating_add(lacking) <= self.whole_bytes_max;
+            let trusted_bytes = self.whole_bytes_max.min(limits::FRAME_ROOM_AT_ONCE_BYTES_MAX);
+            let is_trusted = received.saturating_add(lacking) <= trusted_bytes;
             if lacking > limits::FRAME_BUFFER_START_BYTES && (lacking <= received || is_trusted) {
                 self.fit_exactly(lacking);
             } else if received == 0 && !self.buffer.try_reclaim(limits::FRAME_BUFFER_START_BYTES) {

@@ -41,6 +41,9 @@ pub const REQUEST_BYTES_SMALL_MAX: usize = 256 * KIB;
 pub const CLIENT_FRAME_BYTES_MAX: usize = 64 * MIB;
 /// A frame's receive buffer starts at this size and then grows with what really arrives.
 pub const FRAME_BUFFER_START_BYTES: usize = 4 * KIB;
+/// Room that an unfinished frame gets at once where one as large came whole before: what producers send by
+/// default (`max.request.size`). All connections together might ask for more than there are addresses.
+pub const FRAME_ROOM_AT_ONCE_BYTES_MAX: usize = MIB;
 /// Longest Kafka string (its length is an `INT16` in the versions without compact strings).
 pub const STRING_BYTES_MAX: usize = 32_767;
 /// Longest client id that is kept (for logs, groups and quotas); of a longer one the start is.
